@@ -1,0 +1,235 @@
+"""The six rows of the study as torch optimizers: each pairs a direction with its hyperparameters."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from simba import directions
+from simba.base import SignOptimizer
+
+
+class SignSGD(SignOptimizer):
+    """Moves along ``sign(g)`` and remembers nothing (Bernstein et al. 2018, arXiv 1802.04434).
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize)
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        return directions.sign_sgd(g)
+
+
+class Lion(SignOptimizer):
+    """Chooses between ``sign(m)`` and ``sign(g)`` by eq. 1 (Chen et al. 2023, arXiv 2302.06675).
+
+    Equal to the published ``sign(b1*m + (1-b1)*g)`` but on exact ties, where that stands still and
+    this follows ``sign(g)``. State: m, in the parameter's dtype.
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    memory = ("exp_avg",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize)
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        return directions.lion(g, memory["exp_avg"], group["betas"][0])
+
+
+class Simba(SignOptimizer):
+    """Chooses between ``sign(s)`` and ``sign(g)`` by eq. 5: counts signs, keeps no gradient.
+
+    Bit for bit the class printed in the note, whose signature and state names it shares. The note
+    speaks of a sliding window, its code is this saturating counter: ``s`` moves by ``sign(g)``
+    within ``[-w, w]`` and forgets nothing by itself. State: s, an int16.
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        window_size: w, the bound of the counter, an integer in [1, 32766].
+        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted, in [0, 1]; the bound
+            in force is ``int(w * gamma)``, exceeded strictly.
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    memory = ("sign_counts",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        window_size: int = 128,
+        threshold: float = 0.1,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            window_size=window_size,
+            threshold=threshold,
+            weight_decay=weight_decay,
+            maximize=maximize,
+        )
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        return directions.simba(g, memory["sign_counts"], _limit(group))
+
+
+class SimbaM(SignOptimizer):
+    """Simba + m: decides when to use its memory by eq. 5, but then uses ``sign(m)``.
+
+    State: m, in the parameter's dtype, and s, an int16.
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        beta2: decay of m, in [0, 1].
+        window_size: w, the bound of the counter, an integer in [1, 32766].
+        threshold: gamma, the share of w beyond which ``sign(m)`` is used, in [0, 1].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    memory = ("exp_avg", "sign_counts")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        beta2: float = 0.99,
+        window_size: int = 128,
+        threshold: float = 0.1,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            beta2=beta2,
+            window_size=window_size,
+            threshold=threshold,
+            weight_decay=weight_decay,
+            maximize=maximize,
+        )
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        return directions.simba_m(g, memory["exp_avg"], memory["sign_counts"], _limit(group))
+
+
+class SimbaEq1(SignOptimizer):
+    """Simba + (1): decides when to use its memory by Lion's eq. 1, but then uses ``sign(s)``.
+
+    State: m, in the parameter's dtype, and s, an int16.
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
+        window_size: w, the bound of the counter, an integer in [1, 32766].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    memory = ("exp_avg", "sign_counts")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        window_size: int = 128,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            window_size=window_size,
+            weight_decay=weight_decay,
+            maximize=maximize,
+        )
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        m, s = memory["exp_avg"], memory["sign_counts"]
+        return directions.simba_eq1(g, m, s, group["betas"][0])
+
+
+class SimbaCeqM(SignOptimizer):
+    """Simba + (c = m): always ``sign(m)``, never the current gradient; Lion with b1 -> 1.
+
+    State: m, in the parameter's dtype. The first step stands still: m is still zero.
+
+    Args:
+        params: tensors or groups of them.
+        lr: step of every coordinate, >= 0.
+        beta2: decay of m, in [0, 1].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        maximize: ascend instead of descend.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    memory = ("exp_avg",)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-4,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, beta2=beta2, weight_decay=weight_decay, maximize=maximize)
+
+    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+        return directions.simba_c_eq_m(memory["exp_avg"])
+
+
+def _limit(group: dict[str, Any]) -> int:
+    """The note's integer bound: 12 for w = 128, gamma = 0.1."""
+    return int(group["window_size"] * group["threshold"])
