@@ -1,0 +1,1 @@
+"""Interaction sequences: fetched, verified, read, split and packed into batches."""

@@ -1,0 +1,194 @@
+"""Leave-one-out sequences, and their batches packed end to end into rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+MIN_SPLIT = 3  # items a user needs to give up one for valid and one for test
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Every user's items in time order, end to end: user u has ``items[offsets[u]:offsets[u+1]]``.
+
+    Users with fewer than three items are trained on and not evaluated.
+    """
+
+    items: np.ndarray  # (interactions,) int32, 1..num_items
+    offsets: np.ndarray  # (users + 1,) int64
+    num_items: int
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    @cached_property
+    def train_lengths(self) -> np.ndarray:
+        return np.where(self.lengths >= MIN_SPLIT, self.lengths - 2, self.lengths)
+
+    @cached_property
+    def evaluated(self) -> np.ndarray:
+        """Users with a valid and a test item."""
+        return np.flatnonzero(self.lengths >= MIN_SPLIT)
+
+    def trainable(self) -> np.ndarray:
+        """Users with at least one training target."""
+        return np.flatnonzero(self.train_lengths >= 2)
+
+    def num_targets(self, maxlen: int) -> int:
+        """Training targets an epoch."""
+        return int(np.maximum(np.minimum(self.train_lengths, maxlen) - 1, 0).sum())
+
+    @cached_property
+    def had_in_training(self) -> np.ndarray:
+        """Sorted keys ``user * (num_items + 1) + item`` of all training interactions."""
+        users = np.repeat(np.arange(self.num_users), self.train_lengths)
+        source = runs(self.offsets[:-1], self.train_lengths)
+        return np.unique(users * (self.num_items + 1) + self.items[source])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed inputs, (R, L) int64 each; see models.sasrec for their meaning."""
+
+    items: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingBatch(Batch):
+    targets: np.ndarray  # (R, L), 0 in empty slots
+    negatives: np.ndarray  # (R, L, K), 0 in empty slots
+    num_users: int
+
+
+@dataclass(frozen=True)
+class RankingBatch(Batch):
+    last: np.ndarray  # (B,) flat slot of each user's last input item
+    targets: np.ndarray  # (B,)
+    seen_users: np.ndarray  # (S,) index into the batch's users
+    seen_items: np.ndarray  # (S,)
+
+
+def training_batches(
+    data: Sequences, rng: np.random.Generator, batch_size: int, maxlen: int, num_negatives: int
+) -> Iterator[TrainingBatch]:
+    """One epoch: every user once, shuffled; the last, partial batch is kept.
+
+    A training sequence is cut to its last ``maxlen`` items, then shifted: its input is all but the
+    last, its target all but the first.
+    """
+    users = rng.permutation(data.trainable())
+    for first in range(0, len(users), batch_size):
+        batch = users[first : first + batch_size]
+        kept = np.minimum(data.train_lengths[batch], maxlen)
+        begin = data.offsets[batch] + data.train_lengths[batch] - kept
+        rows, slots, packed = _pack(data, begin, kept - 1, maxlen)
+        targets = _scatter(rows, maxlen, slots, data.items[runs(begin + 1, kept - 1)])
+        drawn = _draw_negatives(data, rng, np.repeat(batch, kept - 1), num_negatives)
+        negatives = np.zeros((rows * maxlen, num_negatives), dtype=np.int64)
+        negatives[slots] = drawn
+        yield TrainingBatch(
+            **vars(packed),
+            targets=targets,
+            negatives=negatives.reshape(rows, maxlen, num_negatives),
+            num_users=len(batch),
+        )
+
+
+def ranking_batches(
+    data: Sequences, split: str, batch_size: int, maxlen: int
+) -> Iterator[RankingBatch]:
+    """Every evaluated user once, in order: the last ``maxlen`` items before the held-out one.
+
+    ``split`` is ``valid`` (the last item but one is held out) or ``test`` (the last one).
+    """
+    held_out = {"valid": 2, "test": 1}[split]
+    for first in range(0, len(data.evaluated), batch_size):
+        batch = data.evaluated[first : first + batch_size]
+        known = data.lengths[batch] - held_out
+        kept = np.minimum(known, maxlen)
+        begin = data.offsets[batch] + known - kept
+        _, slots, packed = _pack(data, begin, kept, maxlen)
+        yield RankingBatch(
+            **vars(packed),
+            last=slots[np.cumsum(kept) - 1],
+            targets=data.items[data.offsets[batch] + known].astype(np.int64),
+            seen_users=np.repeat(np.arange(len(batch)), known),
+            seen_items=data.items[runs(data.offsets[batch], known)].astype(np.int64),
+        )
+
+
+def runs(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Indices of consecutive runs, end to end: begin[0], begin[0] + 1, ..., begin[1], ..."""
+    ends = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(begin - (ends - lengths), lengths)
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Pack sequences into rows, longest first, each into the fullest row that still takes it.
+
+    Returns (row of each, column at which each begins, number of rows).
+    """
+    rows = np.empty(len(lengths), dtype=np.int64)
+    columns = np.empty(len(lengths), dtype=np.int64)
+    rows_with_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    num_rows = 0
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[i])
+        for room in range(length, capacity + 1):
+            if rows_with_room[room]:
+                row = rows_with_room[room].pop()
+                break
+        else:
+            row, room, num_rows = num_rows, capacity, num_rows + 1
+        rows[i], columns[i] = row, capacity - room
+        rows_with_room[room - length].append(row)
+    return rows, columns, num_rows
+
+
+def _pack(
+    data: Sequences, begin: np.ndarray, lengths: np.ndarray, maxlen: int
+) -> tuple[int, np.ndarray, Batch]:
+    """Pack the inputs ``items[begin : begin + length]``: (rows, flat slot of each token, batch)."""
+    row, column, rows = best_fit(lengths, maxlen)
+    slots = runs(row * maxlen + column, lengths)
+    empty_starts = np.tile(np.arange(maxlen), rows)
+    batch = Batch(
+        items=_scatter(rows, maxlen, slots, data.items[runs(begin, lengths)]),
+        positions=_scatter(rows, maxlen, slots, runs(maxlen - lengths, lengths)),
+        starts=_scatter(rows, maxlen, slots, np.repeat(column, lengths), empty_starts),
+    )
+    return rows, slots, batch
+
+
+def _scatter(
+    rows: int, maxlen: int, slots: np.ndarray, values: np.ndarray, fill: np.ndarray | int = 0
+) -> np.ndarray:
+    flat = np.empty(rows * maxlen, dtype=np.int64)
+    flat[:] = fill
+    flat[slots] = values
+    return flat.reshape(rows, maxlen)
+
+
+def _draw_negatives(
+    data: Sequences, rng: np.random.Generator, users: np.ndarray, num_negatives: int
+) -> np.ndarray:
+    """(T, K): uniform over the items that each user has not had in training, by rejection."""
+    base = np.repeat(users * (data.num_items + 1), num_negatives)
+    drawn = np.empty(len(base), dtype=np.int64)
+    pending = np.arange(len(base))
+    had = data.had_in_training
+    while len(pending):
+        drawn[pending] = rng.integers(1, data.num_items + 1, size=len(pending))
+        keys = base[pending] + drawn[pending]
+        found = had[np.minimum(np.searchsorted(had, keys), len(had) - 1)] == keys
+        pending = pending[found]
+    return drawn.reshape(-1, num_negatives)

@@ -1,0 +1,1 @@
+"""SASRec in two published forms, and full ranking."""
