@@ -1,0 +1,111 @@
+"""Checks on a composed config, before anything is fetched, trained or written."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scripts.errors import ConfigError
+
+NOT_IN_NAME = ("optimizer", "data", "model", "experiment", "seed")  # they have their own place
+
+
+@dataclass
+class Results:
+    root: str = "results"
+    name: str | None = None
+
+
+@dataclass
+class Tracker:
+    mode: str = "auto"
+    project: str = "simba"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Train:
+    """Types of configs/train.yaml; its values are there."""
+
+    data: Any = None
+    model: Any = None
+    optimizer: Any = None
+    tracker: Tracker = field(default_factory=Tracker)
+    seed: int = 0
+    epochs: int = 1
+    batch_size: int = 1
+    negatives: int = 1
+    eval_every: int = 1
+    patience: int | None = None
+    max_grad_norm: float | None = None
+    ks: list[int] = field(default_factory=list)
+    eval_batch_size: int = 1
+    device: str = "auto"
+    force: bool = False
+    results: Results = field(default_factory=Results)
+
+
+def checked(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain values.
+
+    Raises:
+        ConfigError: a value has the wrong type or is out of its range.
+    """
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(Train), cfg)
+        plain = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
+    assert isinstance(plain, dict)
+    config = {str(key): value for key, value in plain.items()}
+    for key in ("epochs", "batch_size", "negatives", "eval_every", "eval_batch_size"):
+        _require(config[key] >= 1, key, config[key], "an integer >= 1")
+    _require(config["seed"] >= 0, "seed", config["seed"], "an integer >= 0")
+    for key in ("patience", "max_grad_norm"):
+        _require(config[key] is None or config[key] > 0, key, config[key], "null or above 0")
+    ks = config["ks"]
+    _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")
+    _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
+    modes = ("auto", "online", "offline", "disabled")
+    _require_one_of("tracker.mode", config["tracker"]["mode"], modes)
+    for group in ("model", "optimizer"):
+        for key, value in config[group].items():
+            if not key.startswith("_"):
+                numbers = value if isinstance(value, list) else [value]
+                valid = all(v is None or isinstance(v, int | float) for v in numbers)
+                _require(valid, f"{group}.{key}", value, "a number")
+    return config
+
+
+def choices() -> dict[str, str]:
+    """What was chosen of each config group: the names that records and tables go by."""
+    chosen = HydraConfig.get().runtime.choices
+    names = {key: str(chosen[key]) for key in ("data", "model", "optimizer")}
+    return names | {"experiment": str(chosen.get("experiment") or "single")}
+
+
+def swept_keys(argv: list[str]) -> str:
+    """``-optimizer.lr=0.0003`` for each key that this sweep runs over and no name holds yet."""
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return ""
+    given = [arg for arg in argv if "=" in arg and not arg.startswith("-")]
+    given += [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+    parse = OverridesParser.create().parse_overrides
+    swept = {o.key_or_group for o in parse(given) if o.is_sweep_override()} - set(NOT_IN_NAME)
+    return "".join(f"-{o}" for o in hydra.overrides.task if o.split("=")[0].lstrip("+") in swept)
+
+
+def _require(valid: bool, key: str, value: Any, expected: str) -> None:
+    if not valid:
+        raise ConfigError(f"{key} must be {expected}, got {value!r}")
+
+
+def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    _require(value in known, key, value, f"one of {', '.join(known)}")
