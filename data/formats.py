@@ -1,6 +1,6 @@
 """Read interactions from the formats people have; the format is told from the content.
 
-Every reader returns a frame with columns ``user``, ``item`` and, where the source has one, ``time``.
+A frame of interactions has columns ``user``, ``item`` and, where its source has one, ``time``.
 Order: by time where there is one, and interactions of equal time keep the order of the file.
 """
 
@@ -26,7 +26,8 @@ def read(path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
         DataError: the file is missing, not of a known format, or holds a value it must not hold.
     """
     try:
-        head = path.open("rb").read(4096)
+        with path.open("rb") as file:
+            head = file.read(4096)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     if not head.strip():
@@ -99,7 +100,9 @@ def _read_table(path: Path, separator: str) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, sep=separator, dtype=str, index_col=False, encoding="utf-8-sig")
+            return pd.read_csv(
+                path, sep=separator, dtype=str, index_col=False, encoding="utf-8-sig"
+            )
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {' '.join(str(error).split())}") from None
 
@@ -135,7 +138,7 @@ def _named_columns(
         if numbers.notna().all():  # ids may be any tokens; numbers among numbers are checked
             bad = (numbers < 0) | (numbers % 1 != 0)
             if bad.any():
-                value = frame[role][bad.idxmax()]
+                value = frame[role].to_numpy()[bad.argmax()]
                 raise DataError(
                     f"{path}: line {_line(bad)}: {role} id {value} is not an integer >= 0"
                 )
@@ -154,7 +157,7 @@ def _in_order(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
         else:
             bad = times.isna()
         if bad.any():
-            value = frame["time"][bad.idxmax()]
+            value = frame["time"].to_numpy()[bad.argmax()]
             raise DataError(f"{path}: line {_line(bad)}: timestamp {value} is not a number >= 0")
         frame = frame.assign(time=times).sort_values("time", kind="stable")
     return frame

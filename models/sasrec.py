@@ -113,7 +113,13 @@ class SASRec(PackedTransformer):
 
 class PostNormBlock(nn.Module):
     def __init__(
-        self, hidden: int, heads: int, ffn: int, dropout: float, attention_dropout: float, eps: float
+        self,
+        hidden: int,
+        heads: int,
+        ffn: int,
+        dropout: float,
+        attention_dropout: float,
+        eps: float,
     ) -> None:
         super().__init__()
         self.heads = heads

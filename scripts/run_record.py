@@ -1,6 +1,7 @@
 """One run, one JSON record: where it lies, what identifies it, how it is written and read."""
 
 import base64
+import fcntl
 import hashlib
 import json
 import math
@@ -9,7 +10,8 @@ import platform
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -78,6 +80,29 @@ def atomically(path: Path, content: bytes) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process alone works on ``path`` (a file that is made and then removed).
+
+    Several processes that run one sweep share its runs this way; a killed one lets go.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def read(path: Path) -> dict[str, Any]:
     """Raises ConfigError if the file is not a record."""
     try:
@@ -115,10 +140,8 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    try:
+    with suppress(OSError):  # not Linux: the peak is then that of the whole process
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux: the peak is then that of the whole process
-        pass
 
 
 def peak_rss_mib() -> float:

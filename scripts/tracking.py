@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-Log = Callable[[Mapping[str, Any]], None]
+Log = Callable[[dict[str, Any]], Any]
 
 
 @contextmanager
@@ -61,5 +61,5 @@ def _has_key() -> bool:
     return bool(wandb.login(prompt=False))
 
 
-def _nothing(values: Mapping[str, Any]) -> None:
+def _nothing(values: dict[str, Any]) -> None:
     pass

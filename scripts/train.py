@@ -27,7 +27,7 @@ from models.sasrec import PackedTransformer
 from scripts import run_record
 from scripts.config import checked, choices, swept_keys
 from scripts.errors import ConfigError, RunFailed
-from scripts.tracking import tracked
+from scripts.tracking import Log, tracked
 
 exit_codes = [0]  # of the runs of this process; the worst one is its own
 
@@ -44,41 +44,58 @@ def run(cfg: DictConfig) -> None:
     )
     root = Path(config["results"]["root"])
     path = root / "runs" / dataset / names["optimizer"] / f"{name}.json"
-    if is_finished(path, identity, config["force"]):
-        print(f"{path}: finished already, skipped", file=sys.stderr)
-        return
+    work = root / "checkpoints" / dataset / names["optimizer"]
+    with run_record.claimed(work / f"{name}.lock") as mine:
+        if not mine:
+            print(f"{path}: another process is at it, skipped", file=sys.stderr)
+        elif is_finished(path, identity, config["force"]):
+            print(f"{path}: finished already, skipped", file=sys.stderr)
+        else:
+            start = {
+                "status": "finished",
+                "dataset": dataset,
+                **{key: names[key] for key in ("model", "optimizer", "experiment")},
+                "seed": config["seed"],
+                "command": rerun_command(name),
+                "config": identity,
+                "config_hash": run_record.digest(identity),
+                **run_record.provenance(device),
+                "data": {"sha256": prepared.sha256, **statistics(prepared.sequences)},
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            training = Training(config, prepared.sequences, device)
+            training.resume(work / f"{name}.pt", start["config_hash"])
+            label = f"{dataset}-{names['optimizer']}-{name}"
+            with tracked(config, names, label) as (log, summarize):
+                record = finish(training, path, work / f"{name}.pt", start, log, label)
+                summarize({f"test/{key}": value for key, value in record["test"].items()})
+                summarize({"best_epoch": record["best_epoch"]})
+            tqdm.write(f"{path}: {headline(record)}", file=sys.stderr)
 
-    record: dict[str, Any] = {
-        "status": "finished",
-        "dataset": dataset,
-        **{key: names[key] for key in ("model", "optimizer", "experiment")},
-        "seed": config["seed"],
-        "command": rerun_command(name),
-        "config": identity,
-        "config_hash": run_record.digest(identity),
-        **run_record.provenance(device),
-        "data": {"sha256": prepared.sha256, **statistics(prepared.sequences)},
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    checkpoint = root / "checkpoints" / dataset / names["optimizer"] / f"{name}.pt"
-    training = Training(config, prepared.sequences, device)
-    training.resume(checkpoint, record["config_hash"])
-    with tracked(config, names, f"{dataset}-{names['optimizer']}-{name}") as (log, summarize):
-        try:
-            training.fit(checkpoint, record["config_hash"], log, description=f"{names['optimizer']} {name}")
-        except RunFailed as failure:
-            failed = {"status": "failed", "error": str(failure)} | training.summary()
-            run_record.write(path, record | failed)
-            raise RunFailed(f"{path}: {failure}") from None
-        record |= training.summary() | training.test()
-        summarize({f"test/{key}": value for key, value in record["test"].items()})
-        summarize({"best_epoch": record["best_epoch"]})
+
+def finish(
+    training: "Training",
+    path: Path,
+    checkpoint: Path,
+    start: Mapping[str, Any],
+    log: Log,
+    label: str,
+) -> dict[str, Any]:
+    """Train, test, write the record and return it.
+
+    Raises:
+        RunFailed: the loss is NaN; the record then says so.
+    """
+    try:
+        training.fit(checkpoint, start["config_hash"], log, label)
+    except RunFailed as failure:
+        failed = {"status": "failed", "error": str(failure)}
+        run_record.write(path, {**start, **training.summary(), **failed})
+        raise RunFailed(f"{path}: {failure}") from None
+    record = {**start, **training.summary(), **training.test()}
     run_record.write(path, record)
     checkpoint.unlink(missing_ok=True)
-    if sys.stderr.isatty():
-        tqdm.write(f"{path}: {headline(record)}", file=sys.stderr)
-    else:
-        print(f"{path}: {headline(record)}", file=sys.stderr)
+    return record
 
 
 class Training:
@@ -101,7 +118,7 @@ class Training:
         self.seconds = {"train": 0.0, "eval": 0.0}
         self.evaluations = 0
 
-    def fit(self, checkpoint: Path, run_hash: str, log: Any, description: str) -> None:
+    def fit(self, checkpoint: Path, run_hash: str, log: Log, description: str) -> None:
         epochs = self.config["epochs"]
         done = len(self.history)
         with tqdm(

@@ -1,4 +1,4 @@
-"""The six rows of the study as torch optimizers: each pairs a direction with its hyperparameters."""
+"""The six rows as torch optimizers: each pairs a direction with its hyperparameters."""
 
 from typing import Any
 

@@ -1,0 +1,61 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+PY := .venv/bin/python
+# Runs side by side, one thread each; a sweep's runs are divided among them.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+ARGS ?=
+# make reproduce and make paper keep your runs apart from the committed ones.
+ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
+
+.PHONY: help reproduce paper tables test lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/study: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "error: Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 2; }
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[study]'
+	@touch $@
+
+.venv/dev: .venv/study
+	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+reproduce: .venv/study  ## ml-100k, six rows, three seeds: the table in under 10 minutes
+	@$(PY) -m data.prepare ml-100k $(filter data.root=%,$(ARGS))
+	@$(MAKE) --no-print-directory sweep EXPERIMENT=reproduce
+
+paper: .venv/study  ## Beauty in the note's setting, six rows, five seeds: hours; goes on where it stopped
+	@$(PY) -m data.prepare beauty $(filter data.root=%,$(ARGS))
+	@$(MAKE) --no-print-directory sweep EXPERIMENT=ablation
+
+.PHONY: sweep
+sweep:
+	@pids=; for job in $$(seq $(JOBS)); do \
+		OMP_NUM_THREADS=1 TQDM_POSITION=$$((job - 1)) $(PY) -m scripts.train -m \
+			experiment=$(EXPERIMENT) results.root=$(ROOT) $(ARGS) & pids="$$pids $$!"; \
+	done; code=0; for pid in $$pids; do wait $$pid || code=$$?; done; exit $$code
+	@$(PY) -m scripts.aggregate results.root=$(ROOT)
+	@$(PY) -m scripts.make_tables results.root=$(ROOT)
+
+tables: .venv/study  ## runs.csv and tables from the committed records
+	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.make_tables $(filter results.root=%,$(ARGS))
+
+test: .venv/dev  ## the tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
+
+lint: .venv/dev  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: .venv/dev  ## put the code into ruff's format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## remove the environment, downloads and your own runs
+	rm -rf .venv data/raw results/reproduced results/checkpoints results/wandb *.egg-info

@@ -1,0 +1,88 @@
+"""Gather all records into one line each of runs.csv: ``python -m scripts.aggregate``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scripts import run_record
+from scripts.command_line import parser, results_root
+from scripts.errors import ConfigError
+
+# Whatever may differ between the runs of one row: the rest is the row's setting.
+NOT_A_SETTING = ("seed",)
+CURVES = ("train/loss", "valid/HR@10", "valid/NDCG@10")
+
+
+def aggregate(root: Path) -> pd.DataFrame:
+    """Write ``runs.csv`` from the finished records below ``root/runs`` and return it.
+
+    Raises:
+        ConfigError: there is no finished record, or a file is not a record.
+    """
+    rows, failed = [], []
+    for path in sorted((root / "runs").glob("*/*/*.json")):
+        record = run_record.read(path)
+        if record["status"] == "finished":
+            rows.append(row(record, path.relative_to(root)))
+        else:
+            failed.append(path)
+    for path in failed:
+        print(f"{path}: a failed run, left out", file=sys.stderr)
+    if not rows:
+        raise ConfigError(f"{root / 'runs'}: no finished record; train first")
+    keys = ["dataset", "model", "experiment", "optimizer", "seed", "record"]
+    runs = pd.DataFrame(rows).sort_values(keys, ignore_index=True)
+    run_record.atomically(root / "runs.csv", runs.to_csv(index=False).encode())
+    return runs
+
+
+def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    config = record["config"]
+    history = record["history"]
+    evaluated = [entry for entry in history if "valid/NDCG@10" in entry]
+    setting = {key: value for key, value in config.items() if key not in NOT_A_SETTING}
+    start = {key: record[key] for key in ("dataset", "model", "optimizer", "seed", "experiment")}
+    return (
+        start
+        | {
+            "epochs": len(history),
+            "lr": config["optimizer"]["lr"],
+            "weight_decay": config["optimizer"]["weight_decay"],
+            "best_epoch": record["best_epoch"],
+            "test/HR@10": record["test"]["HR@10"],
+            "test/NDCG@10": record["test"]["NDCG@10"],
+            "valid/NDCG@10": record["valid"]["NDCG@10"],
+            "train/loss": history[-1]["train/loss"],
+        }
+        | {
+            key: round(record[key], digits)
+            for key, digits in (
+                ("targets_per_second", 0),
+                ("eval_seconds", 3),
+                ("peak_rss_mib", 1),
+                ("state_bytes_per_param", 3),
+            )
+        }
+        | {"record": path.as_posix(), "setting": run_record.digest(setting)}
+        # at the evaluated epochs, separated by blanks
+        | {"curve/epoch": " ".join(str(entry["epoch"]) for entry in evaluated)}
+        | {f"curve/{k}": " ".join(f"{entry[k]:.5f}" for entry in evaluated) for k in CURVES}
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser("scripts.aggregate", __doc__).parse_args(argv)
+    try:
+        root = results_root(args.overrides)
+        runs = aggregate(root)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{root / 'runs.csv'}: {len(runs)} runs")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
