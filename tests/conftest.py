@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL = (
+    "epochs=2 eval_every=1 batch_size=16 model.hidden=16 model.maxlen=10 tracker.mode=disabled"
+).split()
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """60 users, 40 items, S3-Rec lines."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for user in range(1, 61):
+        items = rng.choice(np.arange(1, 41), size=rng.integers(3, 16), replace=False)
+        lines.append(" ".join(map(str, [user, *items])))
+    path = tmp_path / "toy.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Run:
+    """Run ``python -m NAME ARGUMENTS`` in the repository, as a user would."""
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SIMBA"))}
+        return subprocess.run(
+            [sys.executable, "-m", name, *arguments],
+            cwd=REPOSITORY,
+            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def train(module: Run, toy: Path, tmp_path: Path) -> Run:
+    """scripts.train on the toy data, small, into tmp_path/results."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        flags = [a for a in arguments if a.startswith("-")]
+        settings = [a for a in arguments if not a.startswith("-")]
+        where = ["data=file", f"data.path={toy}", f"results.root={tmp_path / 'results'}"]
+        return module("scripts.train", *flags, *where, *SMALL, *settings, **environment)
+
+    return run

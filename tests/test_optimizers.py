@@ -1,0 +1,258 @@
+"""One battery over the table of optimizers; the rows' exact relations; the note's listing."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import simba
+
+ROWS = {
+    "SignSGD": (simba.SignSGD, {}),
+    "Lion": (simba.Lion, {}),
+    "Simba": (simba.Simba, {"window_size": 8, "threshold": 0.3}),
+    "SimbaM": (simba.SimbaM, {"window_size": 8, "threshold": 0.3}),
+    "SimbaEq1": (simba.SimbaEq1, {"window_size": 8}),
+    "SimbaCeqM": (simba.SimbaCeqM, {}),
+}
+every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
+
+
+def gradients(steps: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Noise around a drift, with exact zeros, so that every branch of every row is taken."""
+    generator = torch.Generator().manual_seed(seed)
+    drift = torch.randn(257, generator=generator)
+    noise = torch.randn(steps, 257, generator=generator)
+    keep = torch.rand(steps, 257, generator=generator) > 0.2
+    return list(((drift + 2 * noise) * keep).to(dtype))
+
+
+def start(seed: int = 1) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(257, generator=torch.Generator().manual_seed(seed)))
+
+
+def path(optimizer_class, grads: list[Tensor], **kwargs) -> list[Tensor]:
+    """The parameter after each step."""
+    p = start()
+    optimizer = optimizer_class([p], **kwargs)
+    seen = []
+    for g in grads:
+        p.grad = g.clone()
+        optimizer.step()
+        seen.append(p.detach().clone())
+    return seen
+
+
+def assert_same(a: list[Tensor], b: list[Tensor]) -> None:
+    for step, (x, y) in enumerate(zip(a, b, strict=True)):
+        assert torch.equal(x, y), f"step {step}"
+
+
+def listing(p: Tensor, s: Tensor, g: Tensor, lr: float, wd: float, w: int, gamma: float) -> None:
+    """The note's Simba, from design's formulas: int16 counter, integer bound, strict >."""
+    p.mul_(1 - lr * wd)
+    direction = torch.where(s.abs() > int(w * gamma), s.sign(), g.sign())
+    p.add_(direction, alpha=-lr)
+    s.add_(g.sign().to(torch.int16)).clamp_(-w, w)
+
+
+@pytest.mark.parametrize("wd", [0.0, 0.5])
+def test_simba_is_the_notes_listing_bit_for_bit(wd):
+    p = start().detach()
+    s = torch.zeros(257, dtype=torch.int16)
+    grads = gradients(600)
+    ours = path(simba.Simba, grads, weight_decay=wd)
+    for step, g in enumerate(grads):
+        listing(p, s, g, 1e-4, wd, 128, 0.1)
+        assert torch.equal(ours[step], p), f"step {step}"
+    assert (s.abs() == 128).any(), "the counter never saturated: the test is too short"
+
+
+@pytest.mark.parametrize(
+    ("cls", "kwargs"),
+    [
+        (simba.Lion, {"betas": (0.0, 0.99)}),
+        (simba.Simba, {"threshold": 1.0}),
+        (simba.SimbaM, {"threshold": 1.0}),
+        (simba.SimbaEq1, {"betas": (0.0, 0.99)}),
+    ],
+)
+def test_limits_are_sign_sgd(cls, kwargs):
+    grads = gradients(200)
+    assert_same(
+        path(cls, grads, weight_decay=0.1, **kwargs),
+        path(simba.SignSGD, grads, weight_decay=0.1),
+    )
+
+
+def test_rows_differ():
+    ends = {name: path(cls, gradients(200), **kw)[-1] for name, (cls, kw) in ROWS.items()}
+    for a in ends:
+        for b in ends:
+            assert a == b or not torch.equal(ends[a], ends[b]), (a, b)
+
+
+def test_c_eq_m_is_lions_limit():
+    grads = [g + 1e-3 for g in gradients(200)]  # no zero gradient: m is never a tie
+    kept = path(simba.SimbaCeqM, grads)
+    limit = path(simba.Lion, grads, betas=(1.0, 0.99))
+    # at the first step m = 0: Lion's eq. 1 then says 0 > 0, so it follows the gradient
+    moved = limit[0] - kept[0]
+    for a, b in zip(kept, limit, strict=True):
+        torch.testing.assert_close(a + moved, b, rtol=0, atol=1e-6)
+
+
+def test_lion_is_the_published_rule_without_ties():
+    grads = gradients(300)
+    p, m = start().detach(), torch.zeros(257)
+    ours = path(simba.Lion, grads, weight_decay=0.5)
+    for step, g in enumerate(grads):
+        p.mul_(1 - 1e-4 * 0.5)
+        p.add_((0.9 * m + (1 - 0.9) * g).sign(), alpha=-1e-4)
+        m.mul_(0.99).add_(g, alpha=1 - 0.99)
+        assert torch.equal(ours[step], p), f"step {step}"
+
+
+def test_lion_follows_the_gradient_on_an_exact_tie():
+    g, m = torch.tensor([1.0]), torch.tensor([-1.0])
+    assert simba.directions.lion(g, m, beta1=0.5) == 1
+    assert torch.sign(0.5 * m + 0.5 * g) == 0
+
+
+@every_row
+def test_minimises_a_quadratic(cls, kwargs):
+    p = start()
+    optimizer = cls([p], lr=1e-2, **kwargs)
+    first = p.square().sum().item()
+    for _ in range(500):
+        optimizer.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        optimizer.step()
+    assert p.square().sum().item() < 0.05 * first
+
+
+@every_row
+def test_maximize_mirrors_minimize(cls, kwargs):
+    grads = gradients(50)
+    assert_same(path(cls, grads, maximize=True, **kwargs), path(cls, [-g for g in grads], **kwargs))
+
+
+@every_row
+def test_resumes_bit_for_bit_with_the_same_state(cls, kwargs, tmp_path):
+    grads = gradients(100)
+    whole = path(cls, grads, weight_decay=0.1, **kwargs)
+    p = start()
+    optimizer = cls([p], weight_decay=0.1, **kwargs)
+    for g in grads[:60]:
+        p.grad = g.clone()
+        optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    q = torch.nn.Parameter(p.detach().clone())
+    resumed = cls([q], lr=123.0)  # overwritten by the state
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for name, value in optimizer.state[p].items():
+        assert resumed.state[q][name].dtype == value.dtype
+        assert resumed.state[q][name].data_ptr() != value.data_ptr()
+    for g in grads[60:]:
+        q.grad = g.clone()
+        resumed.step()
+    assert torch.equal(q, whole[-1])
+
+
+def test_counters_stay_integers_for_bfloat16_parameters():
+    p = torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    optimizer = simba.Simba([p])
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    other = simba.Simba([p])
+    other.load_state_dict(optimizer.state_dict())
+    assert other.state[p]["sign_counts"].dtype == torch.int16
+
+
+@every_row
+def test_parameter_groups_have_their_own_lr(cls, kwargs):
+    a, b = start(), start()
+    optimizer = cls([{"params": [a], "lr": 1e-1}, {"params": [b]}], lr=1e-3, **kwargs)
+    for _ in range(2):  # Simba + (c = m) stands still at its first step
+        a.grad, b.grad = torch.ones(257), torch.ones(257)
+        optimizer.step()
+    torch.testing.assert_close((start() - a) / 100, start() - b, rtol=1e-3, atol=1e-6)
+
+
+@every_row
+def test_skips_parameters_without_gradient(cls, kwargs):
+    p = start()
+    optimizer = cls([p], weight_decay=0.5, **kwargs)
+    optimizer.step()
+    assert torch.equal(p, start())
+    assert not optimizer.state[p]
+
+
+@every_row
+def test_leaves_gradients_alone_and_returns_the_closures_loss(cls, kwargs):
+    p = start()
+    optimizer = cls([p], maximize=True, **kwargs)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    loss = optimizer.step(closure)
+    assert loss.item() == pytest.approx(start().square().sum().item())
+    assert torch.equal(p.grad, 2 * start())
+
+
+@every_row
+def test_refuses_sparse_and_complex(cls, kwargs):
+    table = torch.nn.Embedding(5, 3, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        cls(table.parameters(), **kwargs).step()
+    p = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match="complex"):
+        cls([p], **kwargs).step()
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value"),
+    [
+        (simba.SignSGD, "lr", -1.0),
+        (simba.SignSGD, "lr", math.nan),
+        (simba.SignSGD, "lr", "abc"),
+        (simba.SignSGD, "weight_decay", -0.1),
+        (simba.Lion, "betas", (0.9,)),
+        (simba.Lion, "betas", (0.9, 1.1)),
+        (simba.Simba, "window_size", 0),
+        (simba.Simba, "window_size", 128.0),
+        (simba.Simba, "window_size", 32767),
+        (simba.Simba, "threshold", 1.5),
+        (simba.SimbaM, "beta2", None),
+        (simba.SimbaCeqM, "beta2", True),
+    ],
+)
+def test_names_a_bad_hyperparameter(cls, name, value):
+    with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be"):
+        cls([start()], **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("cls", "excluded"),
+    [(simba.SignSGD, "betas"), (simba.Simba, "betas"), (simba.SimbaCeqM, "window_size")],
+)
+def test_a_row_takes_only_what_it_needs(cls, excluded):
+    with pytest.raises(TypeError):
+        cls([start()], **{excluded: 1})
+
+
+def test_a_nan_gradient_moves_nothing_by_itself():
+    p = torch.nn.Parameter(torch.zeros(1))
+    p.grad = torch.full_like(p, math.nan)
+    optimizer = simba.Simba([p])
+    optimizer.step()
+    assert p.item() == 0
+    assert optimizer.state[p]["sign_counts"].item() == 0
