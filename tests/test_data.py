@@ -1,0 +1,266 @@
+"""Formats, order, splits, batches, and one line for each thing that can be wrong with a file."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import DataError
+from data.formats import read
+from data.prepare import k_core, prepare, statistics, to_sequences
+from data.sequences import Sequences, best_fit, ranking_batches, runs, training_batches
+
+
+def parse(path, k=0, user_column=None, item_column=None, time_column=None):
+    """Read and number, without what a training needs."""
+    columns = {"user": user_column, "item": item_column, "time": time_column}
+    return to_sequences(k_core(read(path, columns), k))
+
+
+def load(path, **keys):
+    section = {"path": path, "sha256": None, "k_core": 0} | keys
+    return prepare(section).sequences
+
+
+def lists(data: Sequences) -> list[list[int]]:
+    return [part.tolist() for part in np.split(data.items, data.offsets[1:-1])]
+
+
+ROWS = [  # user, item, time: the same interactions in every format
+    (1, 10, 5), (2, 30, 1), (1, 20, 5), (1, 30, 2), (2, 10, 9), (2, 40, 4), (1, 40, 7),
+]  # fmt: skip
+EXPECTED = [[3, 1, 2, 4], [3, 4, 1]]  # equal times (10 and 20 of user 1) keep the file's order
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "inter", "parquet", "named", "dates"])
+def test_tables_with_a_header(tmp_path, kind):
+    path = tmp_path / "file.data"  # no ending to tell the format from
+    frame = pd.DataFrame(ROWS, columns=["user", "item", "timestamp"])
+    keys = {}
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "tsv":
+        frame.to_csv(path, index=False, sep="\t")
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "dates":
+        frame["timestamp"] = pd.to_datetime(frame["timestamp"], unit="D")
+        frame.to_parquet(path)
+    elif kind == "named":
+        frame.columns = ["who", "what", "when"]
+        frame.to_csv(path, index=False)
+        keys = {"user_column": "who", "item_column": "what", "time_column": "when"}
+    else:
+        frame.columns = ["user_id:token", "item_id:token", "timestamp:float"]
+        frame.to_csv(path, index=False, sep="\t")
+    assert lists(parse(path, **keys)) == EXPECTED
+
+
+def test_names_may_be_any_text_and_order_may_be_the_files(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("user,item\nbob,b\nann,c\nbob,a\nbob,c\nann,a\nann,b\n")
+    assert lists(parse(path)) == [[3, 1, 2], [2, 1, 3]]
+
+
+def test_lines_and_pairs_are_the_same(tmp_path):
+    lines, pairs = tmp_path / "lines", tmp_path / "pairs"
+    lines.write_text("1 5 7 6\n2 7 5 8\n")
+    pairs.write_text("1 5\n2 7\n1 7\n2 5\n1 6\n2 8\n")
+    assert lists(parse(lines)) == lists(parse(pairs)) == [[1, 3, 2], [3, 1, 4]]
+
+
+def test_k_core_is_iterated(tmp_path):
+    path = tmp_path / "x"
+    # item 9 is rare; without it user 3 is too short; without user 3 item 4 is rare
+    path.write_text("1 1 2 3 4\n2 1 2 3\n3 9 4 1\n4 1 2 3\n")
+    assert lists(parse(path, k=3)) == [[1, 2, 3]] * 3
+
+
+def test_short_users_are_trained_on_and_counted(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("1 1 2 3 4 5\n2 1 2\n3 6\n4 7 8 9\n")
+    data = load(path)
+    assert data.train_lengths.tolist() == [3, 2, 1, 1]
+    found = statistics(data)
+    assert found["users_not_evaluated"] == 2
+    assert found["users_not_trained"] == 2  # one training item has nothing to predict
+
+
+BAD = {
+    "empty": ("", "the file is empty"),
+    "not an id": ("1 2 3\n2 x\n", "line 2: 'x' is not an integer"),
+    "float id": ("1 2 3\n2 1.5 2\n", "line 2: '1.5' is not an integer"),
+    "negative": ("1 2 3\n2 -4 5\n", "line 2: negative id -4"),
+    "one column": ("1\n2\n", "line 1: user 1 has an empty sequence"),
+    "empty sequence": ("1 2 3\n2\n", "line 2: user 2 has an empty sequence"),
+    "empty line": ("1 2 3\n\n2 3 4\n", "line 2: empty line"),
+    "mixed": ("1 2 3\n2,3,4\n", "line 2: '2,3,4' is not an integer"),
+    "commas": ("1,2,3\n", "line 1: '1,2,3' is not an integer"),
+    "user twice": ("1 2 3\n1 3\n", "line 2: user 1 has a line already"),
+    "header only": ("user,item\n", "no interactions"),
+    "one name": ("user\n1\n", "expected integers"),
+    "no such column": ("user,thing\n1,2\n", "no column 'item'"),
+    "NaN time": ("user,item,timestamp\n1,2,3\n1,3,nan\n", "line 3: timestamp nan"),
+    "negative time": ("user,item,timestamp\n1,2,-3\n", "line 2: timestamp -3"),
+    "text time": ("user,item,timestamp\n1,2,soon\n", "line 2: timestamp soon"),
+    "missing user": ("user,item,timestamp\n,2,3\n", "line 2: user is missing"),
+    "negative item": ("user,item\n1,2\n1,-3\n", "line 3: item id -3"),
+    "fractional item": ("user,item\n1,2\n1,2.5\n", "line 3: item id 2.5"),
+    "mixed table": ("user,item,timestamp\n1,2,3\n1\t2\t3\n", "line 3: item is missing"),
+    "long row": ("user,item\n1,2\n1,2,3,4\n", "line 3"),
+    "nobody": ("1 2\n2 3\n", "zero users with three"),
+    "binary": ("\x00\x01\udcff", "neither UTF-8"),
+    "all items had": ("1 1 2 3\n2 3 2 1 4\n3 4 3 2 1 1 1\n", "no negative can be drawn"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_content_is_one_line_that_names_it(tmp_path, case):
+    content, message = BAD[case]
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError) as caught:
+        load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_parquet(tmp_path):
+    path = tmp_path / "x.parquet"
+    pd.DataFrame(ROWS, columns=["user", "item", "timestamp"]).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"x\.parquet"):
+        load(path)
+
+
+def test_nobody_left_after_k_core(toy):
+    with pytest.raises(DataError, match="zero users left after data.k_core=1000"):
+        load(toy, k_core=1000)
+
+
+def by_hand(data: Sequences, user: int) -> tuple[list[int], int, int]:
+    *train, valid, test = lists(data)[user]
+    return train, valid, test
+
+
+def test_training_batches_hold_each_user_once_shifted(toy):
+    data = load(toy)
+    seen = []
+    for batch in training_batches(data, np.random.default_rng(0), 16, 5, 1):
+        assert batch.num_users in (16, len(data.trainable()) % 16)
+        for row in range(len(batch.items)):
+            real = np.flatnonzero(batch.items[row])
+            assert (batch.targets[row] > 0).tolist() == (batch.items[row] > 0).tolist()
+            for start in np.unique(batch.starts[row, real]):
+                slots = real[batch.starts[row, real] == start]
+                assert batch.positions[row, slots].tolist() == list(range(5 - len(slots), 5))
+                sequence = [*batch.items[row, slots], batch.targets[row, slots[-1]]]
+                assert batch.targets[row, slots].tolist() == sequence[1:]
+                seen.append([int(item) for item in sequence])
+    trainable = [by_hand(data, user)[0][-5:] for user in data.trainable()]
+    assert sorted(seen) == sorted(trainable)
+    assert data.num_targets(5) == sum(len(s) - 1 for s in seen)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_ranking_batches_mask_all_that_went_before(toy, split):
+    data = load(toy)
+    users = iter(data.evaluated)
+    for batch in ranking_batches(data, split, 7, 5):
+        for b in range(len(batch.targets)):
+            train, valid, test = by_hand(data, next(users))
+            known, target = (train, valid) if split == "valid" else ([*train, valid], test)
+            assert batch.targets[b] == target
+            assert batch.seen_items[batch.seen_users == b].tolist() == known
+            assert batch.items.reshape(-1)[batch.last[b]] == known[-1]
+    assert next(users, None) is None
+
+
+def test_negatives_are_uniform_over_items_not_had_in_training(toy):
+    data = load(toy)
+    user = int(data.trainable()[0])
+    had = set(by_hand(data, user)[0])
+    one = Sequences(data.items[: data.offsets[user + 1]], data.offsets[: user + 2], 40)
+    drawn: list[int] = []
+    for seed in range(3000):
+        (batch,) = training_batches(one, np.random.default_rng(seed), 999, 5, 2)
+        drawn += batch.negatives[batch.targets > 0].reshape(-1).tolist()
+    counts = np.bincount(drawn, minlength=41)[1:]
+    free = [i for i in range(40) if i + 1 not in had]
+    assert counts[[i - 1 for i in had]].sum() == 0
+    assert counts[free].min() > 0.8 * counts[free].mean()
+    assert counts[free].max() < 1.2 * counts[free].mean()
+
+
+def test_best_fit_overlaps_nothing():
+    lengths = np.random.default_rng(0).integers(1, 51, 300)
+    row, column, rows = best_fit(lengths, 50)
+    slots = runs(row * 50 + column, lengths)
+    assert len(np.unique(slots)) == lengths.sum()
+    assert (column + lengths <= 50).all()
+    assert rows <= lengths.sum() / 50 * 1.2
+
+
+def error_line(done) -> str:
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    return done.stderr
+
+
+CASES = {
+    "unknown dataset": (["nonsense"], ["data=nonsense"], "nonsense"),
+    "no path": (["file"], ["data=file"], "data.path"),
+    "missing file": (["file", "data.path=/no/such"], ["data=file", "data.path=/no/such"], "/no/such"),
+    "missing root": (["beauty", "data.root=/no/dir"], ["data=beauty", "data.root=/no/dir"], "/no/dir"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_commands_end_in_one_line_and_write_nothing(module, tmp_path, case):
+    prepare_arguments, train_arguments, message = CASES[case]
+    assert message in error_line(module("data.prepare", *prepare_arguments))
+    root = tmp_path / "results"
+    done = module("scripts.train", *train_arguments, f"results.root={root}")
+    assert message in error_line(done)
+    assert not list(root.rglob("*.json"))
+
+
+def test_checksum_and_network_through_both_commands(module, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "Beauty.txt").write_text("1 2 3 4\n")
+    results = f"results.root={tmp_path / 'results'}"
+    for line in (
+        error_line(module("data.prepare", "beauty", SIMBA_DATA=str(root))),
+        error_line(module("scripts.train", "data=beauty", results, SIMBA_DATA=str(root))),
+    ):
+        assert "sha256 is" in line
+        assert hashlib.sha256(b"1 2 3 4\n").hexdigest() in line
+    url = "data.url=http://127.0.0.1:9/Toys.txt"  # nobody listens there
+    for line in (
+        error_line(module("data.prepare", "toys", url, "data.file=absent.txt")),
+        error_line(module("scripts.train", "data=toys", url, "data.file=absent.txt", results)),
+    ):
+        assert "127.0.0.1:9" in line
+        assert "SIMBA_DATA" in line
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_bad_content_through_both_commands(module, tmp_path):
+    bad = tmp_path / "bad.txt"
+    bad.write_text("1 2 3\n2 -4 5\n")
+    results = f"results.root={tmp_path / 'results'}"
+    for done in (
+        module("data.prepare", "file", f"data.path={bad}"),
+        module("scripts.train", "data=file", f"data.path={bad}", results),
+    ):
+        assert "bad.txt: line 2: negative id -4" in error_line(done)
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_repeats_are_kept_in_order():
+    frame = pd.DataFrame({"user": [1, 1, 1], "item": [5, 5, 7]})
+    assert to_sequences(frame).items.tolist() == [1, 1, 2]

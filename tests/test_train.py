@@ -1,0 +1,252 @@
+"""scripts.train as its users meet it: real processes, real files, real kills, real W&B."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import simba
+from scripts.note import ROWS
+from scripts.run_record import decode_ranks
+from tests.conftest import REPOSITORY, SMALL
+
+PUT_ASIDE = ("started", "train_seconds", "targets_per_second", "eval_seconds", "peak_rss_mib", "command")
+
+
+def records(root: Path) -> dict[str, dict]:
+    return {str(p.relative_to(root)): json.loads(p.read_text()) for p in root.rglob("runs/**/*.json")}
+
+
+def results_of(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key not in PUT_ASIDE}
+
+
+def test_two_processes_give_the_same_bits_and_another_seed_does_not(train, tmp_path):
+    for name in ("a", "b", "c"):
+        done = train(f"results.root={tmp_path / name}", f"seed={int(name == 'c')}")
+        assert done.returncode == 0, done.stderr
+    a, b, c = ([*records(tmp_path / name).values()] for name in "abc")
+    assert results_of(a[0]) == results_of(b[0])
+    assert a[0]["history"] != c[0]["history"]
+
+
+def test_a_record_tells_all(train, tmp_path):
+    assert train("optimizer=simba_m").returncode == 0
+    ((path, record),) = records(tmp_path / "results").items()
+    assert path == "runs/toy/simba_m/single-sasrec-seed0.json"
+    assert record["status"] == "finished"
+    assert record["state_bytes_per_param"] == 6  # float32 m, int16 s
+    assert record["data"]["users"] == 60
+    assert len(record["history"]) == 2
+    ranks = decode_ranks(record["test_ranks"])
+    assert len(ranks) == 60
+    assert record["test"]["HR@10"] == np.mean(ranks <= 10)
+    best = max(record["history"], key=lambda entry: entry["valid/NDCG@10"])
+    assert record["best_epoch"] == best["epoch"]
+    assert record["valid"]["NDCG@10"] == best["valid/NDCG@10"]
+    assert not list((tmp_path / "results" / "checkpoints").rglob("*.pt"))
+    assert {"commit", "dirty", "versions", "device", "config", "config_hash"} <= record.keys()
+
+
+def test_skips_a_finished_run_refuses_a_clash_and_obeys_force(train, tmp_path):
+    assert train().returncode == 0
+    ((path, first),) = records(tmp_path / "results").items()
+    again = train()
+    assert again.returncode == 0
+    assert "skipped" in again.stderr
+    assert records(tmp_path / "results")[path] == first
+    clash = train("epochs=1")
+    assert clash.returncode == 2
+    assert "epochs: 2 -> 1" in clash.stderr
+    assert records(tmp_path / "results")[path] == first
+    assert train("epochs=1", "force=true").returncode == 0
+    assert len(records(tmp_path / "results")[path]["history"]) == 1
+
+
+def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_path):
+    done = train("-m", "optimizer=sgd,lion", "optimizer.lr=1e30,1e-3", "seed=0,1")
+    assert done.returncode == 1, done.stderr
+    found = records(tmp_path / "results")
+    assert len(found) == 8
+    status = {path: record["status"] for path, record in found.items()}
+    assert status["runs/toy/sgd/single-sasrec-optimizer.lr=1e+30-seed1.json"] == "failed"
+    assert status["runs/toy/lion/single-sasrec-optimizer.lr=0.001-seed1.json"] == "finished"
+    assert "the loss is" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(train, toy, tmp_path):
+    settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", "epochs=60"]
+    whole = train("optimizer=simba_eq1", "epochs=60", f"results.root={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    root = tmp_path / "killed"
+    command = [sys.executable, "-m", "scripts.train", *settings, f"results.root={root}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(root.rglob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not records(root), "it was not killed in time"
+    resumed = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "going on after epoch" in resumed.stderr
+    ((_, ours),) = records(root).items()
+    ((_, expected),) = records(tmp_path / "whole").items()
+    assert results_of(ours) == results_of(expected)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(toy, tmp_path):
+    def shrink() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    command = [sys.executable, "-m", "scripts.train", *SMALL, "data=file", f"data.path={toy}"]
+    done = subprocess.run(
+        [*command, f"results.root={tmp_path / 'r'}"],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        preexec_fn=shrink,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [p for p in (tmp_path / "r").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=abc", "epochs"),
+        ("epochs=0", "epochs must be an integer >= 1, got 0"),
+        ("seed=-1", "seed must be"),
+        ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
+        ("optimizer.lr=-1", "lr must be a finite number >= 0, got -1"),
+        ("optimizer=nonsense", "nonsense"),
+        ("+optimizer.momentum=0.9", "momentum"),
+        ("model.heads=3", "model.heads must be a divisor"),
+        ("device=tpu", "device must be one of"),
+        ("tracker.mode=loud", "tracker.mode must be one of"),
+        ("ks=[1,5]", "ks must be"),
+        ("epoch=3", "epoch"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(train, tmp_path, override, message):
+    done = train(override)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not records(tmp_path / "results")
+
+
+def test_patience_stops_early(train, tmp_path):
+    done = train("epochs=50", "patience=2", "optimizer.lr=0", "optimizer.weight_decay=0")
+    assert done.returncode == 0, done.stderr
+    ((_, record),) = records(tmp_path / "results").items()
+    assert record["best_epoch"] == 1
+    assert len(record["history"]) == 3
+
+
+def test_both_models_and_a_clipped_gradient(train, tmp_path):
+    done = train("model=sasrec_prenorm", "max_grad_norm=1.0", "negatives=3", "optimizer=adam")
+    assert done.returncode == 0, done.stderr
+    ((path, _),) = records(tmp_path / "results").items()
+    assert "sasrec_prenorm" in path
+
+
+def test_wandb_offline_holds_what_the_record_holds(train, tmp_path):
+    done = train("tracker.mode=auto", WANDB_API_KEY="", HOME=str(tmp_path), NETRC="/no/netrc")
+    assert done.returncode == 0, done.stderr
+    assert "tracking offline" in done.stderr
+    ((_, record),) = records(tmp_path / "results").items()
+    (file,) = (tmp_path / "results" / "wandb").glob("offline-run-*/run-*.wandb")
+    history, summary, run = read_offline(file)
+    for logged, entry in zip(history, record["history"], strict=True):
+        for key in ("epoch", "train/loss", "valid/HR@10", "valid/NDCG@10"):
+            assert logged[key] == entry[key]
+    assert summary["test/NDCG@10"] == record["test"]["NDCG@10"]
+    assert summary["best_epoch"] == record["best_epoch"]
+    assert run.run_group == "file-single"
+    assert "lion" in run.tags
+
+
+def read_offline(file: Path):
+    """(history, summary, run) of an offline run: protobuf records in a LevelDB log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    history, summary, run = [], {}, None
+    for content in leveldb_log(file.read_bytes()[7:]):
+        record = Record()
+        record.ParseFromString(content)
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            history.append(values(record.history.item))
+        elif kind == "summary":
+            summary |= values(record.summary.update)
+        elif kind == "run":
+            run = record.run
+    return history, summary, run
+
+
+def leveldb_log(content: bytes):
+    """Blocks of 32 KiB; a chunk is crc (4), length (2), type (1: whole, 2: first, 4: last)."""
+    whole, at, block = b"", -7, 2**15  # W&B writes 7 bytes before the first chunk
+    position = 0
+    while position + 7 <= len(content):
+        left = block - (position - at) % block
+        if left < 7:
+            position += left
+            continue
+        length = int.from_bytes(content[position + 4 : position + 6], "little")
+        kind = content[position + 6]
+        whole += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield whole
+            whole = b""
+
+
+def values(items) -> dict:
+    return {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
+
+
+def test_every_row_has_its_yaml_and_every_yaml_its_row():
+    """A new row is one function, one class and one YAML; this fails when one is missing."""
+    targets = {}
+    for path in (REPOSITORY / "configs" / "optimizer").glob("*.yaml"):
+        target = yaml.safe_load(path.read_text())["_target_"]
+        if target.startswith("simba."):
+            targets[path.stem] = target.removeprefix("simba.")
+    classes = {name for name in simba.__all__ if name != "SignOptimizer"}
+    assert set(targets.values()) == classes
+    for name in targets:
+        assert hasattr(simba.directions, name), f"no function {name} in simba/directions.py"
+    assert set(ROWS) <= set(targets)
+
+
+def test_arrows_go_one_way():
+    for package, forbidden in {
+        "simba": ("data", "models", "scripts", "hydra", "numpy", "pandas"),
+        "models": ("data", "simba", "scripts"),
+        "data": ("models", "simba", "scripts", "torch"),
+    }.items():
+        for path in (REPOSITORY / package).glob("*.py"):
+            for line in path.read_text().splitlines():
+                words = line.split()
+                if words[:1] in (["import"], ["from"]):
+                    assert words[1].split(".")[0] not in forbidden, f"{path.name}: {line}"
