@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SMALL = (
-    "epochs=2 eval_every=1 batch_size=16 model.hidden=16 model.maxlen=10 tracker.mode=disabled"
-).split()
+SMALL = ["epochs=2", "eval_every=1", "batch_size=16", "model.hidden=16", "model.maxlen=10", "tracker.mode=disabled"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

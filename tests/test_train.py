@@ -18,11 +18,20 @@ from scripts.note import ROWS
 from scripts.run_record import decode_ranks
 from tests.conftest import REPOSITORY, SMALL
 
-PUT_ASIDE = ("started", "train_seconds", "targets_per_second", "eval_seconds", "peak_rss_mib", "command")
+PUT_ASIDE = (
+    "started",
+    "train_seconds",
+    "targets_per_second",
+    "eval_seconds",
+    "peak_rss_mib",
+    "command",
+)
 
 
 def records(root: Path) -> dict[str, dict]:
-    return {str(p.relative_to(root)): json.loads(p.read_text()) for p in root.rglob("runs/**/*.json")}
+    return {
+        str(p.relative_to(root)): json.loads(p.read_text()) for p in root.rglob("runs/**/*.json")
+    }
 
 
 def results_of(record: dict) -> dict:
@@ -90,9 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(train, toy, tmp_path):
     root = tmp_path / "killed"
     command = [sys.executable, "-m", "scripts.train", *settings, f"results.root={root}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(root.rglob("*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
