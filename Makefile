@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables test lint format clean
+.PHONY: help reproduce paper tables notebooks test lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -44,6 +44,9 @@ sweep:
 tables: .venv/study  ## runs.csv and tables from the committed records
 	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
 	@$(PY) -m scripts.make_tables $(filter results.root=%,$(ARGS))
+
+notebooks: .venv/dev  ## execute the notebooks from their .py halves
+	cd notebooks && ../$(PY) -m jupytext --to ipynb --execute *.py
 
 test: .venv/dev  ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)

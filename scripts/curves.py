@@ -18,9 +18,9 @@ def curves(runs: pd.DataFrame) -> pd.DataFrame:
     """One line for each run and evaluated epoch: what was run, ``epoch`` and its curves."""
     frames = []
     for _, run in runs.iterrows():
-        columns = {"epoch": [int(e) for e in str(run["curve/epoch"]).split()]}
+        columns: dict[str, list] = {"epoch": [int(e) for e in str(run["curve/epoch"]).split()]}
         for name in CURVES:
             columns[name] = [float(v) for v in str(run[f"curve/{name}"]).split()]
         keys = run[["dataset", "model", "experiment", "optimizer", "seed"]].to_dict()
-        frames.append(pd.DataFrame(columns).assign(**keys))
+        frames.append(pd.DataFrame(columns).assign(**{str(k): v for k, v in keys.items()}))
     return pd.concat(frames, ignore_index=True)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SMALL = ["epochs=2", "eval_every=1", "batch_size=16", "model.hidden=16", "model.maxlen=10", "tracker.mode=disabled"]
+SMALL = [
+    "epochs=2",
+    "eval_every=1",
+    "batch_size=16",
+    "model.hidden=16",
+    "model.maxlen=10",
+    "tracker.mode=disabled",
+]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -136,7 +136,7 @@ def test_truncated_parquet(tmp_path):
 
 
 def test_nobody_left_after_k_core(toy):
-    with pytest.raises(DataError, match="zero users left after data.k_core=1000"):
+    with pytest.raises(DataError, match=r"zero users left after data\.k_core=1000"):
         load(toy, k_core=1000)
 
 
@@ -213,9 +213,17 @@ def error_line(done) -> str:
 CASES = {
     "unknown dataset": (["nonsense"], ["data=nonsense"], "nonsense"),
     "no path": (["file"], ["data=file"], "data.path"),
-    "missing file": (["file", "data.path=/no/such"], ["data=file", "data.path=/no/such"], "/no/such"),
-    "missing root": (["beauty", "data.root=/no/dir"], ["data=beauty", "data.root=/no/dir"], "/no/dir"),
-}  # fmt: skip
+    "missing file": (
+        ["file", "data.path=/no/x"],
+        ["data=file", "data.path=/no/x"],
+        "/no/file",
+    ),
+    "missing root": (
+        ["beauty", "data.root=/no/dir"],
+        ["data=beauty", "data.root=/no/dir"],
+        "/no/dir",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)

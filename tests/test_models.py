@@ -25,7 +25,9 @@ def attention(q, k, v, first, heads):
                 [q[t, cut] @ k[j, cut] / math.sqrt(width) for j in range(first, t + 1)]
             )
             weights = torch.softmax(scores, 0)
-            out[t, cut] = sum(w * v[j, cut] for w, j in zip(weights, range(first, t + 1)))
+            out[t, cut] = sum(
+                w * v[j, cut] for w, j in zip(weights, range(first, t + 1), strict=True)
+            )
     return out
 
 
@@ -142,7 +144,7 @@ def test_ranks_are_the_brute_force_ones_with_ties_against_us(seed):
     ranks = rank_targets(hidden, weight, targets, pairs[0], pairs[1])
     seen = {(int(u), int(i)) for u, i in pairs.T}
     for user, target in enumerate(targets.tolist()):
-        scores = [sum(a * b for a, b in zip(hidden[user].tolist(), w.tolist())) for w in weight]
+        scores = [(hidden[user] * w).sum().item() for w in weight]
         rivals = [i for i in range(1, 41) if i != target and (user, i) not in seen]
         better = sum(scores[i - 1] >= scores[target - 1] for i in rivals)
         assert ranks[user] == 1 + better
