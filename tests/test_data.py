@@ -216,7 +216,7 @@ CASES = {
     "missing file": (
         ["file", "data.path=/no/x"],
         ["data=file", "data.path=/no/x"],
-        "/no/file",
+        "/no/x",
     ),
     "missing root": (
         ["beauty", "data.root=/no/dir"],
