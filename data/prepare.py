@@ -55,6 +55,10 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     if len(sequences.trainable()) == 0:
         raise DataError(f"{path}: zero users with two training items: nothing to train on")
     _check_negatives(path, sequences)
+    published = cfg.get("statistics")
+    found = statistics(sequences)
+    if published and cfg["k_core"] == 0 and published != {key: found[key] for key in published}:
+        raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
     return Prepared(sequences, path, checksum)
 
 
@@ -207,11 +211,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        prepared = prepare(compose(args.name, args.overrides))
+        cfg = compose(args.name, args.overrides)
+        prepared = prepare(cfg)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.name}: {prepared.path} (sha256 verified: {prepared.sha256})")
+    print(f"{args.name}: {prepared.path} (sha256 {prepared.sha256})")
+    if "licence" in cfg:
+        print(f"  licence: {cfg['licence']}")
     for key, value in statistics(prepared.sequences).items():
         print(f"  {key.replace('_', ' '):<20} {value:>10,}")
     return 0
