@@ -61,4 +61,4 @@ format: .venv/dev  ## put the code into ruff's format
 	$(PY) -m ruff format .
 
 clean:  ## remove the environment, downloads and your own runs
-	rm -rf .venv data/raw results/reproduced results/checkpoints results/wandb *.egg-info
+	rm -rf .venv data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info

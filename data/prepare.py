@@ -10,19 +10,22 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from data.cache import cached, sha256
 from data.errors import DataError
-from data.formats import read
 from data.sequences import Sequences
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs"
 DOWNLOADS = HERE / "raw"
 ROLES = ("user", "item", "time")
+CACHE_VERSION = 1  # of the parser: a change of what it makes of a file needs another number
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,32 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
         DataError: one line on what is wrong with the file, its contents or a key.
     """
     path = locate(cfg)
-    checksum = sha256(path)
+    try:
+        checksum = sha256(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
     if cfg["sha256"] and checksum != cfg["sha256"]:
         raise DataError(
             f"{path}: sha256 is {checksum}, expected {cfg['sha256']}: "
             "truncated or another version; delete it to fetch it again"
         )
+    sequences = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
+    published = cfg.get("statistics")
+    found = statistics(sequences)
+    if published and cfg["k_core"] == 0 and published != {key: found[key] for key in published}:
+        raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
+    return Prepared(sequences, path, checksum)
+
+
+def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
+    """Names all that decides what is made of a file."""
+    choices = [checksum, cfg["k_core"], *(cfg.get(f"{role}_column") for role in ROLES)]
+    return hashlib.sha256(repr([CACHE_VERSION, *choices]).encode()).hexdigest()[:32]
+
+
+def _parse(cfg: Mapping[str, Any], path: Path) -> Sequences:
+    from data.formats import read  # pandas is slow to import and not needed for what is cached
+
     columns = {role: cfg.get(f"{role}_column") for role in ROLES}
     frame = k_core(read(path, columns), cfg["k_core"])
     if len(frame) == 0:
@@ -55,11 +78,7 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     if len(sequences.trainable()) == 0:
         raise DataError(f"{path}: zero users with two training items: nothing to train on")
     _check_negatives(path, sequences)
-    published = cfg.get("statistics")
-    found = statistics(sequences)
-    if published and cfg["k_core"] == 0 and published != {key: found[key] for key in published}:
-        raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
-    return Prepared(sequences, path, checksum)
+    return sequences
 
 
 def locate(cfg: Mapping[str, Any]) -> Path:
@@ -87,15 +106,7 @@ def locate(cfg: Mapping[str, Any]) -> Path:
     return path
 
 
-def sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def k_core(frame: pd.DataFrame, k: int) -> pd.DataFrame:
+def k_core(frame: "pd.DataFrame", k: int) -> "pd.DataFrame":
     """Drop users and items with fewer than ``k`` interactions until none is left."""
     if not isinstance(k, int) or isinstance(k, bool) or k < 0:
         raise DataError(f"data.k_core must be an integer >= 0, got {k!r}")
@@ -107,7 +118,7 @@ def k_core(frame: pd.DataFrame, k: int) -> pd.DataFrame:
     return frame
 
 
-def to_sequences(frame: pd.DataFrame) -> Sequences:
+def to_sequences(frame: "pd.DataFrame") -> Sequences:
     """Number users and items from their ids in ascending order; keep each user's order."""
     _, users = np.unique(frame["user"].to_numpy(), return_inverse=True)
     names, items = np.unique(frame["item"].to_numpy(), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Leave-one-out sequences, and their batches packed end to end into rows."""
+"""Leave-one-out sequences, and their batches packed end to end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,11 +55,12 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed inputs, (R, L) int64 each; see models.sasrec for their meaning."""
+    """Packed inputs, (R, L) int64 each; see models.plain.Packing for the last three."""
 
-    items: np.ndarray
+    items: np.ndarray  # 0 in an empty slot
     positions: np.ndarray
     starts: np.ndarray
+    tokens: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,40 +72,44 @@ class TrainingBatch(Batch):
 
 @dataclass(frozen=True)
 class RankingBatch(Batch):
-    last: np.ndarray  # (B,) flat slot of each user's last input item
+    last: np.ndarray  # (B,) slot, counted through all rows, of each user's last input item
     targets: np.ndarray  # (B,)
-    seen_users: np.ndarray  # (S,) index into the batch's users
-    seen_items: np.ndarray  # (S,)
+    seen_offsets: np.ndarray  # (B + 1,)
+    seen_items: np.ndarray  # (S,) those of user b from seen_offsets[b] on
 
 
 def training_batches(
-    data: Sequences, rng: np.random.Generator, batch_size: int, maxlen: int, num_negatives: int
+    data: Sequences,
+    rng: np.random.Generator,
+    batch_size: int,
+    maxlen: int,
+    num_negatives: int,
+    in_rows: bool = False,
 ) -> Iterator[TrainingBatch]:
     """One epoch: every user once, shuffled; the last, partial batch is kept.
 
     A training sequence is cut to its last ``maxlen`` items, then shifted: its input is all but the
-    last, its target all but the first.
+    last, its target all but the first. All tokens lie in one row without an empty slot, or
+    ``in_rows`` of ``maxlen`` slots; that changes neither users nor negatives.
     """
     users = rng.permutation(data.trainable())
     for first in range(0, len(users), batch_size):
         batch = users[first : first + batch_size]
         kept = np.minimum(data.train_lengths[batch], maxlen)
         begin = data.offsets[batch] + data.train_lengths[batch] - kept
-        rows, slots, packed = _pack(data, begin, kept - 1, maxlen)
-        targets = _scatter(rows, maxlen, slots, data.items[runs(begin + 1, kept - 1)])
-        drawn = _draw_negatives(data, rng, np.repeat(batch, kept - 1), num_negatives)
-        negatives = np.zeros((rows * maxlen, num_negatives), dtype=np.int64)
-        negatives[slots] = drawn
+        packing = pack(kept - 1, maxlen, in_rows)
+        targets = data.items[runs(begin + 1, kept - 1)]
+        negatives = _draw_negatives(data, rng, np.repeat(batch, kept - 1), num_negatives)
         yield TrainingBatch(
-            **vars(packed),
-            targets=targets,
-            negatives=negatives.reshape(rows, maxlen, num_negatives),
+            **vars(packing.batch(data.items[runs(begin, kept - 1)])),
+            targets=packing.spread(targets),
+            negatives=packing.spread(negatives),
             num_users=len(batch),
         )
 
 
 def ranking_batches(
-    data: Sequences, split: str, batch_size: int, maxlen: int
+    data: Sequences, split: str, batch_size: int, maxlen: int, in_rows: bool = False
 ) -> Iterator[RankingBatch]:
     """Every evaluated user once, in order: the last ``maxlen`` items before the held-out one.
 
@@ -116,12 +121,12 @@ def ranking_batches(
         known = data.lengths[batch] - held_out
         kept = np.minimum(known, maxlen)
         begin = data.offsets[batch] + known - kept
-        _, slots, packed = _pack(data, begin, kept, maxlen)
+        packing = pack(kept, maxlen, in_rows)
         yield RankingBatch(
-            **vars(packed),
-            last=slots[np.cumsum(kept) - 1],
+            **vars(packing.batch(data.items[runs(begin, kept)])),
+            last=packing.slots[np.cumsum(kept) - 1],
             targets=data.items[data.offsets[batch] + known].astype(np.int64),
-            seen_users=np.repeat(np.arange(len(batch)), known),
+            seen_offsets=np.concatenate([[0], np.cumsum(known)]),
             seen_items=data.items[runs(data.offsets[batch], known)].astype(np.int64),
         )
 
@@ -130,6 +135,48 @@ def runs(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Indices of consecutive runs, end to end: begin[0], begin[0] + 1, ..., begin[1], ..."""
     ends = np.cumsum(lengths)
     return np.arange(lengths.sum()) + np.repeat(begin - (ends - lengths), lengths)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of sequences lie in (R, L) slots."""
+
+    shape: tuple[int, int]
+    slots: np.ndarray  # (T,) of each token, counted through all rows
+    positions: np.ndarray  # (T,)
+    starts: np.ndarray  # (T,)
+
+    def batch(self, items: np.ndarray) -> Batch:
+        columns = np.tile(np.arange(self.shape[1]), self.shape[0])
+        return Batch(
+            items=self.spread(items),
+            positions=self.spread(self.positions),
+            starts=self.spread(self.starts, columns),  # an empty slot is its own start
+            tokens=self.spread(np.arange(len(self.slots))),
+        )
+
+    def spread(self, values: np.ndarray, fill: np.ndarray | int = 0) -> np.ndarray:
+        """(T, ...) to (R, L, ...) int64."""
+        flat = np.empty((self.shape[0] * self.shape[1], *values.shape[1:]), dtype=np.int64)
+        flat[:] = fill
+        flat[self.slots] = values
+        return flat.reshape(*self.shape, *values.shape[1:])
+
+
+def pack(lengths: np.ndarray, maxlen: int, in_rows: bool) -> Packing:
+    """Pack sequences end to end into one row, or into rows of ``maxlen`` slots."""
+    if in_rows:
+        row, column, num_rows = best_fit(lengths, maxlen)
+        shape = (num_rows, maxlen)
+    else:
+        row, column = np.zeros_like(lengths), np.cumsum(lengths) - lengths
+        shape = (1, int(lengths.sum()))
+    return Packing(
+        shape=shape,
+        slots=runs(row * shape[1] + column, lengths),
+        positions=runs(maxlen - lengths, lengths),
+        starts=np.repeat(column, lengths),
+    )
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -152,30 +199,6 @@ def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray
         rows[i], columns[i] = row, capacity - room
         rows_with_room[room - length].append(row)
     return rows, columns, num_rows
-
-
-def _pack(
-    data: Sequences, begin: np.ndarray, lengths: np.ndarray, maxlen: int
-) -> tuple[int, np.ndarray, Batch]:
-    """Pack the inputs ``items[begin : begin + length]``: (rows, flat slot of each token, batch)."""
-    row, column, rows = best_fit(lengths, maxlen)
-    slots = runs(row * maxlen + column, lengths)
-    empty_starts = np.tile(np.arange(maxlen), rows)
-    batch = Batch(
-        items=_scatter(rows, maxlen, slots, data.items[runs(begin, lengths)]),
-        positions=_scatter(rows, maxlen, slots, runs(maxlen - lengths, lengths)),
-        starts=_scatter(rows, maxlen, slots, np.repeat(column, lengths), empty_starts),
-    )
-    return rows, slots, batch
-
-
-def _scatter(
-    rows: int, maxlen: int, slots: np.ndarray, values: np.ndarray, fill: np.ndarray | int = 0
-) -> np.ndarray:
-    flat = np.empty(rows * maxlen, dtype=np.int64)
-    flat[:] = fill
-    flat[slots] = values
-    return flat.reshape(rows, maxlen)
 
 
 def _draw_negatives(

@@ -4,25 +4,85 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from models import kernels
+
+BLOCK = 512  # users and items scored at a time: never more scores than BLOCK * BLOCK are held
 
 
 def rank_targets(
-    hidden: Tensor, item_weight: Tensor, targets: Tensor, seen_users: Tensor, seen_items: Tensor
+    hidden: Tensor, item_weight: Tensor, targets: Tensor, seen_offsets: Tensor, seen_items: Tensor
 ) -> Tensor:
     """Ranks (B,) int64 of each user's target, 1 the best, ties and NaN counted against it.
+
+    Exact, ties included: a target's own score comes out of a product of the very shape that the
+    scores come from which it is held against.
 
     Args:
         hidden: (B, D), one state a user.
         item_weight: (N, D), row i - 1 is item i.
         targets: (B,), items 1..N. A target is ranked even if it was seen before.
-        seen_users, seen_items: (S,) each: pairs of a row of ``hidden`` and an item out of the race.
+        seen_offsets, seen_items: (B + 1,) and (S,): the items out of the race for user b, from
+            ``seen_offsets[b]`` on.
     """
-    scores = hidden @ item_weight.T
-    target_scores = scores.gather(1, targets.unsqueeze(1) - 1)
-    scores[seen_users, seen_items - 1] = -torch.inf
-    scores.scatter_(1, targets.unsqueeze(1) - 1, target_scores)
-    return scores.shape[1] - (scores < target_scores).sum(1)
+    ranks = []
+    for first in range(0, len(hidden), BLOCK):
+        part = slice(first, min(first + BLOCK, len(hidden)))
+        offsets = seen_offsets[part.start : part.stop + 1]
+        seen = seen_items[offsets[0] : offsets[-1]]
+        offsets = offsets - offsets[0]
+        ranks.append(_rank_block(hidden[part], item_weight, targets[part], offsets, seen))
+    return torch.cat(ranks)
+
+
+def _rank_block(
+    hidden: Tensor, item_weight: Tensor, targets: Tensor, seen_offsets: Tensor, seen_items: Tensor
+) -> Tensor:
+    users = len(hidden)
+    states = _filled(hidden)
+    wanted = (states @ _filled(item_weight[targets - 1]).T).diagonal()[:users].contiguous()
+    ranks = torch.ones_like(targets)
+    count = compiled_count if hidden.device.type == "cpu" else plain_count
+    scores = hidden.new_empty(BLOCK, BLOCK)
+    race = wanted, targets, seen_offsets, seen_items, ranks
+    for first in range(0, len(item_weight), BLOCK):
+        block = item_weight[first : first + BLOCK]
+        torch.mm(states, _filled(block).T, out=scores)
+        count(scores[:users, : len(block)], first + 1, *race)
+    return ranks
+
+
+def plain_count(
+    scores: Tensor,
+    first: int,
+    wanted: Tensor,
+    targets: Tensor,
+    seen_offsets: Tensor,
+    seen_items: Tensor,
+    ranks: Tensor,
+) -> None:
+    """Add to ``ranks`` how many of the items ``first``, ``first + 1``, ... come before the target.
+
+    Args:
+        scores: (B, at most BLOCK) of these items; written to. wanted: (B,) of the targets.
+    """
+    users = torch.arange(len(scores), device=scores.device)
+    seen_users = users.repeat_interleave(seen_offsets.diff())
+    for who, items in ((seen_users, seen_items), (users, targets)):
+        here = (items >= first) & (items < first + scores.shape[1])
+        scores[who[here], items[here] - first] = -torch.inf
+    ranks += ((scores != -torch.inf) & ~(scores < wanted.unsqueeze(1))).sum(1)
+
+
+def compiled_count(scores: Tensor, first: int, *race: Tensor) -> None:
+    kernels.count_ahead(scores.numpy(), first, *(tensor.numpy() for tensor in race))
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """(at most BLOCK, D) with zeros below, so that all products are of one shape."""
+    return rows if len(rows) == BLOCK else F.pad(rows, (0, 0, 0, BLOCK - len(rows)))
 
 
 def metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:

@@ -1,63 +1,95 @@
-"""SASRec on packed sequences, in two published forms.
+"""SASRec in two published forms, on packed sequences: the tokens of a batch, hardly any padding.
 
-Sequences of a batch lie end to end in rows of one length, so that every layer runs on real tokens
-instead of padding. Shapes: R rows, L slots a row, D hidden size, H heads, K negatives. A batch is
-three integer tensors of shape (R, L):
+A batch is a few rows of L slots, and a row holds several users' sequences end to end: ``items`` is
+(R, L), 1..num_items and 0 in an empty slot, and a ``Packing`` says whose token is where.
 
-- ``items``: 1..num_items, 0 in an empty slot;
-- ``positions``: the slot that the token would have in a sequence left-padded to ``maxlen``;
-- ``starts``: the column in which the token's sequence begins; an empty slot is its own start.
+Dropout takes place where ``keys`` are given: two words for each of the model's ``num_keys`` places.
 """
 
 import math
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import plain
+from models.plain import Packing
+
+KEYS_PER_BLOCK = 4  # attention weights, pads, and two around the feed-forward layer
+
 
 class PackedTransformer(nn.Module):
-    """Embeddings, loss and scores; a form adds its blocks as ``encode``.
+    """Embeddings, loss and hidden states; a form adds ``embedded`` and its blocks.
+
+    ``ops`` is the module that its operations come from: ``models.plain`` anywhere, or
+    ``models.fast`` for float32 on a CPU and batches of one row.
 
     Raises:
         ValueError: a size is below 1, a rate outside [0, 1) or heads do not divide hidden.
     """
 
-    def __init__(self, num_items: int, maxlen: int, hidden: int, heads: int) -> None:
+    blocks: nn.ModuleList
+
+    def __init__(self, num_items: int, maxlen: int, hidden: int, heads: int, blocks: int) -> None:
         super().__init__()
-        for name, value in {"maxlen": maxlen, "hidden": hidden, "heads": heads}.items():
+        sizes = {"maxlen": maxlen, "hidden": hidden, "heads": heads, "blocks": blocks}
+        for name, value in sizes.items():
             _require(isinstance(value, int) and value >= 1, name, value, "an integer >= 1")
         _require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
+        self.ops: ModuleType = plain
         self.maxlen = maxlen
+        self.num_keys = 1 + KEYS_PER_BLOCK * blocks
         self.item = nn.Embedding(num_items + 1, hidden)  # row 0: empty slots
         self.position = nn.Embedding(maxlen, hidden)
 
-    def encode(self, x: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
-        """Hidden states (R, L, D) from item embeddings ``x`` (R, L, D)."""
+    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
+        """The first block's input (R, L, D) from item embeddings ``x`` (R, L, D)."""
         raise NotImplementedError
 
-    def forward(self, items: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
-        """Hidden states (R, L, D); a token sees its own sequence up to itself."""
-        return self.encode(self.item(items), positions, starts)
+    def finished(self, x: Tensor) -> Tensor:
+        """What follows the last block."""
+        return x
 
     def loss(
-        self, items: Tensor, positions: Tensor, starts: Tensor, targets: Tensor, negatives: Tensor
+        self,
+        items: Tensor,
+        packing: Packing,
+        targets: Tensor,
+        negatives: Tensor,
+        keys: Tensor | None = None,
     ) -> Tensor:
         """BCE, mean over real targets: ``mean softplus(-pos) + mean softplus(neg)``.
 
         ``targets`` is (R, L), 0 in empty slots; ``negatives`` (R, L, K). 2 ln 2 for zero scores.
         """
-        wanted = torch.cat([items.unsqueeze(-1), targets.unsqueeze(-1), negatives], dim=-1)
-        embedded = self.item(wanted)  # (R, L, 2 + K, D): one gather, one gradient
-        h = self.encode(embedded[:, :, 0], positions, starts)
-        scores = (embedded[:, :, 1:] * h.unsqueeze(2)).sum(-1)  # (R, L, 1 + K)
-        real = targets > 0
-        positive = F.softplus(-scores[:, :, 0])[real].mean()
-        return positive + F.softplus(scores[:, :, 1:])[real].mean()
+        wanted = torch.cat([targets.unsqueeze(-1), negatives], dim=-1)
+        x, embedded = self.ops.embed(self.item.weight, items, wanted)
+        x = self.embedded(x, packing, None if keys is None else keys[0])
+        for block, block_keys in zip(self.blocks, self._per_block(keys), strict=True):
+            x = block(self.ops, x, packing, block_keys)
+        return self.ops.bce(self.finished(x), embedded, targets > 0)
+
+    def states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """Hidden states (Q, D), without dropout, in ``slots`` (Q,) counted through all rows.
+
+        The last block is computed for them alone.
+        """
+        x = self.embedded(F.embedding(items, self.item.weight), packing, None)
+        for block in self.blocks[:-1]:
+            x = block(self.ops, x, packing, None)
+        last: Any = self.blocks[-1]
+        return self.finished(last.at(self.ops, x, packing, slots))
 
     def item_weight(self) -> Tensor:
         """(num_items, D): row i - 1 is item i. A score is its dot product with a hidden state."""
         return self.item.weight[1:]
+
+    def _per_block(self, keys: Tensor | None) -> list[Tensor | None]:
+        if keys is None:
+            return [None] * len(self.blocks)
+        return list(keys[1:].split(KEYS_PER_BLOCK))
 
 
 class SASRec(PackedTransformer):
@@ -87,33 +119,28 @@ class SASRec(PackedTransformer):
         attention_dropout: float = 0.5,
         eps: float = 1e-12,
     ) -> None:
-        super().__init__(num_items, maxlen, hidden, heads)
-        _require_blocks(blocks, ffn, eps)
+        super().__init__(num_items, maxlen, hidden, heads, blocks)
+        _require_block(ffn, eps)
         _require_rate("hidden_dropout", hidden_dropout)
         _require_rate("attention_dropout", attention_dropout)
+        self.hidden_dropout = hidden_dropout
         self.norm = nn.LayerNorm(hidden, eps)
-        self.dropout = nn.Dropout(hidden_dropout)
         self.blocks = nn.ModuleList(
-            PostNormBlock(hidden, heads, ffn, hidden_dropout, attention_dropout, eps)
+            PostNormBlock(maxlen, hidden, heads, ffn, hidden_dropout, attention_dropout, eps)
             for _ in range(blocks)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Embedding | nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        for embedding in (self.item, self.position):
+            nn.init.xavier_normal_(embedding.weight)
 
-    def encode(self, x: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
-        x = self.dropout(self.norm(x + self.position(positions)))
-        bias = attention_bias(starts, x.dtype)
-        for block in self.blocks:
-            x = block(x, bias)
-        return x
+    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
+        x = self.norm(x + F.embedding(packing.positions, self.position.weight))
+        return self.ops.dropout(x, self.hidden_dropout, key, packing.tokens)
 
 
 class PostNormBlock(nn.Module):
     def __init__(
         self,
+        maxlen: int,
         hidden: int,
         heads: int,
         ffn: int,
@@ -122,24 +149,46 @@ class PostNormBlock(nn.Module):
         eps: float,
     ) -> None:
         super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
+        self.maxlen, self.heads = maxlen, heads
+        self.dropout, self.attention_dropout = dropout, attention_dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
         self.attention_norm = nn.LayerNorm(hidden, eps)
         self.widen = nn.Linear(hidden, ffn)
         self.narrow = nn.Linear(ffn, hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps)
-        self.dropout = nn.Dropout(dropout)
-        self.attention_dropout = nn.Dropout(attention_dropout)
+        for weight in self.qkv.weight.chunk(3):  # three layers that lie together
+            nn.init.xavier_normal_(weight)
+        nn.init.zeros_(self.qkv.bias)
+        for linear in (self.out, self.widen, self.narrow):
+            nn.init.xavier_normal_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = (split_heads(f(x), self.heads) for f in (self.query, self.key, self.value))
-        weights = torch.softmax(attention_scores(q, k) + bias, dim=-1)  # (R, H, L, L)
-        attended = join_heads(self.attention_dropout(weights) @ v)
-        x = self.attention_norm(x + self.dropout(self.out(attended)))
-        return self.ffn_norm(x + self.dropout(self.narrow(F.gelu(self.widen(x)))))
+    def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
+        """(R, L, D) to (R, L, D)."""
+        attended = ops.attention(
+            self.qkv(x), packing, self.maxlen, self.heads, self.attention_dropout, _first_two(keys)
+        )
+        return self._rest(ops, x, attended, keys, packing.tokens)
+
+    def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
+        own = x.flatten(0, 1)[slots]
+        q, kv = _split_linear(self.qkv.weight, self.qkv.bias, own, x)
+        attended = ops.attention_at(q, kv, slots, packing, self.heads)
+        return self._rest(ops, own, attended, None, slots)
+
+    def _rest(
+        self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+    ) -> Tensor:
+        first, second = _last_two(keys)
+        y = F.linear(attended, self.out.weight)
+        norm = self.attention_norm
+        x = ops.dropout_add_norm(y, self.out.bias, x, norm, self.dropout, first, tokens)
+        wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
+        y = F.linear(wide, self.narrow.weight)
+        norm = self.ffn_norm
+        return ops.dropout_add_norm(y, self.narrow.bias, x, norm, self.dropout, second, tokens)
 
 
 class SASRecPreNorm(PackedTransformer):
@@ -165,31 +214,32 @@ class SASRecPreNorm(PackedTransformer):
         dropout: float = 0.5,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(num_items, maxlen, hidden, heads)
-        _require_blocks(blocks, hidden, eps)
+        super().__init__(num_items, maxlen, hidden, heads, blocks)
+        _require_block(hidden, eps)
         _require_rate("dropout", dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.blocks = nn.ModuleList(
-            PreNormBlock(hidden, heads, dropout, eps) for _ in range(blocks)
+            PreNormBlock(maxlen, hidden, heads, dropout, eps) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(hidden, eps)
         for embedding in (self.item, self.position):
             nn.init.xavier_normal_(embedding.weight)
 
-    def encode(self, x: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
-        x = self.dropout(math.sqrt(x.shape[-1]) * x + self.position(positions))
-        bias = attention_bias(starts, x.dtype)
-        columns = torch.arange(x.shape[1], device=x.device)
-        pads = positions - (columns - starts)  # (R, L): slots to the left of the sequence
-        for block in self.blocks:
-            x = block(x, bias, pads)
+    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
+        x = math.sqrt(x.shape[-1]) * x + F.embedding(packing.positions, self.position.weight)
+        return self.ops.dropout(x, self.dropout, key, packing.tokens)
+
+    def finished(self, x: Tensor) -> Tensor:
         return self.norm(x)
 
 
 class PreNormBlock(nn.Module):
-    def __init__(self, hidden: int, heads: int, dropout: float, eps: float) -> None:
+    """A pad is a zero row: its key and value are the biases of their projection. All of a
+    sequence's pads, the slots to its left, are thus copies of one null key."""
+
+    def __init__(self, maxlen: int, hidden: int, heads: int, dropout: float, eps: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.maxlen, self.heads, self.dropout = maxlen, heads, dropout
         self.query_norm = nn.LayerNorm(hidden, eps)
         self.qkv_weight = nn.Parameter(torch.empty(3 * hidden, hidden))
         self.qkv_bias = nn.Parameter(torch.zeros(3 * hidden))
@@ -197,64 +247,51 @@ class PreNormBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(hidden, eps)
         self.first = nn.Linear(hidden, hidden)
         self.second = nn.Linear(hidden, hidden)
-        self.dropout = nn.Dropout(dropout)
         nn.init.xavier_uniform_(self.qkv_weight)
         nn.init.xavier_normal_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, bias: Tensor, pads: Tensor) -> Tensor:
-        attended = self._attend(self.query_norm(x), x, bias, pads)
+    def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
+        """(R, L, D) to (R, L, D)."""
+        q, kv = _split_linear(self.qkv_weight, self.qkv_bias, self.query_norm(x), x)
+        qkv = torch.cat([q, kv], dim=-1)
+        attended = ops.attention(
+            qkv, packing, self.maxlen, self.heads, self.dropout, _first_two(keys), self._null()
+        )
+        return self._rest(ops, x, attended, keys, packing.tokens)
+
+    def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
+        own = x.flatten(0, 1)[slots]
+        q, kv = _split_linear(self.qkv_weight, self.qkv_bias, self.query_norm(own), x)
+        attended = ops.attention_at(q, kv, slots, packing, self.heads, self._null())
+        return self._rest(ops, own, attended, None, slots)
+
+    def _null(self) -> Tensor:
+        return self.qkv_bias.view(3, -1)[1:]
+
+    def _rest(
+        self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+    ) -> Tensor:
+        first, second = _last_two(keys)
         x = self.ffn_norm(self.out(attended) + x)
-        return x + self.dropout(self.second(F.relu(self.dropout(self.first(x)))))
-
-    def _attend(self, query: Tensor, x: Tensor, bias: Tensor, pads: Tensor) -> Tensor:
-        """A pad is a zero row: its key and value are biases. All of a sequence's pads share one
-        null key, which enters the softmax with weight ``pads``, i.e. with log(pads) added."""
-        hidden = x.shape[-1]
-        q_weight, kv_weight = self.qkv_weight.split([hidden, 2 * hidden])
-        q_bias, kv_bias = self.qkv_bias.split([hidden, 2 * hidden])
-        q = split_heads(F.linear(query, q_weight, q_bias), self.heads)
-        k, v = F.linear(x, kv_weight, kv_bias).chunk(2, dim=-1)
-        k, v = split_heads(k, self.heads), split_heads(v, self.heads)
-        null_k, null_v = (split_heads(b.view(1, 1, -1), self.heads) for b in kv_bias.chunk(2))
-
-        counts = pads.unsqueeze(1).unsqueeze(-1).to(x.dtype)  # (R, 1, L, 1)
-        null_scores = attention_scores(q, null_k) + counts.log()  # (R, H, L, 1)
-        scores = torch.cat([attention_scores(q, k) + bias, null_scores], dim=-1)
-        weights = torch.softmax(scores, dim=-1)
-        real, null = weights[..., :-1], weights[..., -1:]
-        return join_heads(self.dropout(real) @ v + self._drop_pads(null, counts) * null_v)
-
-    def _drop_pads(self, null: Tensor, counts: Tensor) -> Tensor:
-        """Dropout of each pad by itself: a binomial share of their common weight survives."""
-        rate = self.dropout.p
-        if not self.training or rate == 0:
-            return null
-        counts = counts.expand_as(null)
-        kept = torch.binomial(counts, torch.full_like(counts, 1 - rate))
-        return null * kept / (counts.clamp(min=1) * (1 - rate))
+        wide = F.relu(ops.dropout(self.first(x), self.dropout, first, tokens))
+        return x + ops.dropout(self.second(wide), self.dropout, second, tokens)
 
 
-def attention_bias(starts: Tensor, dtype: torch.dtype) -> Tensor:
-    """(R, 1, L, L): 0 where a token may look, -inf elsewhere (later, or another sequence)."""
-    columns = torch.arange(starts.shape[1], device=starts.device)
-    visible = (columns <= columns.unsqueeze(1)) & (columns >= starts.unsqueeze(-1))
-    bias = torch.zeros(visible.shape, dtype=dtype, device=starts.device)
-    return bias.masked_fill_(~visible, -math.inf).unsqueeze(1)
+def _split_linear(weight: Tensor, bias: Tensor, own: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries of ``own`` and keys and values of ``x``, from one joint (3D, D) projection."""
+    hidden = weight.shape[1]
+    q = F.linear(own, weight[:hidden], bias[:hidden])
+    return q, F.linear(x, weight[hidden:], bias[hidden:])
 
 
-def attention_scores(q: Tensor, k: Tensor) -> Tensor:
-    return (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+def _first_two(keys: Tensor | None) -> Tensor | None:
+    return None if keys is None else keys[:2]
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(R, L, D) -> (R, H, L, D / H)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def join_heads(x: Tensor) -> Tensor:
-    """(R, H, L, D / H) -> (R, L, D)."""
-    return x.transpose(1, 2).flatten(2)
+def _last_two(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if keys is None else (keys[2], keys[3])
 
 
 def _require(valid: bool, name: str, value: object, expected: str) -> None:
@@ -266,7 +303,6 @@ def _require_rate(name: str, value: float) -> None:
     _require(isinstance(value, int | float) and 0 <= value < 1, name, value, "a number in [0, 1)")
 
 
-def _require_blocks(blocks: int, ffn: int, eps: float) -> None:
-    _require(isinstance(blocks, int) and blocks >= 1, "blocks", blocks, "an integer >= 1")
+def _require_block(ffn: int, eps: float) -> None:
     _require(isinstance(ffn, int) and ffn >= 1, "ffn", ffn, "an integer >= 1")
     _require(isinstance(eps, int | float) and eps > 0, "eps", eps, "a number > 0")

@@ -23,7 +23,7 @@ import torch
 from scripts.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf")
+PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf")
 # Where a run happens and who watches it; everything else identifies it.
 WITHOUT_EFFECT = ("results", "tracker", "device", "force", "eval_batch_size")
 
@@ -36,7 +36,8 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
         for key, value in config["data"].items()
         if key in ("user_column", "item_column", "time_column", "k_core")
     }
-    return kept | {"data": data | {"sha256": data_sha256}}
+    optimizer = {key: value for key, value in config["optimizer"].items() if key != "fused"}
+    return kept | {"data": data | {"sha256": data_sha256}, "optimizer": optimizer}
 
 
 def digest(value: Any) -> str:

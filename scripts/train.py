@@ -22,11 +22,14 @@ from tqdm import tqdm
 from data.errors import DataError
 from data.prepare import prepare, statistics
 from data.sequences import Batch, Sequences, ranking_batches, training_batches
+from models import fast
+from models.plain import Packing
 from models.ranking import metrics, rank_targets
 from models.sasrec import PackedTransformer
 from scripts import run_record
 from scripts.config import checked, choices, swept_keys
 from scripts.errors import ConfigError, RunFailed
+from scripts.memory import keep_freed_memory
 from scripts.tracking import Log, tracked
 
 exit_codes = [0]  # of the runs of this process; the worst one is its own
@@ -111,6 +114,10 @@ class Training:
         torch.manual_seed(config["seed"])
         self.model: PackedTransformer = build(config["model"], "model", num_items=data.num_items)
         self.model.to(device)
+        self.in_rows = device.type != "cpu"
+        if device.type == "cpu":
+            self.model.ops = fast
+            keep_freed_memory()
         self.optimizer = build(config["optimizer"], "optimizer")(self.model.parameters())
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -147,17 +154,19 @@ class Training:
         start = time.perf_counter()
         config = self.config
         rng = np.random.default_rng([config["seed"], epoch])
-        torch.manual_seed(int(rng.integers(2**63)))
-        self.model.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         users = 0
-        batches = training_batches(
-            self.data, rng, config["batch_size"], config["model"]["maxlen"], config["negatives"]
-        )
-        for batch in batches:
-            inputs = self.inputs(batch)
+        for batch in training_batches(
+            self.data,
+            rng,
+            config["batch_size"],
+            config["model"]["maxlen"],
+            config["negatives"],
+            self.in_rows,
+        ):
+            keys = self.tensor(rng.integers(2**32, size=(self.model.num_keys, 2)))
             targets, negatives = self.tensor(batch.targets), self.tensor(batch.negatives)
-            loss = self.model.loss(*inputs, targets, negatives)
+            loss = self.model.loss(*self.inputs(batch), targets, negatives, keys)
             self.optimizer.zero_grad()
             loss.backward()
             if config["max_grad_norm"] is not None:
@@ -173,17 +182,13 @@ class Training:
     def ranks(self, split: str) -> np.ndarray:
         """Rank of every evaluated user's held-out item among all items not had before."""
         start = time.perf_counter()
-        self.model.eval()
         weight = self.model.item_weight()
         ranks = []
-        # users x items scores at a time stay below 2**24, whatever the number of items
-        size = min(self.config["eval_batch_size"], max(1, 2**24 // self.data.num_items))
-        maxlen = self.config["model"]["maxlen"]
-        for batch in ranking_batches(self.data, split, size, maxlen):
-            hidden = self.model(*self.inputs(batch)).flatten(0, 1)[self.tensor(batch.last)]
-            targets = self.tensor(batch.targets)
-            seen = self.tensor(batch.seen_users), self.tensor(batch.seen_items)
-            ranks.append(rank_targets(hidden, weight, targets, *seen).cpu())
+        size, maxlen = self.config["eval_batch_size"], self.config["model"]["maxlen"]
+        for batch in ranking_batches(self.data, split, size, maxlen, self.in_rows):
+            hidden = self.model.states(*self.inputs(batch), self.tensor(batch.last))
+            race = batch.targets, batch.seen_offsets, batch.seen_items
+            ranks.append(rank_targets(hidden, weight, *map(self.tensor, race)).cpu())
         self.seconds["eval"] += time.perf_counter() - start
         self.evaluations += 1
         return torch.cat(ranks).numpy()
@@ -268,8 +273,9 @@ class Training:
         self.evaluations = state["evaluations"]
         print(f"{checkpoint}: going on after epoch {len(self.history)}", file=sys.stderr)
 
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        return self.tensor(batch.items), self.tensor(batch.positions), self.tensor(batch.starts)
+    def inputs(self, batch: Batch) -> tuple[Tensor, Packing]:
+        where = batch.positions, batch.starts, batch.tokens
+        return self.tensor(batch.items), Packing(*map(self.tensor, where))
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

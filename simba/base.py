@@ -1,26 +1,28 @@
 """What the six optimizers share: one ``step()``, their state and its round trip."""
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, overload
+from collections.abc import Callable, Iterator
+from inspect import signature
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 LARGEST_WINDOW = torch.iinfo(torch.int16).max - 1  # the counter adds before it clamps
+CHUNK = 2**16  # elements whose temporaries stay in a core's cache
 
 
 class SignOptimizer(Optimizer):
     r"""Moves every coordinate by exactly ``lr``, in the direction that the row chooses.
 
     .. math::
-        \theta &\leftarrow (1 - \eta\lambda)\,\theta - \eta\,\mathrm{direction}(g, m, s) \\
+        \theta &\leftarrow (1 - \eta\lambda)\,\theta - \eta\,\mathrm{rule}(g, m, s) \\
         m &\leftarrow \beta_2 m + (1 - \beta_2)\, g \\
         s &\leftarrow \mathrm{clamp}(s + \mathrm{sign}(g), -w, w)
 
-    with the memory as it was before this gradient. A row is a subclass that names its memory in
-    ``memory`` (``"exp_avg"`` for m, ``"sign_counts"`` for s) and returns its direction.
+    with the memory as it was before this gradient. A row is a subclass with its ``rule``, one of
+    simba/directions.py; what the rule takes (m, s) is what the optimizer keeps.
 
     A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0 in torch: a
     NaN gradient moves nothing by itself and does not enter ``s``, but it does stay in ``m`` for
@@ -28,15 +30,16 @@ class SignOptimizer(Optimizer):
     larger than ``lr``: keep float32 parameters.
     """
 
-    memory: ClassVar[tuple[str, ...]] = ()
+    rule: Callable[..., Tensor]
 
     def __init__(self, params: ParamsT, **defaults: Any) -> None:
         _check(type(self).__name__, defaults)
-        super().__init__(params, defaults)
+        self.arguments = tuple(signature(self.rule).parameters)
+        if defaults["fused"]:
+            from simba import fused  # numba is asked for only here
 
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        """-1, 0 or +1 for every coordinate of ``g``; reads ``memory``, writes nothing."""
-        raise NotImplementedError
+            self.kernel = fused.kernel(self.rule, self.arguments)
+        super().__init__(params, defaults)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -54,36 +57,59 @@ class SignOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            numbers = self._numbers(group)
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, p.grad, group)
+                    self._update(p, p.grad, group, numbers)
         return loss
 
-    def _update(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+    def _numbers(self, group: dict[str, Any]) -> dict[str, float]:
+        """A group's hyperparameters by the names that formulas use."""
+        numbers = dict(group)
+        if "betas" in group:
+            b1, numbers["b2"] = group["betas"]
+            numbers |= {"b1": b1, "rest": 1 - b1}
+        elif "beta2" in group:
+            numbers["b2"] = group["beta2"]
+        if "threshold" in group:  # the note's integer bound: 12 for w = 128, gamma = 0.1
+            numbers["limit"] = int(group["window_size"] * group["threshold"])
+        return numbers
+
+    def _update(self, p: Tensor, g: Tensor, group: dict[str, Any], numbers: dict[str, Any]) -> None:
         if g.is_sparse:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if g.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        if group.get("maximize"):
+        if group["maximize"]:
             g = -g
-        memory = self.state[p]
-        if not memory:
-            for name in self.memory:
-                dtype = torch.int16 if name == "sign_counts" else p.dtype
-                memory[name] = torch.zeros_like(p, dtype=dtype)
+        state = self.state[p]
+        if not state:
+            if "m" in self.arguments:
+                state["exp_avg"] = torch.zeros_like(p)
+            if "s" in self.arguments:
+                state["sign_counts"] = torch.zeros_like(p, dtype=torch.int16)
+        m, s = state.get("exp_avg"), state.get("sign_counts")
+        if group["fused"] and _is_plain(p, g, m, s):
+            self.kernel(p, g, m, s, numbers)
+        else:
+            for part in _chunks(p, g, m, s):
+                self._plain_update(*part, numbers)
 
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(self.direction(g, memory, group), alpha=-group["lr"])
-
-        if "exp_avg" in memory:
-            beta2 = group["betas"][1] if "betas" in group else group["beta2"]
-            memory["exp_avg"].mul_(beta2).add_(g, alpha=1 - beta2)
-        if "sign_counts" in memory:
-            window = group["window_size"]
-            memory["sign_counts"].add_(g.sign().to(torch.int16)).clamp_(-window, window)
+    def _plain_update(
+        self, p: Tensor, g: Tensor, m: Tensor | None, s: Tensor | None, numbers: dict[str, Any]
+    ) -> None:
+        lr, decay = numbers["lr"], 1 - numbers["lr"] * numbers["weight_decay"]
+        values = {**numbers, "g": g, "m": m, "s": s}
+        p.mul_(decay).add_(self.rule(*(values[name] for name in self.arguments)), alpha=-lr)
+        if m is not None:
+            m.mul_(numbers["b2"]).add_(g, alpha=1 - numbers["b2"])
+        if s is not None:
+            window = numbers["window_size"]
+            s.add_(g.sign().to(s.dtype)).clamp_(-window, window)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; counters stay integers (torch alone would make them floats)."""
+        fused = [group["fused"] for group in self.param_groups]
         super().load_state_dict(state_dict)
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
@@ -91,6 +117,32 @@ class SignOptimizer(Optimizer):
             for name, value in state_dict["state"].get(saved_id, {}).items():
                 if isinstance(value, Tensor) and not value.is_floating_point():
                     self.state[p][name] = value.to(p.device, copy=True)
+        for group, kept in zip(self.param_groups, fused, strict=True):
+            group["fused"] = kept  # how a step is taken is this process's choice
+
+
+Chunk = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+
+
+def _chunks(p: Tensor, g: Tensor, m: Tensor | None, s: Tensor | None) -> Iterator[Chunk]:
+    """Views of cache-sized parts, or the whole tensors where they do not lie alike in memory."""
+    tensors = (p, g, m, s)
+    if p.numel() <= CHUNK or not all(t is None or t.is_contiguous() for t in tensors):
+        yield tensors
+        return
+    for first in range(0, p.numel(), CHUNK):
+        part = slice(first, first + CHUNK)
+        p_part, g_part, m_part, s_part = (None if t is None else t.view(-1)[part] for t in tensors)
+        assert p_part is not None
+        assert g_part is not None
+        yield p_part, g_part, m_part, s_part
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Contiguous numbers in memory, which a compiled loop can run over."""
+    p, g, m, _ = tensors
+    floats = all(t is None or t.dtype == torch.float32 for t in (p, g, m))
+    return floats and all(t is None or (t.is_cpu and t.is_contiguous()) for t in tensors)
 
 
 def _is_number(value: Any) -> bool:
@@ -116,6 +168,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"an integer in [1, {LARGEST_WINDOW}]",
     ),
     "maximize": (lambda v: isinstance(v, bool), "true or false"),
+    "fused": (lambda v: isinstance(v, bool), "true or false"),
 }
 
 

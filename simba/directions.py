@@ -17,41 +17,46 @@ Simba + (c=m)   always                                sign(m)      m
 shape and all as they were *before* this gradient entered them. The result is -1, 0 or +1. Equation
 numbers are those of the note that proposed Simba; eq. 1 is Chen et al. 2023 (arXiv 2302.06675),
 rewritten as a choice.
+
+An argument's name says what it is: ``g``, ``m``, ``s``; ``b1`` and ``rest`` are beta1 and
+1 - beta1, ``limit`` is int(w * gamma), and any other name is a hyperparameter of the row.
+simba/fused.py compiles these very functions into loops over numbers: it knows abs, torch.sign,
+torch.where, arithmetic and comparisons.
 """
 
 import torch
 from torch import Tensor
 
 
-def memory_outweighs_gradient(g: Tensor, m: Tensor, beta1: float) -> Tensor:
+def memory_outweighs_gradient(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
     """Eq. 1: the averaged gradient weighs more than the current one."""
-    return beta1 * m.abs() > (1 - beta1) * g.abs()
+    return b1 * abs(m) > rest * abs(g)
 
 
 def counter_is_decided(s: Tensor, limit: int) -> Tensor:
     """Eq. 5: more than ``limit = int(w * gamma)`` signs of surplus, strictly."""
-    return s.abs() > limit
+    return abs(s) > limit
 
 
 def sign_sgd(g: Tensor) -> Tensor:
-    return g.sign()
+    return torch.sign(g)
 
 
-def lion(g: Tensor, m: Tensor, beta1: float) -> Tensor:
-    return torch.where(memory_outweighs_gradient(g, m, beta1), m.sign(), g.sign())
+def lion(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
+    return torch.where(memory_outweighs_gradient(g, m, b1, rest), torch.sign(m), torch.sign(g))
 
 
 def simba(g: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.where(counter_is_decided(s, limit), s.sign(), g.sign())
+    return torch.where(counter_is_decided(s, limit), torch.sign(s), torch.sign(g))
 
 
 def simba_m(g: Tensor, m: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.where(counter_is_decided(s, limit), m.sign(), g.sign())
+    return torch.where(counter_is_decided(s, limit), torch.sign(m), torch.sign(g))
 
 
-def simba_eq1(g: Tensor, m: Tensor, s: Tensor, beta1: float) -> Tensor:
-    return torch.where(memory_outweighs_gradient(g, m, beta1), s.sign(), g.sign())
+def simba_eq1(g: Tensor, m: Tensor, s: Tensor, b1: float, rest: float) -> Tensor:
+    return torch.where(memory_outweighs_gradient(g, m, b1, rest), torch.sign(s), torch.sign(g))
 
 
 def simba_c_eq_m(m: Tensor) -> Tensor:
-    return m.sign()
+    return torch.sign(m)

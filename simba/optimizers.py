@@ -1,8 +1,5 @@
 """The six rows as torch optimizers: each pairs a direction with its hyperparameters."""
 
-from typing import Any
-
-from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from simba import directions
@@ -17,10 +14,13 @@ class SignSGD(SignOptimizer):
         lr: step of every coordinate, >= 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
+
+    rule = staticmethod(directions.sign_sgd)
 
     def __init__(
         self,
@@ -28,11 +28,9 @@ class SignSGD(SignOptimizer):
         lr: float = 1e-4,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize)
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        return directions.sign_sgd(g)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize, fused=fused)
 
 
 class Lion(SignOptimizer):
@@ -47,12 +45,13 @@ class Lion(SignOptimizer):
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
 
-    memory = ("exp_avg",)
+    rule = staticmethod(directions.lion)
 
     def __init__(
         self,
@@ -61,11 +60,11 @@ class Lion(SignOptimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize)
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        return directions.lion(g, memory["exp_avg"], group["betas"][0])
+        super().__init__(
+            params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize, fused=fused
+        )
 
 
 class Simba(SignOptimizer):
@@ -83,12 +82,13 @@ class Simba(SignOptimizer):
             in force is ``int(w * gamma)``, exceeded strictly.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
 
-    memory = ("sign_counts",)
+    rule = staticmethod(directions.simba)
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Simba(SignOptimizer):
         threshold: float = 0.1,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -106,10 +107,8 @@ class Simba(SignOptimizer):
             threshold=threshold,
             weight_decay=weight_decay,
             maximize=maximize,
+            fused=fused,
         )
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        return directions.simba(g, memory["sign_counts"], _limit(group))
 
 
 class SimbaM(SignOptimizer):
@@ -125,12 +124,13 @@ class SimbaM(SignOptimizer):
         threshold: gamma, the share of w beyond which ``sign(m)`` is used, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
 
-    memory = ("exp_avg", "sign_counts")
+    rule = staticmethod(directions.simba_m)
 
     def __init__(
         self,
@@ -141,6 +141,7 @@ class SimbaM(SignOptimizer):
         threshold: float = 0.1,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -150,10 +151,8 @@ class SimbaM(SignOptimizer):
             threshold=threshold,
             weight_decay=weight_decay,
             maximize=maximize,
+            fused=fused,
         )
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        return directions.simba_m(g, memory["exp_avg"], memory["sign_counts"], _limit(group))
 
 
 class SimbaEq1(SignOptimizer):
@@ -168,12 +167,13 @@ class SimbaEq1(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32766].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
 
-    memory = ("exp_avg", "sign_counts")
+    rule = staticmethod(directions.simba_eq1)
 
     def __init__(
         self,
@@ -183,6 +183,7 @@ class SimbaEq1(SignOptimizer):
         window_size: int = 128,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -191,11 +192,8 @@ class SimbaEq1(SignOptimizer):
             window_size=window_size,
             weight_decay=weight_decay,
             maximize=maximize,
+            fused=fused,
         )
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        m, s = memory["exp_avg"], memory["sign_counts"]
-        return directions.simba_eq1(g, m, s, group["betas"][0])
 
 
 class SimbaCeqM(SignOptimizer):
@@ -209,12 +207,13 @@ class SimbaCeqM(SignOptimizer):
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         maximize: ascend instead of descend.
+        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
     """
 
-    memory = ("exp_avg",)
+    rule = staticmethod(directions.simba_c_eq_m)
 
     def __init__(
         self,
@@ -223,13 +222,8 @@ class SimbaCeqM(SignOptimizer):
         beta2: float = 0.99,
         weight_decay: float = 0.0,
         maximize: bool = False,
+        fused: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, beta2=beta2, weight_decay=weight_decay, maximize=maximize)
-
-    def direction(self, g: Tensor, memory: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        return directions.simba_c_eq_m(memory["exp_avg"])
-
-
-def _limit(group: dict[str, Any]) -> int:
-    """The note's integer bound: 12 for w = 128, gamma = 0.1."""
-    return int(group["window_size"] * group["threshold"])
+        super().__init__(
+            params, lr=lr, beta2=beta2, weight_decay=weight_decay, maximize=maximize, fused=fused
+        )

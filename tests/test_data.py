@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import data.formats
+from data import cache
 from data.errors import DataError
 from data.formats import read
 from data.prepare import k_core, prepare, statistics, to_sequences
@@ -148,7 +150,7 @@ def by_hand(data: Sequences, user: int) -> tuple[list[int], int, int]:
 def test_training_batches_hold_each_user_once_shifted(toy):
     data = load(toy)
     seen = []
-    for batch in training_batches(data, np.random.default_rng(0), 16, 5, 1):
+    for batch in training_batches(data, np.random.default_rng(0), 16, 5, 1, in_rows=True):
         assert batch.num_users in (16, len(data.trainable()) % 16)
         for row in range(len(batch.items)):
             real = np.flatnonzero(batch.items[row])
@@ -164,6 +166,22 @@ def test_training_batches_hold_each_user_once_shifted(toy):
     assert data.num_targets(5) == sum(len(s) - 1 for s in seen)
 
 
+def test_rows_and_one_row_hold_the_same_tokens_and_negatives(toy):
+    data = load(toy)
+    for rows, row in zip(
+        training_batches(data, np.random.default_rng(0), 16, 5, 2, in_rows=True),
+        training_batches(data, np.random.default_rng(0), 16, 5, 2),
+        strict=True,
+    ):
+        real = rows.items > 0
+        assert rows.items.shape[1] == 5
+        assert row.items.shape == (1, real.sum())
+        assert (row.items > 0).all()
+        order = rows.tokens[real]
+        for name in ("items", "positions", "targets", "negatives"):
+            assert (getattr(rows, name)[real] == getattr(row, name)[0, order]).all()
+
+
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_ranking_batches_mask_all_that_went_before(toy, split):
     data = load(toy)
@@ -173,7 +191,10 @@ def test_ranking_batches_mask_all_that_went_before(toy, split):
             train, valid, test = by_hand(data, next(users))
             known, target = (train, valid) if split == "valid" else ([*train, valid], test)
             assert batch.targets[b] == target
-            assert batch.seen_items[batch.seen_users == b].tolist() == known
+            assert (
+                batch.seen_items[batch.seen_offsets[b] : batch.seen_offsets[b + 1]].tolist()
+                == known
+            )
             assert batch.items.reshape(-1)[batch.last[b]] == known[-1]
     assert next(users, None) is None
 
@@ -201,6 +222,42 @@ def test_best_fit_overlaps_nothing():
     assert len(np.unique(slots)) == lengths.sum()
     assert (column + lengths <= 50).all()
     assert rows <= lengths.sum() / 50 * 1.2
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "prepared")
+    return tmp_path / "prepared"
+
+
+def test_prepared_data_is_read_back_without_the_parser(toy, kept, monkeypatch):
+    first = load(toy)
+    monkeypatch.setattr(data.formats, "read", None)
+    again = load(toy)
+    assert isinstance(again.items, np.memmap)
+    assert lists(again) == lists(first)
+    assert again.num_items == first.num_items
+
+
+@pytest.mark.parametrize("change", ["file", "k_core", "damage", "missing"])
+def test_prepared_data_is_made_anew_when_anything_changed(toy, kept, change):
+    first = load(toy)
+    if change == "file":
+        toy.write_text(toy.read_text() + "61 1 2 3\n")
+        assert load(toy).num_users == 61
+    elif change == "k_core":
+        assert len(load(toy, k_core=8).items) < len(first.items)
+    else:
+        (items,) = kept.glob("*/items.npy")
+        content = items.read_bytes()
+        items.unlink() if change == "missing" else items.write_bytes(content[:-1] + b"x")
+        assert lists(load(toy)) == lists(first)
+        assert items.read_bytes() == content
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(toy, kept):
+    kept.write_text("a file where the folder should be")
+    assert load(toy).num_users == 60
 
 
 def error_line(done) -> str:

@@ -1,13 +1,18 @@
-"""Packed SASRec against a plain forward pass, user by user and, where it can be, loop by loop."""
+"""Packed SASRec against a plain forward pass, user by user and, where it can be, loop by loop;
+the compiled operations against the plain ones; ranks against a brute force."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from data.sequences import Sequences, training_batches
+from data.sequences import Sequences, ranking_batches, training_batches
+from models import fast, plain, ranking
+from models.plain import Packing
 from models.ranking import metrics, rank_targets
 from models.sasrec import SASRec, SASRecPreNorm
 
@@ -31,18 +36,18 @@ def attention(q, k, v, first, heads):
     return out
 
 
-def plain_postnorm(model, items):
+def by_hand_postnorm(model, items):
     pads = MAXLEN - len(items)
     x = model.item.weight[items] + model.position.weight[pads:]
     x = model.norm(x)
     for block in model.blocks:
-        a = attention(block.query(x), block.key(x), block.value(x), 0, block.heads)
+        a = attention(*block.qkv(x).chunk(3, dim=1), 0, block.heads)
         x = block.attention_norm(x + block.out(a))
         x = block.ffn_norm(x + block.narrow(F.gelu(block.widen(x))))
     return x
 
 
-def plain_prenorm(model, items):
+def by_hand_prenorm(model, items):
     """Pads are rows of their own here: zero, to the left, looked at by everyone."""
     pads = MAXLEN - len(items)
     real = torch.arange(MAXLEN).unsqueeze(1) >= pads
@@ -59,101 +64,228 @@ def plain_prenorm(model, items):
 
 
 FORMS = {
-    "post": (lambda **kw: SASRec(ITEMS, MAXLEN, HIDDEN, ffn=16, **kw), plain_postnorm),
-    "pre": (lambda **kw: SASRecPreNorm(ITEMS, MAXLEN, HIDDEN, **kw), plain_prenorm),
+    "post": (lambda **kw: SASRec(ITEMS, MAXLEN, HIDDEN, ffn=16, **kw), by_hand_postnorm),
+    "pre": (lambda **kw: SASRecPreNorm(ITEMS, MAXLEN, HIDDEN, **kw), by_hand_prenorm),
 }
 
 
-def sequences(seed: int) -> Sequences:
+def sequences(lengths, seed: int = 0) -> Sequences:
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, 20, size=30)  # users of 1 item and users beyond maxlen among them
-    items = [rng.choice(np.arange(1, ITEMS + 1), n, replace=False) for n in lengths]
+    items = [rng.choice(np.arange(1, ITEMS + 1), n) for n in lengths]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Sequences(np.concatenate(items).astype(np.int32), offsets, ITEMS)
 
 
+def some_sequences(seed: int) -> Sequences:
+    """Users of one item and users beyond maxlen among them."""
+    return sequences(np.random.default_rng(seed).integers(1, 20, size=30), seed)
+
+
+def inputs(batch) -> tuple[torch.Tensor, Packing]:
+    items, *where = map(
+        torch.from_numpy, (batch.items, batch.positions, batch.starts, batch.tokens)
+    )
+    return items, Packing(*where)
+
+
+def batch_of(data, seed=0, in_rows=False, maxlen=MAXLEN, negatives=2):
+    rng = np.random.default_rng(seed)
+    (batch,) = training_batches(data, rng, 10**6, maxlen, negatives, in_rows)
+    return (*inputs(batch), torch.from_numpy(batch.targets), torch.from_numpy(batch.negatives))
+
+
+def disturbed(model):
+    """Zero biases would hide mistakes."""
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in model.named_parameters()
+    }
+
+
+def assert_same_gradients(ours, expected, **tolerance):
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            ours[name], gradient, msg=lambda m, n=name: f"{n}: {m}", **tolerance
+        )
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("seed", range(3))
-def test_packed_loss_and_gradients_are_the_plain_ones(form, heads, seed):
-    build, plain = FORMS[form]
+@pytest.mark.parametrize("seed", range(2))
+def test_packed_loss_and_gradients_are_the_plain_ones(form, heads, in_rows, seed):
+    build, by_hand = FORMS[form]
     torch.manual_seed(seed)
-    model = build(heads=heads).double().eval()
-    for p in model.parameters():  # zero biases would hide mistakes
-        torch.nn.init.normal_(p, std=0.3)
-    data = sequences(seed)
-    (batch,) = training_batches(data, np.random.default_rng(seed), 100, MAXLEN, 2)
-    tensors = [
-        torch.from_numpy(a)
-        for a in (batch.items, batch.positions, batch.starts, batch.targets, batch.negatives)
-    ]
-    loss = model.loss(*tensors)
-    loss.backward()
-    ours = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
+    model = disturbed(build(heads=heads).double())
+    data = some_sequences(seed)
+    batch = batch_of(data, seed, in_rows)
+    loss = model.loss(*batch)
+    ours = gradients(model, loss)
 
     positive, negative = [], []
-    items, _, starts, targets, negatives = tensors
+    items, packing, targets, negatives = batch
     for row in range(len(items)):
-        for start in sorted({int(starts[row, c]) for c in range(MAXLEN) if items[row, c] > 0}):
-            slots = [c for c in range(MAXLEN) if items[row, c] > 0 and starts[row, c] == start]
-            h = plain(model, items[row, slots].tolist())
+        columns = [c for c in range(items.shape[1]) if items[row, c] > 0]
+        for start in sorted({int(packing.starts[row, c]) for c in columns}):
+            slots = [c for c in columns if packing.starts[row, c] == start]
+            h = by_hand(model, items[row, slots].tolist())
             for state, slot in zip(h, slots, strict=True):
                 positive.append(F.softplus(-state @ model.item.weight[targets[row, slot]]))
                 for negative_item in negatives[row, slot]:
                     negative.append(F.softplus(state @ model.item.weight[negative_item]))
     expected = torch.stack(positive).mean() + torch.stack(negative).mean()
-    expected.backward()
     assert len(positive) == data.num_targets(MAXLEN)
     torch.testing.assert_close(loss, expected)
-    for name, p in model.named_parameters():
-        grad = torch.zeros_like(p) if p.grad is None else p.grad
-        torch.testing.assert_close(ours[name], grad, msg=lambda m, n=name: f"{n}: {m}")
+    assert_same_gradients(ours, gradients(model, expected))
+
+
+def keys_for(model, seed):
+    return torch.from_numpy(np.random.default_rng(seed).integers(2**32, size=(model.num_keys, 2)))
+
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda n: max(n) > 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=25, deadline=None)
+@given(lengths=LENGTHS, seed=st.integers(0, 999), heads=st.sampled_from([1, 2]), drop=st.booleans())
+def test_compiled_and_plain_operations_agree_in_either_packing(form, lengths, seed, heads, drop):
+    """Dropout included: it is a function of the token, wherever the token lies."""
+    torch.manual_seed(seed)
+    cls = {"post": SASRec, "pre": SASRecPreNorm}[form]
+    model = disturbed(cls(ITEMS, 50, HIDDEN, heads=heads))
+    data = sequences(lengths, seed)
+    keys = keys_for(model, seed) if drop else None
+    losses, grads = [], []
+    for ops, in_rows in ((plain, True), (plain, False), (fast, False)):
+        model.ops = ops
+        loss = model.loss(*batch_of(data, seed, in_rows, maxlen=50), keys)
+        losses.append(loss.detach())
+        grads.append(gradients(model, loss))
+    for loss, grad in zip(losses[1:], grads[1:], strict=True):
+        torch.testing.assert_close(loss, losses[0], rtol=1e-5, atol=1e-6)
+        assert_same_gradients(grad, grads[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_states_are_the_same_compiled_and_plain_and_those_of_the_whole_pass(form):
+    torch.manual_seed(0)
+    model = disturbed(FORMS[form][0]())
+    found = []
+    for ops, in_rows in ((plain, True), (plain, False), (fast, False)):
+        model.ops = ops
+        (batch,) = ranking_batches(some_sequences(0), "test", 100, MAXLEN, in_rows)
+        found.append(model.states(*inputs(batch), torch.from_numpy(batch.last)))
+    data = some_sequences(0)
+    for user, state in zip(data.evaluated, found[0], strict=True):
+        items = data.items[data.offsets[user] : data.offsets[user + 1] - 1][-MAXLEN:].tolist()
+        torch.testing.assert_close(state, FORMS[form][1](model, items)[-1], rtol=1e-4, atol=1e-5)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.5])
+def test_dropout_keeps_its_share_and_its_mean_and_no_two_keys_alike(rate):
+    x, tokens = torch.ones(1, 4000, 64), torch.arange(4000).unsqueeze(0)
+    keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(8, 2)))
+    kept = torch.stack([fast.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
+    plainly = torch.stack([plain.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
+    assert torch.equal(kept, plainly)
+    assert kept.mean().item() == pytest.approx(1 - rate, abs=2e-3)
+    if rate:
+        flat = kept.flatten(1)
+        apart = torch.corrcoef(torch.cat([flat, flat[:1].roll(1), flat[:1].roll(64)]))
+        apart.fill_diagonal_(0)
+        assert apart.abs().max() < 0.01  # 4 / sqrt(number of elements) would be 0.008
+
+
+@pytest.mark.parametrize("ops", [plain, fast])
+def test_gelu_and_softplus_do_not_fail_far_out(ops):
+    x = torch.tensor([[-1e4, -90.0, -6.0, -1e-8, 0.0, 1e-8, 3.0, 90.0, 1e4]])
+    gelu = ops.gelu(x.unsqueeze(0), torch.zeros(9)).flatten()
+    torch.testing.assert_close(gelu, F.gelu(x.double()).float().flatten(), rtol=1e-5, atol=3e-7)
+    hidden = torch.tensor([[[100.0], [-100.0]]], requires_grad=True)
+    loss = ops.bce(hidden, torch.ones(1, 2, 2, 1), torch.ones(1, 2, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == pytest.approx(100.0)
+    assert torch.isfinite(hidden.grad).all()
+    nan = torch.full((1, 1, 1), math.nan)
+    assert ops.bce(nan, torch.ones(1, 1, 2, 1), torch.ones(1, 1, dtype=torch.bool)).isnan()
+    assert ops.gelu(nan, torch.zeros(1)).isnan().all()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_initial_loss_is_near_two_log_two(form):
     torch.manual_seed(0)
-    model = FORMS[form][0]().eval()
-    (batch,) = training_batches(sequences(0), np.random.default_rng(0), 100, MAXLEN, 1)
-    arrays = batch.items, batch.positions, batch.starts, batch.targets, batch.negatives
-    loss = model.loss(*map(torch.from_numpy, arrays))
+    model = FORMS[form][0]()
+    loss = model.loss(*batch_of(some_sequences(0)))
     assert loss.item() == pytest.approx(2 * math.log(2), abs=0.3)
 
 
 def test_dropped_pads_have_the_mean_and_variance_of_pads_dropped_one_by_one():
-    torch.manual_seed(0)
-    block = FORMS["pre"][0](dropout=0.5).blocks[0].train()
-    pads, weight = 7, 0.7
-    counts = torch.full((200_000, 1), float(pads))
-    ours = block._drop_pads(torch.full_like(counts, weight), counts)
-    one_by_one = F.dropout(torch.full((200_000, pads), weight / pads), 0.5).sum(1)
+    """A lone token whose weights all lie on seven pads of value 1: what is left of them?"""
+    tokens, count = 20_000, 7
+    zero = torch.zeros(1, tokens, 3, dtype=torch.float64)
+    zero[..., 1] = -1e9  # its own key, under a query of 1
+    zero[..., 0] = 1.0
+    alone = torch.arange(tokens).unsqueeze(0)
+    packing = Packing(torch.full((1, tokens), count), alone, alone)
+    null = torch.tensor([[0.0], [1.0]])
+    keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(2, 2)))
+    ours = fast.attention(zero.float(), packing, 50, 1, 0.5, keys, null).flatten()
+    one_by_one = F.dropout(torch.full((200_000, count), 1 / count), 0.5).sum(1)
     assert ours.mean().item() == pytest.approx(one_by_one.mean().item(), rel=0.01)
     assert ours.std().item() == pytest.approx(one_by_one.std().item(), rel=0.02)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_ranks_are_the_brute_force_ones_with_ties_against_us(seed):
-    generator = torch.Generator().manual_seed(seed)
-    hidden = torch.randint(-1, 2, (20, 3), generator=generator).float()  # many exact ties
-    weight = torch.randint(-1, 2, (40, 3), generator=generator).float()
-    targets = torch.randint(1, 41, (20,), generator=generator)
-    pairs = torch.stack(
-        [torch.randint(0, 20, (90,), generator=generator), torch.randint(1, 41, (90,))]
-    )
-    ranks = rank_targets(hidden, weight, targets, pairs[0], pairs[1])
-    seen = {(int(u), int(i)) for u, i in pairs.T}
-    for user, target in enumerate(targets.tolist()):
-        scores = [(hidden[user] * w).sum().item() for w in weight]
-        rivals = [i for i in range(1, 41) if i != target and (user, i) not in seen]
-        better = sum(scores[i - 1] >= scores[target - 1] for i in rivals)
-        assert ranks[user] == 1 + better
+def brute_force(scores, target, seen):
+    """Rank of item ``target`` (1, 2, ...) by counting, ties against it."""
+    rivals = [i for i in range(1, len(scores) + 1) if i != target and i not in seen]
+    return 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
+
+
+@pytest.mark.parametrize("count", ["compiled_count", "plain_count"])
+@pytest.mark.parametrize(("users", "items"), [(1, 40), (20, 40), (20, 512), (513, 1100)])
+def test_ranks_are_the_brute_force_ones_with_ties_against_us(monkeypatch, count, users, items):
+    monkeypatch.setattr(ranking, "compiled_count", getattr(ranking, count))
+    rng = np.random.default_rng(users)
+    hidden = torch.from_numpy(rng.integers(-1, 2, (users, 3))).float()  # many exact ties
+    weight = torch.from_numpy(rng.integers(-1, 2, (items, 3))).float()
+    targets = rng.integers(1, items + 1, users)
+    seen = [rng.integers(1, items + 1, rng.integers(0, 30)) for _ in range(users)]  # with repeats
+    seen[0] = np.append(seen[0], targets[0])  # a target that was seen is ranked all the same
+    offsets = np.concatenate([[0], np.cumsum([len(s) for s in seen])])
+    arrays = targets, offsets, np.concatenate(seen).astype(np.int64)
+    ranks = rank_targets(hidden, weight, *map(torch.from_numpy, arrays))
+    scores = (hidden @ weight.T).numpy()
+    for user in range(users):
+        expected = brute_force(scores[user], targets[user], set(seen[user].tolist()))
+        assert ranks[user] == expected
+
+
+def test_copies_of_the_target_tie_with_it_exactly_wherever_they_lie():
+    """A score depends on its item alone, not on the item's place in a block."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(300, 64, generator=generator)
+    weight = torch.randn(64, generator=generator).expand(1300, 64).contiguous()
+    offsets, nobody = torch.zeros(301, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    targets = torch.randint(1, 1301, (300,), generator=generator)
+    assert (rank_targets(hidden, weight, targets, offsets, nobody) == 1300).all()
 
 
 def test_a_nan_score_ranks_last():
     hidden = torch.tensor([[math.nan]])
     nobody = torch.zeros(0, dtype=torch.long)
-    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), nobody, nobody) == 9
+    offsets = torch.zeros(2, dtype=torch.long)
+    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), offsets, nobody) == 9
 
 
 def test_metrics_by_hand():

@@ -1,12 +1,15 @@
 """One battery over the table of optimizers; the rows' exact relations; the note's listing."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor
 
 import simba
+from simba import base
 
 ROWS = {
     "SignSGD": (simba.SignSGD, {}),
@@ -116,8 +119,46 @@ def test_lion_is_the_published_rule_without_ties():
 
 def test_lion_follows_the_gradient_on_an_exact_tie():
     g, m = torch.tensor([1.0]), torch.tensor([-1.0])
-    assert simba.directions.lion(g, m, beta1=0.5) == 1
+    assert simba.directions.lion(g, m, 0.5, 0.5) == 1
     assert torch.sign(0.5 * m + 0.5 * g) == 0
+
+
+@every_row
+@pytest.mark.parametrize("size", [1, 257, 2 * base.CHUNK + 3])
+def test_chunked_and_fused_steps_have_the_bits_of_whole_tensors(cls, kwargs, size, monkeypatch):
+    torch.manual_seed(0)
+    grads = [torch.randn(size) * (torch.rand(size) > 0.2) for _ in range(30)]
+    ends = []
+    for fused, chunk in ((False, 10**9), (False, base.CHUNK), (True, base.CHUNK)):
+        monkeypatch.setattr(base, "CHUNK", chunk)
+        p = torch.nn.Parameter(torch.linspace(-1, 1, size))
+        optimizer = cls([p], lr=1e-2, weight_decay=0.1, fused=fused, **kwargs)
+        for g in grads:
+            p.grad = g.clone()
+            optimizer.step()
+        ends.append([p.detach(), *optimizer.state[p].values()])
+    for other in ends[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(ends[0], other, strict=True))
+
+
+def test_fused_takes_the_plain_step_where_a_compiled_loop_cannot_run():
+    for p in (torch.zeros(4, 4).T[1:], torch.zeros(3, dtype=torch.bfloat16)):
+        ends = []
+        for fused in (False, True):
+            q = torch.nn.Parameter(p.clone(memory_format=torch.preserve_format))
+            q.grad = torch.ones_like(q)
+            simba.Lion([q], fused=fused).step()
+            ends.append(q.detach())
+        assert torch.equal(*ends)
+
+
+def test_fused_without_numba_says_what_to_install():
+    code = "import sys; sys.modules['numba'] = None; import simba, torch; simba.Lion(%s)"
+    args = "[torch.nn.Parameter(torch.zeros(1))]"
+    run = [sys.executable, "-c"]
+    subprocess.run([*run, code % args], check=True)
+    done = subprocess.run([*run, code % f"{args}, fused=True"], capture_output=True, text=True)
+    assert "pip install 'simba-optim[fused]'" in done.stderr
 
 
 @every_row

@@ -1,0 +1,254 @@
+"""The functions of models/plain.py at the speed of a core: float32 on a CPU, loops in numba.
+
+All tokens of a batch lie end to end in one row (R = 1), without an empty slot.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from models import kernels
+from models.plain import Packing, bound, pads
+
+NOBODY = np.zeros(0, dtype=np.int64)
+
+
+def dropout(x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
+    return x if key is None or rate == 0 else _Dropout.apply(x, rate, key)
+
+
+def dropout_add_norm(
+    x: Tensor,
+    bias: Tensor,
+    residual: Tensor,
+    norm: nn.LayerNorm,
+    rate: float,
+    key: Tensor | None,
+    tokens: Tensor,
+) -> Tensor:
+    return _DropoutAddNorm.apply(x, bias, residual, norm.weight, norm.bias, norm.eps, rate, key)
+
+
+def gelu(x: Tensor, bias: Tensor) -> Tensor:
+    return _Gelu.apply(x, bias)
+
+
+def embed(weight: Tensor, items: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    return _Embed.apply(weight, items, wanted)
+
+
+def bce(hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
+    return _Bce.apply(hidden, embedded, real)
+
+
+def attention(
+    qkv: Tensor,
+    packing: Packing,
+    maxlen: int,
+    heads: int,
+    rate: float,
+    keys: Tensor | None,
+    null: Tensor | None = None,
+) -> Tensor:
+    return _Attention.apply(qkv, null, packing, maxlen, heads, rate, keys)
+
+
+def attention_at(
+    q: Tensor,
+    kv: Tensor,
+    slots: Tensor,
+    packing: Packing,
+    heads: int,
+    null: Tensor | None = None,
+) -> Tensor:
+    """Without a gradient."""
+    out = torch.empty_like(q)
+    where = _where(packing, null, q.shape[-1])
+    maxlen = int((slots - packing.starts.flatten()[slots]).max()) + 1
+    weights = np.empty((1, heads, maxlen + 1), dtype=np.float32)
+    rest = maxlen, heads, *_dropping_pair(0.0, None)
+    kernels.attention(_rows(q), _rows(kv), _flat(slots), *where, *rest, _rows(out), weights)
+    return out
+
+
+class _Dropout(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float, key: Tensor) -> Tensor:
+        ctx.dropping = _dropping(rate, key)
+        y = torch.empty_like(x)
+        kernels.dropout(_flat(x), _flat(y), *ctx.dropping)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        dy = dy.contiguous()
+        dx = torch.empty_like(dy)
+        kernels.dropout(_flat(dy), _flat(dx), *ctx.dropping)
+        return dx, None, None
+
+
+class _DropoutAddNorm(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        norm_bias: Tensor,
+        eps: float,
+        rate: float,
+        key: Tensor | None,
+    ) -> Tensor:
+        ctx.dropping = _dropping(rate, key)
+        y, normed = torch.empty_like(x), torch.empty_like(x)
+        rstd = x.new_empty(x.shape[:-1])
+        inputs = _rows(x), _array(bias), _rows(residual), _array(weight), _array(norm_bias)
+        outputs = _rows(y), _rows(normed), _flat(rstd)
+        kernels.dropout_add_norm(*inputs, np.float32(eps), *ctx.dropping, *outputs)
+        ctx.save_for_backward(normed, rstd, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        normed, rstd, weight = ctx.saved_tensors
+        dx, dresidual = torch.empty_like(normed), torch.empty_like(normed)
+        dbias, dweight, dnorm_bias = (torch.empty_like(weight) for _ in range(3))
+        kernels.dropout_add_norm_backward(
+            *(_rows(dy), _rows(normed), _flat(rstd), _array(weight)),
+            *ctx.dropping,
+            *(_rows(dx), _array(dbias), _rows(dresidual), _array(dweight), _array(dnorm_bias)),
+        )
+        return dx, dbias, dresidual, dweight, dnorm_bias, None, None, None
+
+
+class _Gelu(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor) -> Tensor:
+        y = torch.empty_like(x)
+        kernels.gelu(_rows(x), _array(bias), _rows(y))
+        ctx.save_for_backward(x, bias)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        x, bias = ctx.saved_tensors
+        dx, dbias = torch.empty_like(x), torch.empty_like(bias)
+        kernels.gelu_backward(_rows(x), _array(bias), _rows(dy), _rows(dx), _array(dbias))
+        return dx, dbias
+
+
+class _Embed(Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, items: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        x = weight.new_empty(*items.shape, weight.shape[1])
+        embedded = weight.new_empty(*wanted.shape, weight.shape[1])
+        ctx.indices = _flat(items), _rows(wanted)
+        ctx.shape = weight.shape
+        kernels.embed(_array(weight), *ctx.indices, _rows(x), _rows3(embedded))
+        return x, embedded
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor, dembedded: Tensor) -> tuple[Tensor, None, None]:
+        dweight = dx.new_empty(ctx.shape)
+        kernels.embed_backward(_rows(dx), _rows3(dembedded), *ctx.indices, _array(dweight))
+        return dweight, None, None
+
+
+class _Bce(Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
+        slopes = hidden.new_empty(embedded.shape[:-1])
+        loss = kernels.bce(_rows(hidden), _rows3(embedded), _flat(real), _rows(slopes))
+        ctx.save_for_backward(hidden, embedded, slopes)
+        return hidden.new_tensor(loss)
+
+    @staticmethod
+    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, embedded, slopes = ctx.saved_tensors
+        dhidden, dembedded = torch.empty_like(hidden), torch.empty_like(embedded)
+        kernels.bce_backward(
+            *(np.float32(dloss.item()), _rows(hidden), _rows3(embedded), _rows(slopes)),
+            *(_rows(dhidden), _rows3(dembedded)),
+        )
+        return dhidden, dembedded, None
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qkv: Tensor,
+        null: Tensor | None,
+        packing: Packing,
+        maxlen: int,
+        heads: int,
+        rate: float,
+        keys: Tensor | None,
+    ) -> Tensor:
+        size, hidden = qkv.shape[1], qkv.shape[2] // 3
+        out = qkv.new_empty(1, size, hidden)
+        weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
+        where = _where(packing, null, hidden)
+        ctx.rest = *where, maxlen, heads, *_dropping_pair(rate, keys)
+        ctx.weights = weights
+        slots = np.arange(size)
+        kernels.attention(_rows(qkv), _rows(qkv), slots, *ctx.rest, _rows(out), weights)
+        ctx.save_for_backward(qkv)
+        ctx.has_null = null is not None
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        (qkv,) = ctx.saved_tensors
+        dqkv, dnull = torch.empty_like(qkv), dout.new_empty(2, dout.shape[-1])
+        inputs = _rows(dout), _rows(qkv), *ctx.rest, ctx.weights
+        kernels.attention_backward(*inputs, _rows(dqkv), _rows(dnull))
+        return dqkv, dnull if ctx.has_null else None, None, None, None, None, None
+
+
+def _where(
+    packing: Packing, null: Tensor | None, hidden: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    starts = _flat(packing.starts)
+    if null is None:
+        return starts, NOBODY, np.zeros((2, hidden), dtype=np.float32)
+    return starts, _flat(pads(packing)), _rows(null)
+
+
+def _dropping(rate: float, key: Tensor | None) -> tuple[Any, ...]:
+    """What a kernel needs to drop: bound, scale and the key's two words."""
+    words = [0, 0] if key is None else key.tolist()
+    return *_bound_and_scale(rate, key), *map(np.uint32, words)
+
+
+def _dropping_pair(rate: float, keys: Tensor | None) -> tuple[Any, ...]:
+    """The same for two keys, (2, 2)."""
+    words = np.zeros((2, 2)) if keys is None else keys.numpy()
+    return *_bound_and_scale(rate, keys), words.astype(np.uint32)
+
+
+def _bound_and_scale(rate: float, key: Tensor | None) -> tuple[np.uint32, np.float32]:
+    rate = 0.0 if key is None else rate
+    return np.uint32(bound(rate)), np.float32(1 / (1 - rate))
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return _array(x).reshape(-1)
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    """(..., D) -> (T, D)"""
+    return _array(x).reshape(-1, x.shape[-1])
+
+
+def _rows3(x: Tensor) -> np.ndarray:
+    """(..., K, D) -> (T, K, D)"""
+    return _array(x).reshape(-1, *x.shape[-2:])
