@@ -9,7 +9,10 @@ from torch import Tensor
 
 from models import kernels
 
-BLOCK = 512  # users and items scored at a time: never more scores than BLOCK * BLOCK are held
+
+def block_size(device: torch.device) -> int:
+    """Users and items scored at a time; never more scores than its square are held."""
+    return 512 if device.type == "cpu" else 4096
 
 
 def rank_targets(
@@ -27,9 +30,9 @@ def rank_targets(
         seen_offsets, seen_items: (B + 1,) and (S,): the items out of the race for user b, from
             ``seen_offsets[b]`` on.
     """
-    ranks = []
-    for first in range(0, len(hidden), BLOCK):
-        part = slice(first, min(first + BLOCK, len(hidden)))
+    ranks, size = [], block_size(hidden.device)
+    for first in range(0, len(hidden), size):
+        part = slice(first, min(first + size, len(hidden)))
         offsets = seen_offsets[part.start : part.stop + 1]
         seen = seen_items[offsets[0] : offsets[-1]]
         offsets = offsets - offsets[0]
@@ -40,16 +43,16 @@ def rank_targets(
 def _rank_block(
     hidden: Tensor, item_weight: Tensor, targets: Tensor, seen_offsets: Tensor, seen_items: Tensor
 ) -> Tensor:
-    users = len(hidden)
-    states = _filled(hidden)
-    wanted = (states @ _filled(item_weight[targets - 1]).T).diagonal()[:users].contiguous()
+    users, size = len(hidden), block_size(hidden.device)
+    states = _filled(hidden, size)
+    wanted = (states @ _filled(item_weight[targets - 1], size).T).diagonal()[:users].contiguous()
     ranks = torch.ones_like(targets)
     count = compiled_count if hidden.device.type == "cpu" else plain_count
-    scores = hidden.new_empty(BLOCK, BLOCK)
+    scores = hidden.new_empty(size, size)
     race = wanted, targets, seen_offsets, seen_items, ranks
-    for first in range(0, len(item_weight), BLOCK):
-        block = item_weight[first : first + BLOCK]
-        torch.mm(states, _filled(block).T, out=scores)
+    for first in range(0, len(item_weight), size):
+        block = item_weight[first : first + size]
+        torch.mm(states, _filled(block, size).T, out=scores)
         count(scores[:users, : len(block)], first + 1, *race)
     return ranks
 
@@ -66,7 +69,7 @@ def plain_count(
     """Add to ``ranks`` how many of the items ``first``, ``first + 1``, ... come before the target.
 
     Args:
-        scores: (B, at most BLOCK) of these items; written to. wanted: (B,) of the targets.
+        scores: (B, items) of these items; written to. wanted: (B,) of the targets.
     """
     users = torch.arange(len(scores), device=scores.device)
     seen_users = users.repeat_interleave(seen_offsets.diff())
@@ -80,9 +83,9 @@ def compiled_count(scores: Tensor, first: int, *race: Tensor) -> None:
     kernels.count_ahead(scores.numpy(), first, *(tensor.numpy() for tensor in race))
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """(at most BLOCK, D) with zeros below, so that all products are of one shape."""
-    return rows if len(rows) == BLOCK else F.pad(rows, (0, 0, 0, BLOCK - len(rows)))
+def _filled(rows: Tensor, size: int) -> Tensor:
+    """(at most size, D) with zeros below, so that all products are of one shape."""
+    return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
 
 
 def metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:

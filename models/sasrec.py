@@ -71,6 +71,8 @@ class PackedTransformer(nn.Module):
             x = block(self.ops, x, packing, block_keys)
         return self.ops.bce(self.finished(x), embedded, targets > 0)
 
+    forward = loss  # what torch.func.functional_call runs
+
     def states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
         """Hidden states (Q, D), without dropout, in ``slots`` (Q,) counted through all rows.
 

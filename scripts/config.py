@@ -44,8 +44,8 @@ class Train:
     patience: int | None = None
     max_grad_norm: float | None = None
     ks: list[int] = field(default_factory=list)
-    eval_batch_size: int = 1
     device: str = "auto"
+    together: bool | None = None
     force: bool = False
     results: Results = field(default_factory=Results)
 
@@ -64,7 +64,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
     assert isinstance(plain, dict)
     config = {str(key): value for key, value in plain.items()}
-    for key in ("epochs", "batch_size", "negatives", "eval_every", "eval_batch_size"):
+    for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
     _require(config["seed"] >= 0, "seed", config["seed"], "an integer >= 0")
     for key in ("patience", "max_grad_norm"):
