@@ -51,6 +51,10 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves
 test: .venv/dev  ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
+bench: .venv/study  ## speed and size beside installed peers (python -m benchmarks.peers): minutes
+	$(PY) -m benchmarks.speed $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.scale
+
 lint: .venv/dev  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -61,4 +65,4 @@ format: .venv/dev  ## put the code into ruff's format
 	$(PY) -m ruff format .
 
 clean:  ## remove the environment, downloads and your own runs
-	rm -rf .venv data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info
+	rm -rf .venv .venv-peers data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info

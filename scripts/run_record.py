@@ -130,7 +130,7 @@ def decode_ranks(encoded: Mapping[str, str]) -> np.ndarray:
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
     """Commit, versions and hardware, as they were when this process first asked."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -159,7 +159,7 @@ def peak_rss_mib() -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 1024
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

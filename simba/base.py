@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from inspect import signature
+from inspect import signature, unwrap
 from typing import Any, overload
 
 import torch
@@ -31,6 +31,12 @@ class SignOptimizer(Optimizer):
     """
 
     rule: Callable[..., Tensor]
+
+    # torch guards these against torch.compile by importing the compiler at their first call, which
+    # takes over a second of every process; these are the same without the guard.
+    add_param_group = unwrap(Optimizer.add_param_group)
+    state_dict = unwrap(Optimizer.state_dict)
+    zero_grad = unwrap(Optimizer.zero_grad)
 
     def __init__(self, params: ParamsT, **defaults: Any) -> None:
         _check(type(self).__name__, defaults)
@@ -110,7 +116,7 @@ class SignOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; counters stay integers (torch alone would make them floats)."""
         fused = [group["fused"] for group in self.param_groups]
-        super().load_state_dict(state_dict)
+        unwrap(Optimizer.load_state_dict)(self, state_dict)
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
         for saved_id, p in zip(saved_ids, params, strict=True):

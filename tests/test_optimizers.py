@@ -1,6 +1,7 @@
 """One battery over the table of optimizers; the rows' exact relations; the note's listing."""
 
 import math
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 import simba
 from simba import base
+from tests.conftest import REPOSITORY
 
 ROWS = {
     "SignSGD": (simba.SignSGD, {}),
@@ -297,3 +299,39 @@ def test_a_nan_gradient_moves_nothing_by_itself():
     optimizer.step()
     assert p.item() == 0
     assert optimizer.state[p]["sign_counts"].item() == 0
+
+
+ROW = """
+import torch
+from simba.base import SignOptimizer
+def towards(g, m):
+    return {formula}
+class Row(SignOptimizer):
+    rule = staticmethod(towards)
+    def __init__(self, params, lr=1.0, beta2=0.5, weight_decay=0.0, maximize=False, fused=False):
+        super().__init__(params, lr=lr, beta2=beta2, weight_decay=weight_decay,
+                         maximize=maximize, fused=fused)
+"""
+USE = """
+import sys, time, torch, row
+p = torch.nn.Parameter(torch.zeros(3))
+optimizer = row.Row([p], fused=True)
+p.grad = torch.tensor([-1.0, 0.0, 2.0])
+optimizer.step()
+assert "torch._dynamo" not in sys.modules  # over a second to import
+print(p.tolist())
+"""
+
+
+def test_a_new_row_is_fused_for_free_and_recompiled_when_it_changes(tmp_path):
+    def steps() -> str:
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+        command = [sys.executable, "-c", USE]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    (tmp_path / "row.py").write_text(ROW.format(formula="torch.where(m != 0, m, torch.sign(g))"))
+    assert steps() == steps() == "[1.0, 0.0, -1.0]"
+    (tmp_path / "row.py").write_text(ROW.format(formula="torch.where(m != 0, m, -torch.sign(g))"))
+    assert steps() == "[-1.0, 0.0, 1.0]"

@@ -1,0 +1,65 @@
+"""Our training and ranking of one dataset, timed: one JSON line."""
+
+import argparse
+import json
+import time
+
+import torch
+
+started = time.time()  # of this process's imports: hydra, torch and all
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("overrides", nargs="*", help="of configs/train.yaml")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--evaluations", type=int, default=2)
+    parser.add_argument("--spawned", type=float, default=started, help="when, in epoch seconds")
+    options = parser.parse_args()
+
+    from hydra import compose, initialize_config_dir
+
+    from data.prepare import CONFIGS, prepare
+    from scripts import run_record
+    from scripts.config import checked
+    from scripts.training import Training
+
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = checked(compose("train", overrides=options.overrides))
+    data = prepare(config["data"]).sequences
+    training = Training(config, data, torch.device("cpu"))
+    take = training.optimizer.step
+    first: list[float] = []
+
+    def step() -> None:
+        take()
+        if not first:
+            first.append(time.time() - options.spawned)
+
+    training.optimizer.step = step  # type: ignore[method-assign, assignment]
+    training.train_epoch(1)  # compiled code is read, memory is taken
+    targets = data.num_targets(config["model"]["maxlen"])
+    speeds, seconds = [], []
+    for epoch in range(options.epochs):
+        start = time.perf_counter()
+        training.train_epoch(2 + epoch)
+        speeds.append(targets / (time.perf_counter() - start))
+    for _ in range(options.evaluations):
+        start = time.perf_counter()
+        training.ranks("test")
+        seconds.append(time.perf_counter() - start)
+    print(
+        json.dumps(
+            {
+                "version": run_record.provenance(training.device)["commit"][:9],
+                "targets_per_second": speeds,
+                "eval_seconds": seconds,
+                "peak_rss_mib": run_record.peak_rss_mib(),
+                "first_step_seconds": first[0],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

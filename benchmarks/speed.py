@@ -1,0 +1,149 @@
+"""Training and full ranking of Beauty, ours beside every installed peer: ``make bench``.
+
+All of one round run one after the other, so that a noisy machine is noisy for all; a figure is the
+median over the rounds. Two cores are measured as one run on two threads and as two runs side by
+side, whose speeds add up: a sweep has runs enough.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import peers
+from benchmarks.report import machine, markdown, write
+from data.prepare import compose, locate
+
+CORES = sorted(os.sched_getaffinity(0))[:2]
+OURS = {
+    "Simba study, Lion": ["optimizer=lion"],
+    "Simba study, Adam": ["optimizer=adam"],
+}
+MODES = {"one core": (1, 1), "two threads": (1, 2), "two runs": (2, 1)}  # processes, threads each
+
+
+def command(name: str, data: Path) -> list[str]:
+    if name in OURS:
+        ours = [sys.executable, "-m", "benchmarks.ours", "data=beauty", *OURS[name]]
+        return [*ours, "--spawned", str(time.time())]
+    return [str(peers.python(name)), str(peers.HERE / f"with_{name}.py"), str(data)]
+
+
+def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, Any]:
+    """Run it and merge what its processes report: speeds add up, the rest is the worst of them."""
+    started = []
+    for process in range(processes):
+        cores = CORES[process : process + threads]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+        started.append(
+            subprocess.Popen(
+                ["taskset", "-c", ",".join(map(str, cores)), *command(name, data)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    reports = []
+    for process in started:
+        out, err = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{name}: {err.strip().splitlines()[-1]}")
+        reports.append(json.loads(out.splitlines()[-1]))
+    merged = {"version": reports[0]["version"]}
+    speeds = [statistics.median(r["targets_per_second"]) for r in reports]
+    merged["targets_per_second"] = sum(speeds)
+    for key in ("eval_seconds", "peak_rss_mib", "first_step_seconds"):
+        values = [r[key] for r in reports if key in r]
+        flat = [statistics.median(v) if isinstance(v, list) else v for v in values]
+        if flat:
+            merged[key] = max(flat)
+    return merged
+
+
+def summarise(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """One line an implementation, medians over rounds; ratios against our Adam, as theirs is."""
+    lines = []
+    for name, modes in rounds.items():
+        line: dict[str, Any] = {"implementation": name, "version": modes["one core"][0]["version"]}
+        for mode, reports in modes.items():
+            line[mode] = {
+                key: statistics.median(r[key] for r in reports)
+                for key in reports[0]
+                if key != "version"
+            }
+        lines.append(line)
+    return lines
+
+
+def table(lines: list[dict[str, Any]], targets: int) -> list[list[str]]:
+    by_name = {line["implementation"]: line for line in lines}
+    ours = by_name["Simba study, Adam"]["one core"]
+    rows = [
+        [
+            "implementation",
+            "model",
+            "targets/s, one core",
+            "s an epoch",
+            "ours is faster by",
+            "ranking all users, s",
+            "ours is faster by",
+            "peak RSS, MiB",
+            "targets/s, two threads",
+            "targets/s, two runs",
+        ]
+    ]
+    for line in lines:
+        name, one = line["implementation"], line["one core"]
+        rows.append(
+            [
+                f"{name} {line['version']}",
+                peers.MODELS.get(name, "FFN 64→256, BCE"),
+                f"{one['targets_per_second']:,.0f}",
+                f"{targets / one['targets_per_second']:.2f}",
+                f"{ours['targets_per_second'] / one['targets_per_second']:.1f}×",
+                f"{one['eval_seconds']:.2f}",
+                f"{one['eval_seconds'] / ours['eval_seconds']:.1f}×",
+                f"{one['peak_rss_mib']:,.0f}",
+                f"{line['two threads']['targets_per_second']:,.0f}",
+                f"{line['two runs']['targets_per_second']:,.0f}",
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    data = locate(compose("beauty", [])).resolve()
+    names = [*OURS, *peers.installed()]
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {n: {m: [] for m in MODES} for n in names}
+    jobs = [(n, m) for _ in range(options.rounds) for m in MODES for n in names]
+    measure(names[0], data, 1, 1)  # compiles what was never compiled here
+    for name, mode in (bar := tqdm(jobs, unit="run")):
+        bar.set_postfix_str(f"{name}, {mode}")
+        rounds[name][mode].append(measure(name, data, *MODES[mode]))
+    lines = summarise(rounds)
+    targets = 127_895
+    first = max(line["one core"].get("first_step_seconds", 0.0) for line in lines)
+    notes = [
+        f"Beauty, batch 512, d = 64, 2 blocks, 1 head; medians of {options.rounds} rounds.",
+        f"Ours from the command to its first step done, data prepared: {first:.1f} s.",
+        "Factors compare our Adam on one core with the peer's, whose model is as small or smaller.",
+    ]
+    if len(names) == len(OURS):
+        notes.append("No peer is installed: python -m benchmarks.peers.")
+    text = markdown(table(lines, targets))
+    write("speed", {"machine": machine(), "lines": lines, "rounds": rounds}, text, notes)
+
+
+if __name__ == "__main__":
+    main()
