@@ -45,7 +45,9 @@ def bce(hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
 
 
 def attention(
-    qkv: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     packing: Packing,
     maxlen: int,
     heads: int,
@@ -53,12 +55,13 @@ def attention(
     keys: Tensor | None,
     null: Tensor | None = None,
 ) -> Tensor:
-    return _Attention.apply(qkv, null, packing, maxlen, heads, rate, keys)
+    return _Attention.apply(q, k, v, null, packing, maxlen, heads, rate, keys)
 
 
 def attention_at(
     q: Tensor,
-    kv: Tensor,
+    k: Tensor,
+    v: Tensor,
     slots: Tensor,
     packing: Packing,
     heads: int,
@@ -66,11 +69,12 @@ def attention_at(
 ) -> Tensor:
     """Without a gradient."""
     out = torch.empty_like(q)
-    where = _where(packing, null, q.shape[-1])
     maxlen = int((slots - packing.starts.flatten()[slots]).max()) + 1
     weights = np.empty((1, heads, maxlen + 1), dtype=np.float32)
-    rest = maxlen, heads, *_dropping_pair(0.0, None)
-    kernels.attention(_rows(q), _rows(kv), _flat(slots), *where, *rest, _rows(out), weights)
+    qkv = (_heads(x, heads) for x in (q, k, v))
+    rest = *_where(packing, null, heads, q.shape[-1]), maxlen, *_dropping_pair(0.0, None)
+    forward, _ = kernels.attention(q.shape[-1] // heads)
+    forward(*qkv, _flat(slots), *rest, _heads(out, heads), weights)
     return out
 
 
@@ -181,7 +185,9 @@ class _Attention(Function):
     @staticmethod
     def forward(
         ctx: Any,
-        qkv: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
         null: Tensor | None,
         packing: Packing,
         maxlen: int,
@@ -189,34 +195,37 @@ class _Attention(Function):
         rate: float,
         keys: Tensor | None,
     ) -> Tensor:
-        size, hidden = qkv.shape[1], qkv.shape[2] // 3
-        out = qkv.new_empty(1, size, hidden)
-        weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
-        where = _where(packing, null, hidden)
-        ctx.rest = *where, maxlen, heads, *_dropping_pair(rate, keys)
-        ctx.weights = weights
-        slots = np.arange(size)
-        kernels.attention(_rows(qkv), _rows(qkv), slots, *ctx.rest, _rows(out), weights)
-        ctx.save_for_backward(qkv)
-        ctx.has_null = null is not None
+        out, size = torch.empty_like(q), q.shape[1]
+        ctx.weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
+        ctx.rest = *_where(packing, null, heads, q.shape[-1]), maxlen, *_dropping_pair(rate, keys)
+        qkv = (_heads(x, heads) for x in (q, k, v))
+        forward, ctx.kernel = kernels.attention(q.shape[-1] // heads)
+        forward(*qkv, np.arange(size), *ctx.rest, _heads(out, heads), ctx.weights)
+        ctx.save_for_backward(q, k, v)
+        ctx.heads, ctx.has_null = heads, null is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        (qkv,) = ctx.saved_tensors
-        dqkv, dnull = torch.empty_like(qkv), dout.new_empty(2, dout.shape[-1])
-        inputs = _rows(dout), _rows(qkv), *ctx.rest, ctx.weights
-        kernels.attention_backward(*inputs, _rows(dqkv), _rows(dnull))
-        return dqkv, dnull if ctx.has_null else None, None, None, None, None, None
+        inputs = (dout, *ctx.saved_tensors)
+        gradients = [torch.empty_like(x) for x in ctx.saved_tensors]
+        dnull = dout.new_empty(2, dout.shape[-1])
+        ctx.kernel(
+            *(_heads(x, ctx.heads) for x in inputs),
+            *ctx.rest,
+            ctx.weights,
+            *(_heads(x, ctx.heads) for x in (*gradients, dnull)),
+        )
+        return *gradients, dnull if ctx.has_null else None, *[None] * 5
 
 
 def _where(
-    packing: Packing, null: Tensor | None, hidden: int
+    packing: Packing, null: Tensor | None, heads: int, hidden: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     starts = _flat(packing.starts)
     if null is None:
-        return starts, NOBODY, np.zeros((2, hidden), dtype=np.float32)
-    return starts, _flat(pads(packing)), _rows(null)
+        return starts, NOBODY, np.zeros((2, heads, hidden // heads), dtype=np.float32)
+    return starts, _flat(pads(packing)), _heads(null, heads)
 
 
 def _dropping(rate: float, key: Tensor | None) -> tuple[Any, ...]:
@@ -252,3 +261,8 @@ def _rows(x: Tensor) -> np.ndarray:
 def _rows3(x: Tensor) -> np.ndarray:
     """(..., K, D) -> (T, K, D)"""
     return _array(x).reshape(-1, *x.shape[-2:])
+
+
+def _heads(x: Tensor, heads: int) -> np.ndarray:
+    """(..., D) -> (T, H, D / H)"""
+    return _array(x).reshape(-1, heads, x.shape[-1] // heads)

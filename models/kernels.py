@@ -5,6 +5,7 @@ Shapes: T tokens end to end, D hidden size, H heads, K negatives, M the longest 
 """
 
 import math
+from functools import cache
 
 import numba
 import numpy as np
@@ -245,101 +246,119 @@ def _kept_pads(index, pads, bound, key0, key1):
 
 
 @_compiled
-def attention(q, kv, slots, starts, pads, null, maxlen, heads, bound, scale, keys, out, weights):
-    """Softmax attention of some tokens over their own sequences up to themselves.
+def _kept(index, bound, scale, key0, key1, kept):
+    """kept[j] = scale or 0, by the noise of index + length - 1, ..., index + 1, index."""
+    for j in range(kept.size):
+        place = uint32(index + kept.size - 1 - j)
+        kept[j] = scale if noise(place, key0, key1) <= bound else float32(0.0)
 
-    Args:
-        q: (Q, D or more), whose first D columns are the queries of the tokens in ``slots`` (Q,).
-        kv: (T, 2D or more), whose last 2D columns are every token's key and value.
-        starts: (T,), slot in which a token's sequence begins.
-        pads: (T,), how many null keys ``null`` (2, D) a token also sees; (0,) for none.
-        maxlen: M, bound of a sequence's length.
-        keys: (2, 2) uint32, noise of the weights and of the pads.
-        out: (Q, D). weights: (Q, H, M + 1) to keep them for the gradient, or (1, H, M + 1); the
-            null keys' weight is the last.
+
+@cache
+def attention(width):
+    """(forward, backward) for heads of one width, which the innermost loops are compiled for.
+
+    Softmax attention of some tokens over their own sequences up to themselves:
+
+    - q: (Q, H, W), queries of the tokens in ``slots`` (Q,). k, v: (T, H, W), of all tokens;
+    - starts: (T,), slot in which a token's sequence begins;
+    - pads: (T,), how many null keys ``null`` (2, H, W) a token also sees; (0,) for none;
+    - maxlen: M, bound of a sequence's length;
+    - keys: (2, 2) uint32, noise of the weights and of the pads;
+    - out: (Q, H, W). weights: (Q, H, M + 1) to keep them for the gradient, or (1, H, M + 1); the
+      null keys' weight is the last.
+
+    The backward pass is for all T tokens and writes the gradients by q, k, v and null.
     """
-    hidden = out.shape[1]
-    width = hidden // heads
-    at_k = kv.shape[1] - 2 * hidden
-    at_v = kv.shape[1] - hidden
-    root = float32(1.0) / math.sqrt(float32(width))
-    for i in range(slots.size):
-        t = slots[i]
-        begin = starts[t]
-        length = t - begin + 1
-        padded = pads[t] if pads.size else 0
-        for h in range(heads):
-            a, b = h * width, (h + 1) * width
-            qi, oi, w = q[i, a:b], out[i, a:b], weights[i % weights.shape[0], h]
-            for j in range(length):
-                w[j] = _dot(qi, kv[begin + j, at_k + a : at_k + b]) * root
-            largest = w[0]
-            for j in range(length):
-                largest = max(largest, w[j])
-            total = float32(0.0)
-            if padded:
-                w[maxlen] = _dot(qi, null[0, a:b]) * root
-                largest = max(largest, w[maxlen])
-                w[maxlen] = float32(padded) * _exp(w[maxlen] - largest)
-                total = w[maxlen]
-            for j in range(length):
-                w[j] = _exp(w[j] - largest)
-                total += w[j]
-            oi[:] = 0
-            first = uint32((t * heads + h) * maxlen)
-            for j in range(length):
-                w[j] /= total
-                if noise(uint32(first + length - 1 - j), keys[0, 0], keys[0, 1]) <= bound:
-                    _add(oi, w[j] * scale, kv[begin + j, at_v + a : at_v + b])
-            if padded:
-                w[maxlen] /= total
-                left = _kept_pads(first, padded, bound, keys[1, 0], keys[1, 1])
-                _add(oi, w[maxlen] * scale * float32(left) / float32(padded), null[1, a:b])
 
+    def forward(q, k, v, slots, starts, pads, null, maxlen, bound, scale, keys, out, weights):
+        heads = q.shape[1]
+        root = float32(1.0) / math.sqrt(float32(width))
+        keeping = np.empty(maxlen, dtype=np.float32)
+        for i in range(slots.size):
+            t = slots[i]
+            begin = starts[t]
+            length = t - begin + 1
+            padded = pads[t] if pads.size else 0
+            for h in range(heads):
+                qi, oi, w = q[i, h], out[i, h], weights[i % weights.shape[0], h]
+                largest = float32(-np.inf)
+                for j in range(length):
+                    kj, score = k[begin + j, h], float32(0.0)
+                    for d in range(width):
+                        score += qi[d] * kj[d]
+                    w[j] = score * root
+                    largest = max(largest, w[j])
+                total = float32(0.0)
+                if padded:
+                    w[maxlen] = _dot(qi, null[0, h]) * root
+                    largest = max(largest, w[maxlen])
+                    w[maxlen] = float32(padded) * _exp(w[maxlen] - largest)
+                    total = w[maxlen]
+                for j in range(length):
+                    w[j] = _exp(w[j] - largest)
+                    total += w[j]
+                first, kept = (t * heads + h) * maxlen, keeping[:length]
+                _kept(first, bound, scale, keys[0, 0], keys[0, 1], kept)
+                for d in range(width):
+                    oi[d] = float32(0.0)
+                for j in range(length):
+                    w[j] /= total
+                    vj, share = v[begin + j, h], w[j] * kept[j]
+                    for d in range(width):
+                        oi[d] += share * vj[d]
+                if padded:
+                    w[maxlen] /= total
+                    left = _kept_pads(first, padded, bound, keys[1, 0], keys[1, 1])
+                    _add(oi, w[maxlen] * scale * float32(left) / float32(padded), null[1, h])
 
-@_compiled
-def attention_backward(
-    dout, qkv, starts, pads, null, maxlen, heads, bound, scale, keys, weights, dqkv, dnull
-):
-    """Gradients by ``qkv`` (T, 3D) and ``null``, for all T tokens; arguments as above."""
-    size, hidden = dout.shape
-    width = hidden // heads
-    root = float32(1.0) / math.sqrt(float32(width))
-    g = np.empty(maxlen + 1, dtype=np.float32)
-    dqkv[:] = 0
-    dnull[:] = 0
-    for t in range(size):
-        begin = starts[t]
-        length = t - begin + 1
-        padded = pads[t] if pads.size else 0
-        for h in range(heads):
-            a, b = h * width, (h + 1) * width
-            w, do = weights[t, h], dout[t, a:b]
-            q, dq = qkv[t, a:b], dqkv[t, a:b]
-            first = uint32((t * heads + h) * maxlen)
-            total = float32(0.0)
-            for j in range(length):
-                g[j] = 0
-                if noise(uint32(first + length - 1 - j), keys[0, 0], keys[0, 1]) <= bound:
-                    at = begin + j
-                    _add(dqkv[at, 2 * hidden + a : 2 * hidden + b], w[j] * scale, do)
-                    g[j] = _dot(do, qkv[at, 2 * hidden + a : 2 * hidden + b]) * scale
-                total += w[j] * g[j]
-            if padded:
-                left = _kept_pads(first, padded, bound, keys[1, 0], keys[1, 1])
-                share = scale * float32(left) / float32(padded)
-                _add(dnull[1, a:b], w[maxlen] * share, do)
-                g[maxlen] = _dot(do, null[1, a:b]) * share
-                total += w[maxlen] * g[maxlen]
-            for j in range(length):
-                at = begin + j
-                ds = w[j] * (g[j] - total) * root
-                _add(dq, ds, qkv[at, hidden + a : hidden + b])
-                _add(dqkv[at, hidden + a : hidden + b], ds, q)
-            if padded:
-                ds = w[maxlen] * (g[maxlen] - total) * root
-                _add(dq, ds, null[0, a:b])
-                _add(dnull[0, a:b], ds, q)
+    def backward(
+        dout, q, k, v, starts, pads, null, maxlen, bound, scale, keys, weights, dq, dk, dv, dnull
+    ):
+        size, heads = q.shape[:2]
+        root = float32(1.0) / math.sqrt(float32(width))
+        keeping = np.empty(maxlen, dtype=np.float32)
+        g = np.empty(maxlen, dtype=np.float32)
+        dq[:] = 0
+        dk[:] = 0
+        dv[:] = 0
+        dnull[:] = 0
+        for t in range(size):
+            begin = starts[t]
+            length = t - begin + 1
+            padded = pads[t] if pads.size else 0
+            for h in range(heads):
+                w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
+                first, kept = (t * heads + h) * maxlen, keeping[:length]
+                _kept(first, bound, scale, keys[0, 0], keys[0, 1], kept)
+                total = float32(0.0)
+                for j in range(length):
+                    vj, slope = v[begin + j, h], float32(0.0)
+                    for d in range(width):
+                        slope += do[d] * vj[d]
+                    g[j] = slope * kept[j]
+                    total += w[j] * g[j]
+                null_slope = float32(0.0)
+                if padded:
+                    left = _kept_pads(first, padded, bound, keys[1, 0], keys[1, 1])
+                    share = scale * float32(left) / float32(padded)
+                    _add(dnull[1, h], w[maxlen] * share, do)
+                    null_slope = _dot(do, null[1, h]) * share
+                    total += w[maxlen] * null_slope
+                for j in range(length):
+                    ds, share = w[j] * (g[j] - total) * root, w[j] * kept[j]
+                    kj, dkj, dvj = k[begin + j, h], dk[begin + j, h], dv[begin + j, h]
+                    for d in range(width):
+                        dvj[d] += share * do[d]
+                    for d in range(width):
+                        dkj[d] += ds * qt[d]
+                    for d in range(width):
+                        dqt[d] += ds * kj[d]
+                if padded:
+                    ds = w[maxlen] * (null_slope - total) * root
+                    _add(dqt, ds, null[0, h])
+                    _add(dnull[0, h], ds, qt)
+
+    return _compiled(forward), _compiled(backward)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

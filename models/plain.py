@@ -95,7 +95,9 @@ def bce(hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
 
 
 def attention(
-    qkv: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     packing: Packing,
     maxlen: int,
     heads: int,
@@ -106,7 +108,7 @@ def attention(
     """Softmax attention (R, L, D) of every token over its own sequence up to itself.
 
     Args:
-        qkv: (R, L, 3D).
+        q, k, v: (R, L, D).
         maxlen: M. Of token t and head h, the weight of the token j places before it is number
             (t * H + h) * M + j for dropout, and so is pad j under the second key.
         keys: (2, 2), for the dropout of weights and of pads.
@@ -114,8 +116,8 @@ def attention(
             sequence has on the left, as one key whose weight is multiplied by their number.
             Each pad is dropped by itself.
     """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in qkv.chunk(3, dim=-1))
-    columns = torch.arange(qkv.shape[1], device=qkv.device)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (R, H, L, W)
+    columns = torch.arange(q.shape[2], device=q.device)
     back = columns.unsqueeze(1) - columns  # (L, L): how far the key lies before the query
     visible = (back >= 0) & (columns >= packing.starts.unsqueeze(-1))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (R, H, L, L)
@@ -129,11 +131,11 @@ def attention(
     else:
         weights = torch.softmax(scores, -1)
     if keys is not None and rate > 0:
-        by_head = torch.arange(heads, device=qkv.device).view(-1, 1, 1)
+        by_head = torch.arange(heads, device=q.device).view(-1, 1, 1)
         first = (packing.tokens[:, None, :, None] * heads + by_head) * maxlen  # (R, H, L, 1)
         weights = weights * (noise(first + back, keys[0]) <= bound(rate)) / (1 - rate)
         if null is not None:
-            pad = torch.arange(maxlen, device=qkv.device)
+            pad = torch.arange(maxlen, device=q.device)
             kept = (noise(first + pad, keys[1]) <= bound(rate)) & (pad < counts)
             left = kept.sum(-1, keepdim=True)
             null_weight = null_weight * left / (counts.clamp(min=1) * (1 - rate))
@@ -145,7 +147,8 @@ def attention(
 
 def attention_at(
     q: Tensor,
-    kv: Tensor,
+    k: Tensor,
+    v: Tensor,
     slots: Tensor,
     packing: Packing,
     heads: int,
@@ -155,12 +158,12 @@ def attention_at(
 
     Args:
         q: (Q, D), queries of the tokens in ``slots`` (Q,), counted through all rows.
-        kv: (R, L, 2D), keys and values of all of them.
+        k, v: (R, L, D), of all tokens.
     """
-    width = kv.shape[1]
+    width = k.shape[1]
     rows, columns = slots // width, slots % width
-    q = q.unflatten(-1, (heads, -1))  # (Q, H, D / H)
-    k, v = (x.unflatten(-1, (heads, -1))[rows] for x in kv.chunk(2, dim=-1))  # (Q, L, H, D / H)
+    q = q.unflatten(-1, (heads, -1))  # (Q, H, W)
+    k, v = (x.unflatten(-1, (heads, -1))[rows] for x in (k, v))  # (Q, L, H, W)
     at = torch.arange(width, device=q.device)
     visible = (at <= columns[:, None]) & (at >= packing.starts.flatten()[slots][:, None])
     scores = torch.einsum("qhd,qlhd->qhl", q, k) / math.sqrt(q.shape[-1])

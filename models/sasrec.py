@@ -168,25 +168,26 @@ class PostNormBlock(nn.Module):
 
     def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
         """(R, L, D) to (R, L, D)."""
-        attended = ops.attention(
-            self.qkv(x), packing, self.maxlen, self.heads, self.attention_dropout, _first_two(keys)
-        )
-        return self._rest(ops, x, attended, keys, packing.tokens)
+        attention = Projections(self.qkv.weight, self.qkv.bias, self.out.weight, self.heads)
+        q, k, v = attention.query(x), attention.key(x), attention.value(x)
+        rate = self.attention_dropout
+        attended = ops.attention(q, k, v, packing, self.maxlen, self.heads, rate, _first_two(keys))
+        return self._rest(ops, x, attention.output(attended), keys, packing.tokens)
 
     def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
         """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
         own = x.flatten(0, 1)[slots]
-        q, kv = _split_linear(self.qkv.weight, self.qkv.bias, own, x)
-        attended = ops.attention_at(q, kv, slots, packing, self.heads)
-        return self._rest(ops, own, attended, None, slots)
+        attention = Projections(self.qkv.weight, self.qkv.bias, self.out.weight, self.heads)
+        q, k, v = attention.query(own), attention.key(x), attention.value(x)
+        attended = ops.attention_at(q, k, v, slots, packing, self.heads)
+        return self._rest(ops, own, attention.output(attended), None, slots)
 
     def _rest(
         self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
         first, second = _last_two(keys)
-        y = F.linear(attended, self.out.weight)
         norm = self.attention_norm
-        x = ops.dropout_add_norm(y, self.out.bias, x, norm, self.dropout, first, tokens)
+        x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, first, tokens)
         wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
         y = F.linear(wide, self.narrow.weight)
         norm = self.ffn_norm
@@ -255,37 +256,68 @@ class PreNormBlock(nn.Module):
 
     def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
         """(R, L, D) to (R, L, D)."""
-        q, kv = _split_linear(self.qkv_weight, self.qkv_bias, self.query_norm(x), x)
-        qkv = torch.cat([q, kv], dim=-1)
-        attended = ops.attention(
-            qkv, packing, self.maxlen, self.heads, self.dropout, _first_two(keys), self._null()
-        )
-        return self._rest(ops, x, attended, keys, packing.tokens)
+        attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
+        q, k, v = attention.query(self.query_norm(x)), attention.key(x), attention.value(x)
+        how = self.maxlen, self.heads, self.dropout, _first_two(keys), attention.null()
+        attended = ops.attention(q, k, v, packing, *how)
+        return self._rest(ops, x, attention.output(attended), keys, packing.tokens)
 
     def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
         """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
         own = x.flatten(0, 1)[slots]
-        q, kv = _split_linear(self.qkv_weight, self.qkv_bias, self.query_norm(own), x)
-        attended = ops.attention_at(q, kv, slots, packing, self.heads, self._null())
-        return self._rest(ops, own, attended, None, slots)
-
-    def _null(self) -> Tensor:
-        return self.qkv_bias.view(3, -1)[1:]
+        attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
+        q, k, v = attention.query(self.query_norm(own)), attention.key(x), attention.value(x)
+        attended = ops.attention_at(q, k, v, slots, packing, self.heads, attention.null())
+        return self._rest(ops, own, attention.output(attended), None, slots)
 
     def _rest(
         self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
         first, second = _last_two(keys)
-        x = self.ffn_norm(self.out(attended) + x)
+        x = self.ffn_norm(attended + self.out.bias + x)
         wide = F.relu(ops.dropout(self.first(x), self.dropout, first, tokens))
         return x + ops.dropout(self.second(wide), self.dropout, second, tokens)
 
 
-def _split_linear(weight: Tensor, bias: Tensor, own: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries of ``own`` and keys and values of ``x``, from one joint (3D, D) projection."""
-    hidden = weight.shape[1]
-    q = F.linear(own, weight[:hidden], bias[:hidden])
-    return q, F.linear(x, weight[hidden:], bias[hidden:])
+class Projections:
+    """The linear maps around attention; for one head, two where the weights are four.
+
+    A score needs query and key only as ``(x Wq' + bq) (y Wk' + bk)'``, where ``bk`` adds the same
+    to all scores of a softmax: so the query is taken through ``Wk`` too and ``y`` is its own key.
+    A weighted sum of values passes through ``Wo`` as a whole: so the values do before it. One
+    head's map keeps its size thereby; several heads' would not.
+
+    Args:
+        weight, bias: (3D, D) and (3D,) of query, key and value, as nn.Linear has them.
+        out: (D, D), Wo; its bias is left to the caller.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, out: Tensor, heads: int) -> None:
+        (wq, wk, wv), (bq, bk, bv) = weight.chunk(3), bias.chunk(3)
+        self.one_head = heads == 1
+        if self.one_head:
+            self.q = wk.T @ wq, bq @ wk
+            self.v = out @ wv, out @ bv
+            self.null_key = torch.zeros_like(bk)
+        else:
+            self.q, self.k, self.v, self.out = (wq, bq), (wk, bk), (wv, bv), out
+            self.null_key = bk
+
+    def query(self, x: Tensor) -> Tensor:
+        return F.linear(x, *self.q)
+
+    def key(self, x: Tensor) -> Tensor:
+        return x if self.one_head else F.linear(x, *self.k)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.linear(x, *self.v)
+
+    def output(self, attended: Tensor) -> Tensor:
+        return attended if self.one_head else F.linear(attended, self.out)
+
+    def null(self) -> Tensor:
+        """(2, D): key and value of a row of zeros."""
+        return torch.stack([self.null_key, self.v[1]])
 
 
 def _first_two(keys: Tensor | None) -> Tensor | None:

@@ -1,16 +1,28 @@
-"""What the six optimizers share: one ``step()``, their state and its round trip."""
+"""What the optimizers share: their switches, one ``step()``, their state and its round trip."""
 
 import math
-from collections.abc import Callable, Iterator
-from inspect import signature, unwrap
-from typing import Any, overload
+from collections.abc import Callable
+from inspect import unwrap
+from typing import Any, TypedDict, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-LARGEST_WINDOW = torch.iinfo(torch.int16).max - 1  # the counter adds before it clamps
-CHUNK = 2**16  # elements whose temporaries stay in a core's cache
+from simba.update import Rule, Slot, in_chunks, in_lists, rule_of
+
+LARGEST_WINDOW = torch.iinfo(torch.int16).max
+HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
+
+
+class Switches(TypedDict, total=False):
+    """The keyword arguments that every row takes; see SignOptimizer."""
+
+    maximize: bool
+    foreach: bool | None
+    capturable: bool
+    differentiable: bool
+    fused: bool | None
 
 
 class SignOptimizer(Optimizer):
@@ -22,12 +34,29 @@ class SignOptimizer(Optimizer):
         s &\leftarrow \mathrm{clamp}(s + \mathrm{sign}(g), -w, w)
 
     with the memory as it was before this gradient. A row is a subclass with its ``rule``, one of
-    simba/directions.py; what the rule takes (m, s) is what the optimizer keeps.
+    simba/directions.py; what the rule takes (m, s) is what the optimizer keeps: m in the
+    parameter's dtype, s in one byte for a window of at most 127 and in two above.
 
-    A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0 in torch: a
-    NaN gradient moves nothing by itself and does not enter ``s``, but it does stay in ``m`` for
-    good; check the loss. In bfloat16 an update of ``lr`` is lost on parameters some 256 times
-    larger than ``lr``: keep float32 parameters.
+    A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
+    gradient moves nothing by itself and does not enter ``s``, but it does stay in ``m`` for good;
+    check the loss. An infinite gradient counts by its sign. In bfloat16 an update of ``lr`` is lost
+    on parameters some 256 times larger than ``lr``: keep float32 parameters.
+
+    Args:
+        params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
+        defaults: the row's hyperparameters.
+        maximize: ascend instead of descend.
+        foreach: take the step for all tensors in few calls; None: on a GPU.
+        capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
+            written to between replays.
+        differentiable: refused; the derivative of a sign is zero.
+        fused: take the step in one compiled pass (simba/fused.py): contiguous float32 on a CPU
+            through numba, with the same bits, and any tensor on a GPU through torch.compile.
+            Tensors that it cannot take are left to the plain step.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+        ImportError: ``fused`` on a CPU without numba.
     """
 
     rule: Callable[..., Tensor]
@@ -38,13 +67,26 @@ class SignOptimizer(Optimizer):
     state_dict = unwrap(Optimizer.state_dict)
     zero_grad = unwrap(Optimizer.zero_grad)
 
-    def __init__(self, params: ParamsT, **defaults: Any) -> None:
+    def __init__(
+        self,
+        params: ParamsT,
+        defaults: dict[str, Any],
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
+        defaults |= {"differentiable": differentiable, "fused": fused}
         _check(type(self).__name__, defaults)
-        self.arguments = tuple(signature(self.rule).parameters)
-        if defaults["fused"]:
-            from simba import fused  # numba is asked for only here
-
-            self.kernel = fused.kernel(self.rule, self.arguments)
+        if differentiable:
+            raise ValueError("differentiable=True: the derivative of a sign is zero")
+        if foreach and fused:
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        if fused:
+            from simba import fused as _  # noqa: F401  (says now whether numba is missing)
         super().__init__(params, defaults)
 
     @overload
@@ -58,64 +100,52 @@ class SignOptimizer(Optimizer):
         Raises:
             RuntimeError: a gradient is sparse or complex.
         """
+        self._cuda_graph_capture_health_check()
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        rule = rule_of(self.rule)
         for group in self.param_groups:
-            numbers = self._numbers(group)
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group, numbers)
+            slots = [self._slot(p, rule, group) for p in group["params"] if p.grad is not None]
+            numbers = numbers_of(group)
+            if group["fused"]:
+                from simba.fused import fused_step
+
+                slots = fused_step(rule, slots, numbers)
+            for slots_alike in _alike(slots):
+                foreach = group["foreach"]
+                if slots_alike[0].p.is_cuda if foreach is None else foreach:
+                    in_lists(rule, slots_alike, numbers)
+                else:
+                    for slot in slots_alike:
+                        in_chunks(rule, slot, numbers)
         return loss
 
-    def _numbers(self, group: dict[str, Any]) -> dict[str, float]:
-        """A group's hyperparameters by the names that formulas use."""
-        numbers = dict(group)
-        if "betas" in group:
-            b1, numbers["b2"] = group["betas"]
-            numbers |= {"b1": b1, "rest": 1 - b1}
-        elif "beta2" in group:
-            numbers["b2"] = group["beta2"]
-        if "threshold" in group:  # the note's integer bound: 12 for w = 128, gamma = 0.1
-            numbers["limit"] = int(group["window_size"] * group["threshold"])
-        return numbers
-
-    def _update(self, p: Tensor, g: Tensor, group: dict[str, Any], numbers: dict[str, Any]) -> None:
+    def _slot(self, p: Tensor, rule: Rule, group: dict[str, Any]) -> Slot:
+        g = p.grad
+        assert g is not None
         if g.is_sparse:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        if g.is_complex():
+        if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        if group["maximize"]:
-            g = -g
         state = self.state[p]
         if not state:
-            if "m" in self.arguments:
-                state["exp_avg"] = torch.zeros_like(p)
-            if "s" in self.arguments:
-                state["sign_counts"] = torch.zeros_like(p, dtype=torch.int16)
-        m, s = state.get("exp_avg"), state.get("sign_counts")
-        if group["fused"] and _is_plain(p, g, m, s):
-            self.kernel(p, g, m, s, numbers)
-        else:
-            for part in _chunks(p, g, m, s):
-                self._plain_update(*part, numbers)
-
-    def _plain_update(
-        self, p: Tensor, g: Tensor, m: Tensor | None, s: Tensor | None, numbers: dict[str, Any]
-    ) -> None:
-        lr, decay = numbers["lr"], 1 - numbers["lr"] * numbers["weight_decay"]
-        values = {**numbers, "g": g, "m": m, "s": s}
-        p.mul_(decay).add_(self.rule(*(values[name] for name in self.arguments)), alpha=-lr)
-        if m is not None:
-            m.mul_(numbers["b2"]).add_(g, alpha=1 - numbers["b2"])
-        if s is not None:
-            window = numbers["window_size"]
-            s.add_(g.sign().to(s.dtype)).clamp_(-window, window)
+            if "m" in rule.arguments:
+                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            if "s" in rule.arguments:
+                dtype = counter_dtype(group["window_size"])
+                state["sign_counts"] = torch.zeros_like(
+                    p, dtype=dtype, memory_format=torch.preserve_format
+                )
+        return Slot(p, g, state.get("exp_avg"), state.get("sign_counts"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; counters stay integers (torch alone would make them floats)."""
-        fused = [group["fused"] for group in self.param_groups]
+        """Load a state; counters stay integers (torch alone would make them floats).
+
+        How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
+        """
+        kept = [{key: group[key] for key in HOW} for group in self.param_groups]
         unwrap(Optimizer.load_state_dict)(self, state_dict)
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
@@ -123,36 +153,43 @@ class SignOptimizer(Optimizer):
             for name, value in state_dict["state"].get(saved_id, {}).items():
                 if isinstance(value, Tensor) and not value.is_floating_point():
                     self.state[p][name] = value.to(p.device, copy=True)
-        for group, kept in zip(self.param_groups, fused, strict=True):
-            group["fused"] = kept  # how a step is taken is this process's choice
+        for group, how in zip(self.param_groups, kept, strict=True):
+            group.update(how)
 
 
-Chunk = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+def counter_dtype(window_size: int) -> torch.dtype:
+    return torch.int8 if window_size <= torch.iinfo(torch.int8).max else torch.int16
 
 
-def _chunks(p: Tensor, g: Tensor, m: Tensor | None, s: Tensor | None) -> Iterator[Chunk]:
-    """Views of cache-sized parts, or the whole tensors where they do not lie alike in memory."""
-    tensors = (p, g, m, s)
-    if p.numel() <= CHUNK or not all(t is None or t.is_contiguous() for t in tensors):
-        yield tensors
-        return
-    for first in range(0, p.numel(), CHUNK):
-        part = slice(first, first + CHUNK)
-        p_part, g_part, m_part, s_part = (None if t is None else t.view(-1)[part] for t in tensors)
-        assert p_part is not None
-        assert g_part is not None
-        yield p_part, g_part, m_part, s_part
+def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters by the names that formulas use."""
+    numbers = {key: value for key, value in group.items() if key != "params"}
+    if isinstance(group["lr"], Tensor) and not group["capturable"]:
+        numbers["lr"] = group["lr"].item()
+    if "betas" in group:
+        b1, numbers["b2"] = group["betas"]
+        numbers |= {"b1": b1, "rest": 1 - b1}
+    elif "beta2" in group:
+        numbers["b2"] = group["beta2"]
+    if "threshold" in group:  # the note's integer bound: 12 for w = 128, gamma = 0.1
+        numbers["limit"] = int(group["window_size"] * group["threshold"])
+    return numbers
 
 
-def _is_plain(*tensors: Tensor | None) -> bool:
-    """Contiguous numbers in memory, which a compiled loop can run over."""
-    p, g, m, _ = tensors
-    floats = all(t is None or t.dtype == torch.float32 for t in (p, g, m))
-    return floats and all(t is None or (t.is_cpu and t.is_contiguous()) for t in tensors)
+def _alike(slots: list[Slot]) -> list[list[Slot]]:
+    """Slots of one device and dtype each."""
+    found: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.p.device, slot.p.dtype), []).append(slot)
+    return list(found.values())
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, Tensor) or (_is_number(value) and 0 <= value < math.inf)
 
 
 def _is_betas(value: Any) -> bool:
@@ -163,9 +200,17 @@ def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
+def _is_switch(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+_SWITCH = (_is_switch, "true, false or None")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (lambda v: _is_number(v) and 0 <= v < math.inf, "a finite number >= 0"),
-    "weight_decay": (lambda v: _is_number(v) and 0 <= v < math.inf, "a finite number >= 0"),
+    "lr": (_is_rate, "a finite number >= 0"),
+    "weight_decay": (
+        lambda v: _is_number(v) and 0 <= v < math.inf,
+        "a finite number >= 0",
+    ),
     "beta2": (_is_share, "a number in [0, 1]"),
     "betas": (_is_betas, "two numbers in [0, 1]"),
     "threshold": (_is_share, "a number in [0, 1]"),
@@ -173,8 +218,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, int) and _is_number(v) and 1 <= v <= LARGEST_WINDOW,
         f"an integer in [1, {LARGEST_WINDOW}]",
     ),
-    "maximize": (lambda v: isinstance(v, bool), "true or false"),
-    "fused": (lambda v: isinstance(v, bool), "true or false"),
+    **dict.fromkeys(("maximize", "foreach", "capturable", "differentiable", "fused"), _SWITCH),
 }
 
 
@@ -185,3 +229,6 @@ def _check(owner: str, hyperparameters: dict[str, Any]) -> None:
             valid, expected = _RULES[name]
             if not valid(value):
                 raise ValueError(f"{owner}: {name} must be {expected}, got {value!r}")
+    lr = hyperparameters["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")

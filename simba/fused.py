@@ -1,13 +1,18 @@
-"""One compiled loop a row, made by numba from the row's own function in simba/directions.py.
+"""Compiled steps, made from the rows' own functions in simba/directions.py.
 
-The loop does to each coordinate, in the same order and rounding, what the plain step does to whole
-tensors: the bits are the same. Only here is numba needed: ``pip install 'simba-optim[fused]'``.
+On a CPU numba makes one loop a row, which runs over all float32 tensors of a group and does to each
+coordinate, in the same order and rounding, what the plain step does: the bits are the same. It is
+compiled at the first step, in a fraction of a second, and kept on disk for the next process. Only
+for that is numba needed: ``pip install 'simba-optim[fused]'``.
+
+On a GPU torch.compile makes of the plain step of all tensors what Inductor makes of it, Triton
+kernels over many tensors; the first step then takes as long as that takes.
 """
 
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -15,12 +20,108 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simba.update import Rule, Slot, update
+
 try:
     import numba
 except ImportError:
     raise ImportError("fused=True needs numba: pip install 'simba-optim[fused]'") from None
+from llvmlite import ir
 from numba import float32, types
 from numba.extending import intrinsic, overload, register_jitable
+
+COUNTERS = {torch.int8: numba.int8, torch.int16: numba.int16}
+
+
+def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> list[Slot]:
+    """Take the step of all slots that a compiled pass can take; the others are returned."""
+    cpu: list[Slot] = []
+    gpu: list[Slot] = []
+    left: list[Slot] = []
+    for slot in slots:
+        (gpu if slot.p.is_cuda else cpu if _is_plain(slot) else left).append(slot)
+    if cpu:
+        on_cpu(rule, cpu, numbers)
+    if gpu:
+        on_gpu(rule, tuple(gpu), numbers)
+    return left
+
+
+def _is_plain(slot: Slot) -> bool:
+    """Contiguous float32 in memory, which a compiled loop can run over."""
+    floats = all(t is None or t.dtype == torch.float32 for t in slot[:3])
+    return floats and all(t is None or (t.is_cpu and t.is_contiguous()) for t in slot)
+
+
+def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+    first = slots[0]
+    names = tuple(name for name in rule.arguments if name not in ("g", "m", "s"))
+    counter = None if first.s is None else first.s.dtype
+    loop = _loop(rule, names, first.m is not None, counter)
+    addresses = [[0 if t is None else t.data_ptr() for t in slot] for slot in slots]
+    lr, b2 = float(numbers["lr"]), numbers.get("b2", 0.0)
+    scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, numbers.get("window_size", 0)
+    loop(
+        torch.tensor(addresses).numpy(),
+        torch.tensor([slot.p.numel() for slot in slots]).numpy(),
+        float32(-1 if numbers["maximize"] else 1),
+        tuple(float32(numbers[name]) for name in names) or (float32(0),),
+        *map(float32, scalars),
+    )
+
+
+@cache
+def _loop(
+    rule: Rule, names: tuple[str, ...], has_m: bool, counter: torch.dtype | None
+) -> Callable[..., None]:
+    """The loop of a rule over (addresses of p, g, m, s; sizes; sign of g; its numbers; ...)."""
+    choose = _on_numbers(rule, names)
+    version = _version(rule.function)
+    has_s, count = counter is not None, COUNTERS[counter or torch.int8]
+
+    def loop(addresses, sizes, sign, n, lr, decay, b2, rest2, window):
+        if version < 0:  # never: it makes the version part of what the cache goes by
+            return
+        for k in range(sizes.size):
+            size = sizes[k]
+            p = numba.carray(_pointer(addresses[k, 0]), size, float32)
+            g = numba.carray(_pointer(addresses[k, 1]), size, float32)
+            m = numba.carray(_pointer(addresses[k, 2]), size, float32)
+            s = numba.carray(_pointer(addresses[k, 3]), size, count)
+            for i in range(size):
+                gi = sign * g[i]
+                mi = m[i] if has_m else float32(0)
+                si = float32(s[i]) if has_s else float32(0)
+                p[i] = p[i] * decay - lr * choose(gi, mi, si, n)
+                if has_m:
+                    m[i] = _fma(gi, rest2, mi * b2)
+                if has_s:
+                    s[i] = count(min(max(si + torch.sign(gi), -window), window))
+
+    compiled: Callable[..., None] = numba.njit(error_model="numpy", nogil=True, cache=version > 0)(
+        loop
+    )
+    return compiled
+
+
+def _on_numbers(rule: Rule, names: tuple[str, ...]) -> Callable[..., float]:
+    """The rule on single numbers: (g, m, s, its other arguments as a tuple)."""
+    function = rule.function
+    for name in function.__code__.co_names:  # the functions that the rule is made of
+        if isinstance(part := function.__globals__.get(name), FunctionType):
+            register_jitable(part)
+    taken = (f"n[{names.index(name)}]" if name in names else name for name in rule.arguments)
+    call = f"lambda g, m, s, n: rule({', '.join(taken)})"
+    return register_jitable(eval(call, {"rule": register_jitable(function)}))
+
+
+def _version(function: Callable[..., Tensor]) -> int:
+    """A number that changes with the source of a function's module; 0 where there is none."""
+    try:
+        source = inspect.getsource(sys.modules[function.__module__])
+    except (OSError, TypeError):
+        return 0
+    return int(hashlib.sha256(source.encode()).hexdigest()[:15], 16)
 
 
 @overload(torch.sign)
@@ -41,62 +142,22 @@ def _fma(typing_context, a, b, c):
     return a(a, b, c), lambda context, builder, sig, args: builder.fma(*args)
 
 
+@intrinsic
+def _pointer(typing_context, address):
+    byte = ir.IntType(8).as_pointer()
+    make = lambda context, builder, sig, args: builder.inttoptr(args[0], byte)  # noqa: E731
+    return types.voidptr(address), make
+
+
 @cache
-def kernel(rule: Callable[..., Tensor], arguments: tuple[str, ...]) -> Callable[..., None]:
-    """A function (p, g, m, s, numbers) that takes the step of ``rule`` in place.
-
-    It is compiled at the first step, in a fraction of a second, and kept on disk for the next
-    process (numba's cache).
-    """
-    names = [name for name in arguments if name not in ("g", "m", "s")]
-    choose = _on_numbers(rule, arguments, names)
-    version = _version(rule)
-
-    def loop(p, g, m, s, n, lr, decay, b2, rest2, window):
-        if version < 0:  # never: it makes the version part of what the cache goes by
-            return
-        for i in range(p.size):
-            gi = g[i]
-            mi = float32(0) if m is None else m[i]
-            si = float32(0) if s is None else float32(s[i])
-            p[i] = p[i] * decay - lr * choose(gi, mi, si, n)
-            if m is not None:
-                m[i] = _fma(gi, rest2, mi * b2)
-            if s is not None:
-                s[i] = min(max(si + torch.sign(gi), -window), window)
-
-    run: Any = numba.njit(error_model="numpy", nogil=True, cache=version > 0)(loop)
-
-    def step(
-        p: Tensor, g: Tensor, m: Tensor | None, s: Tensor | None, numbers: dict[str, Any]
-    ) -> None:
-        lr, b2 = numbers["lr"], numbers.get("b2", 0.0)
-        scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, numbers.get("window_size", 0)
-        run(
-            *(None if t is None else t.detach().view(-1).numpy() for t in (p, g, m, s)),
-            tuple(float32(numbers[name]) for name in names) or (float32(0),),
-            *map(float32, scalars),
-        )
-
-    return step
+def _compiled_update() -> Callable[..., None]:
+    return torch.compile(_update_all, fullgraph=True)
 
 
-def _on_numbers(
-    rule: Callable[..., Tensor], arguments: tuple[str, ...], names: list[str]
-) -> Callable[..., float]:
-    """``rule`` on single numbers: (g, m, s, its other arguments as a tuple)."""
-    for name in rule.__code__.co_names:  # the functions that the rule is made of
-        if isinstance(part := rule.__globals__.get(name), FunctionType):
-            register_jitable(part)
-    taken = (f"n[{names.index(name)}]" if name in names else name for name in arguments)
-    call = f"lambda g, m, s, n: rule({', '.join(taken)})"
-    return register_jitable(eval(call, {"rule": register_jitable(rule)}))
+def _update_all(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+    for slot in slots:
+        update(rule, slot, numbers)
 
 
-def _version(rule: Callable[..., Tensor]) -> int:
-    """A number that changes with the source of the rule's module; 0 where there is none."""
-    try:
-        source = inspect.getsource(sys.modules[rule.__module__])
-    except (OSError, TypeError):
-        return 0
-    return int(hashlib.sha256(source.encode()).hexdigest()[:15], 16)
+def on_gpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+    _compiled_update()(rule, slots, numbers)

@@ -1,20 +1,24 @@
-"""The six rows as torch optimizers: each pairs a direction with its hyperparameters."""
+"""The six rows as torch optimizers: each pairs a rule with its hyperparameters."""
 
+from typing import Unpack
+
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from simba import directions
-from simba.base import SignOptimizer
+from simba.base import SignOptimizer, Switches
 
 
 class SignSGD(SignOptimizer):
     """Moves along ``sign(g)`` and remembers nothing (Bernstein et al. 2018, arXiv 1802.04434).
 
+    State: none.
+
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -25,12 +29,11 @@ class SignSGD(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize, fused=fused)
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, **switches)
 
 
 class Lion(SignOptimizer):
@@ -40,12 +43,11 @@ class Lion(SignOptimizer):
     this follows ``sign(g)``. State: m, in the parameter's dtype.
 
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -56,15 +58,13 @@ class Lion(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize, fused=fused
-        )
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(params, defaults, **switches)
 
 
 class Simba(SignOptimizer):
@@ -72,17 +72,16 @@ class Simba(SignOptimizer):
 
     Bit for bit the class printed in the note, whose signature and state names it shares. The note
     speaks of a sliding window, its code is this saturating counter: ``s`` moves by ``sign(g)``
-    within ``[-w, w]`` and forgets nothing by itself. State: s, an int16.
+    within ``[-w, w]`` and forgets nothing by itself. State: s, one byte for w <= 127, else two.
 
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
-        window_size: w, the bound of the counter, an integer in [1, 32766].
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, the share of w beyond which ``sign(s)`` is trusted, in [0, 1]; the bound
             in force is ``int(w * gamma)``, exceeded strictly.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -93,38 +92,29 @@ class Simba(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         window_size: int = 128,
         threshold: float = 0.1,
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            window_size=window_size,
-            threshold=threshold,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            fused=fused,
-        )
+        defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
 
 
 class SimbaM(SignOptimizer):
     """Simba + m: decides when to use its memory by eq. 5, but then uses ``sign(m)``.
 
-    State: m, in the parameter's dtype, and s, an int16.
+    State: m, in the parameter's dtype, and s, one byte for w <= 127, else two.
 
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
-        window_size: w, the bound of the counter, an integer in [1, 32766].
+        window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, the share of w beyond which ``sign(m)`` is used, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -135,39 +125,29 @@ class SimbaM(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         beta2: float = 0.99,
         window_size: int = 128,
         threshold: float = 0.1,
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            beta2=beta2,
-            window_size=window_size,
-            threshold=threshold,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            fused=fused,
-        )
+        defaults = {"lr": lr, "beta2": beta2, "window_size": window_size, "threshold": threshold}
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
 
 
 class SimbaEq1(SignOptimizer):
     """Simba + (1): decides when to use its memory by Lion's eq. 1, but then uses ``sign(s)``.
 
-    State: m, in the parameter's dtype, and s, an int16.
+    State: m, in the parameter's dtype, and s, one byte for w <= 127, else two.
 
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
-        window_size: w, the bound of the counter, an integer in [1, 32766].
+        window_size: w, the bound of the counter, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -178,22 +158,14 @@ class SimbaEq1(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         window_size: int = 128,
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            window_size=window_size,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            fused=fused,
-        )
+        defaults = {"lr": lr, "betas": betas, "window_size": window_size}
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
 
 
 class SimbaCeqM(SignOptimizer):
@@ -202,12 +174,11 @@ class SimbaCeqM(SignOptimizer):
     State: m, in the parameter's dtype. The first step stands still: m is still zero.
 
     Args:
-        params: tensors or groups of them.
-        lr: step of every coordinate, >= 0.
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        maximize: ascend instead of descend.
-        fused: compiled steps for float32 on a CPU, with the same bits; needs numba.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -218,12 +189,10 @@ class SimbaCeqM(SignOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1e-4,
+        lr: float | Tensor = 1e-4,
         beta2: float = 0.99,
         weight_decay: float = 0.0,
-        maximize: bool = False,
-        fused: bool = False,
+        **switches: Unpack[Switches],
     ) -> None:
-        super().__init__(
-            params, lr=lr, beta2=beta2, weight_decay=weight_decay, maximize=maximize, fused=fused
-        )
+        defaults = {"lr": lr, "beta2": beta2, "weight_decay": weight_decay}
+        super().__init__(params, defaults, **switches)

@@ -233,14 +233,12 @@ def test_initial_loss_is_near_two_log_two(form):
 def test_dropped_pads_have_the_mean_and_variance_of_pads_dropped_one_by_one():
     """A lone token whose weights all lie on seven pads of value 1: what is left of them?"""
     tokens, count = 20_000, 7
-    zero = torch.zeros(1, tokens, 3, dtype=torch.float64)
-    zero[..., 1] = -1e9  # its own key, under a query of 1
-    zero[..., 0] = 1.0
+    one, own_key = torch.ones(1, tokens, 1), torch.full((1, tokens, 1), -1e9)
     alone = torch.arange(tokens).unsqueeze(0)
     packing = Packing(torch.full((1, tokens), count), alone, alone)
     null = torch.tensor([[0.0], [1.0]])
     keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(2, 2)))
-    ours = fast.attention(zero.float(), packing, 50, 1, 0.5, keys, null).flatten()
+    ours = fast.attention(one, own_key, one, packing, 50, 1, 0.5, keys, null).flatten()
     one_by_one = F.dropout(torch.full((200_000, count), 1 / count), 0.5).sum(1)
     assert ours.mean().item() == pytest.approx(one_by_one.mean().item(), rel=0.01)
     assert ours.std().item() == pytest.approx(one_by_one.std().item(), rel=0.02)

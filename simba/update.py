@@ -1,0 +1,118 @@
+"""A step on tensors, without a compiler: whole, in parts that fit a cache, or in lists.
+
+A ``Slot`` is a parameter with its gradient and memory; ``numbers`` are a group's hyperparameters by
+the names that formulas use (see SignOptimizer).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from inspect import signature
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**15  # elements: all that a step touches of them stays in a core's cache
+
+
+class Slot(NamedTuple):
+    p: Tensor
+    g: Tensor
+    m: Tensor | None
+    s: Tensor | None
+
+
+class Rule(NamedTuple):
+    """A function of simba/directions.py and the names of what it takes."""
+
+    function: Callable[..., Tensor]
+    arguments: tuple[str, ...]
+
+    def __call__(self, g: Tensor, m: Tensor | None, s: Tensor | None, numbers: Any) -> Tensor:
+        values = {**numbers, "g": g, "m": m, "s": s}
+        return self.function(*(values[name] for name in self.arguments))
+
+
+@cache
+def rule_of(function: Callable[..., Tensor]) -> Rule:
+    return Rule(function, tuple(signature(function).parameters))
+
+
+def update(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
+    """The step of the whole slot at once."""
+    p, g, m, s = slot
+    if numbers["maximize"]:
+        g = -g
+    direction = rule(g, m, s, numbers)
+    lr = numbers["lr"]
+    p.mul_(1 - lr * numbers["weight_decay"])
+    if isinstance(lr, Tensor):
+        p.sub_(direction * lr)
+    else:
+        p.add_(direction, alpha=-lr)
+    if m is not None:
+        m.mul_(numbers["b2"]).add_(g, alpha=1 - numbers["b2"])
+    if s is not None:
+        count(s, g, numbers["window_size"])
+
+
+def count(s: Tensor, g: Tensor, window: int) -> None:
+    """s <- clamp(s + sign(g), -window, window), also where s has no room for window + 1."""
+    signs = g.sign().to(s.dtype)
+    if window < torch.iinfo(s.dtype).max:
+        s.add_(signs).clamp_(-window, window)
+    else:
+        s.copy_((s.to(torch.int32) + signs).clamp_(-window, window))
+
+
+def in_chunks(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
+    """The same, part by part, on a CPU: no temporary is larger than a part."""
+    for part in _chunks(slot):
+        update(rule, part, numbers)
+
+
+def _chunks(slot: Slot) -> Iterator[Slot]:
+    p = slot.p
+    alike = all(t is None or t.is_contiguous() for t in slot)
+    if p.numel() <= CHUNK or not alike or not p.is_cpu:
+        yield slot
+        return
+    flat = [None if t is None else t.view(-1) for t in slot]
+    for first in range(0, p.numel(), CHUNK):
+        yield Slot(*(None if t is None else t[first : first + CHUNK] for t in flat))  # type: ignore[arg-type]
+
+
+def in_lists(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+    """The same for slots of one device and dtype, in few calls: for a GPU and small tensors.
+
+    The rule is evaluated once, on all of them end to end; temporaries are as large as all of them.
+    """
+    params, grads = [slot.p for slot in slots], [slot.g for slot in slots]
+    ms = [slot.m for slot in slots if slot.m is not None]
+    ss = [slot.s for slot in slots if slot.s is not None]
+    if numbers["maximize"]:
+        grads = list(torch._foreach_neg(grads))
+    g, m, s = (_joined(tensors) for tensors in (grads, ms, ss))
+    assert g is not None
+    direction = rule(g, m, s, numbers)
+    lr = numbers["lr"]
+    torch._foreach_mul_(params, 1 - lr * numbers["weight_decay"])
+    if isinstance(lr, Tensor):
+        torch._foreach_sub_(params, _split(direction * lr, params))
+    else:
+        torch._foreach_add_(params, _split(direction, params), alpha=-lr)
+    if ms:
+        torch._foreach_mul_(ms, numbers["b2"])
+        torch._foreach_add_(ms, grads, alpha=1 - numbers["b2"])
+    if s is not None:
+        count(s, g, numbers["window_size"])
+        torch._foreach_copy_(ss, _split(s, ss))
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor | None:
+    return torch.cat([t.reshape(-1) for t in tensors]) if tensors else None
+
+
+def _split(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    parts = flat.split([t.numel() for t in like])
+    return [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
