@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables notebooks test lint format clean
+.PHONY: help reproduce paper tables notebooks test bench bench-optim lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +50,14 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves
 
 test: .venv/dev  ## the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
+
+.venv/bench: .venv/study
+	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
+	@touch $@
+
+bench-optim: .venv/bench  ## an optimizer step beside others, and two small tasks: minutes
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence
 
 bench: .venv/study  ## speed and size beside installed peers (python -m benchmarks.peers): minutes
 	$(PY) -m benchmarks.speed $(ARGS)

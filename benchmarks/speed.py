@@ -33,7 +33,7 @@ def command(name: str, data: Path) -> list[str]:
     if name in OURS:
         ours = [sys.executable, "-m", "benchmarks.ours", "data=beauty", *OURS[name]]
         return [*ours, "--spawned", str(time.time())]
-    return [str(peers.python(name)), str(peers.HERE / f"with_{name}.py"), str(data)]
+    return [str(peers.python(name)), str(peers.HERE / f"with_{name}.py"), str(data), "--steps", "5"]
 
 
 def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, Any]:

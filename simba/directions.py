@@ -43,19 +43,19 @@ def sign_sgd(g: Tensor) -> Tensor:
 
 
 def lion(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
-    return torch.where(memory_outweighs_gradient(g, m, b1, rest), torch.sign(m), torch.sign(g))
+    return torch.sign(torch.where(memory_outweighs_gradient(g, m, b1, rest), m, g))
 
 
 def simba(g: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.where(counter_is_decided(s, limit), torch.sign(s), torch.sign(g))
+    return torch.sign(torch.where(counter_is_decided(s, limit), s, g))
 
 
 def simba_m(g: Tensor, m: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.where(counter_is_decided(s, limit), torch.sign(m), torch.sign(g))
+    return torch.sign(torch.where(counter_is_decided(s, limit), m, g))
 
 
 def simba_eq1(g: Tensor, m: Tensor, s: Tensor, b1: float, rest: float) -> Tensor:
-    return torch.where(memory_outweighs_gradient(g, m, b1, rest), torch.sign(s), torch.sign(g))
+    return torch.sign(torch.where(memory_outweighs_gradient(g, m, b1, rest), s, g))
 
 
 def simba_c_eq_m(m: Tensor) -> Tensor:

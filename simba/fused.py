@@ -96,7 +96,9 @@ def _loop(
                 if has_m:
                     m[i] = _fma(gi, rest2, mi * b2)
                 if has_s:
-                    s[i] = count(min(max(si + torch.sign(gi), -window), window))
+                    c = si + torch.sign(gi)
+                    c = window if c > window else c
+                    s[i] = count(-window if c < -window else c)
 
     compiled: Callable[..., None] = numba.njit(error_model="numpy", nogil=True, cache=version > 0)(
         loop
@@ -127,7 +129,7 @@ def _version(function: Callable[..., Tensor]) -> int:
 @overload(torch.sign)
 def _sign(x):
     if isinstance(x, types.Float):
-        return lambda x: float32(x > 0) - float32(x < 0)
+        return lambda x: float32(1 if x > 0 else -1 if x < 0 else 0)
 
 
 @overload(torch.where)

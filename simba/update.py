@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 2**15  # elements: all that a step touches of them stays in a core's cache
+CHUNK = 2**16  # elements whose temporaries stay in a core's cache
 
 
 class Slot(NamedTuple):

@@ -1,0 +1,166 @@
+"""A full optimizer step, ours beside others: ``make bench-optim``.
+
+At SASRec's 28 tensors (0.88 M parameters), at 10 M and at 100 M in one tensor; float32, one
+thread. Every optimizer alternates with torch's in-place ``add_`` on the same tensors, which is as
+fast as the machine moves 12 bytes a parameter: the median of the ratio is what to trust on a noisy
+machine. The first step is timed in a process of its own, twice: with nothing compiled yet
+(cold) and after that (warm).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import simba
+from benchmarks.report import machine, markdown, write
+
+SIZES = {
+    "0.88 M": [(12102, 64), (50, 64), *[(64,)] * 2]
+    + 2 * [(192, 64), (192,), (64, 64), (64,), (64,), (64,), (256, 64), (256,), (64, 256)]
+    + 2 * [(64,), (64,), (64,)],
+    "10 M": [(10_000_000,)],
+    "100 M": [(100_000_000,)],
+}
+ROUNDS = {"0.88 M": 60, "10 M": 15, "100 M": 5}
+
+
+def peers() -> dict[str, Callable[..., Any]]:
+    import lion_pytorch
+    import optimi
+    import pytorch_optimizer
+
+    return {
+        "lion-pytorch Lion": lion_pytorch.Lion,
+        "pytorch-optimizer Lion": lambda p: pytorch_optimizer.Lion(p),
+        "pytorch-optimizer Lion, foreach": lambda p: pytorch_optimizer.Lion(p, foreach=True),
+        "torch-optimi Lion": lambda p: optimi.Lion(p, lr=1e-4, foreach=False),
+        "torch-optimi Lion, foreach": lambda p: optimi.Lion(p, lr=1e-4, foreach=True),
+    }
+
+
+def optimizers() -> dict[str, Callable[..., Any]]:
+    rows = {
+        "sign-SGD": simba.SignSGD,
+        "Lion": simba.Lion,
+        "Simba int8": lambda p, **kw: simba.Simba(p, window_size=127, **kw),
+        "Simba int16": simba.Simba,
+        "Simba + m int8": lambda p, **kw: simba.SimbaM(p, window_size=127, **kw),
+        "Simba + (1) int8": lambda p, **kw: simba.SimbaEq1(p, window_size=127, **kw),
+        "Simba + (c = m)": simba.SimbaCeqM,
+    }
+    found = {f"ours: {name}, fused": _with(row, fused=True) for name, row in rows.items()}
+    found |= {f"ours: {name}": row for name, row in rows.items()}
+    found |= {
+        "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
+        "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
+        "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),
+    }
+    return found | peers()
+
+
+def _with(row: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
+    return lambda p: row(p, **switches)
+
+
+def parameters(size: str) -> list[torch.nn.Parameter]:
+    torch.manual_seed(0)
+    made = [torch.nn.Parameter(torch.randn(shape)) for shape in SIZES[size]]
+    for p in made:
+        p.grad = torch.randn_like(p)
+    return made
+
+
+def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
+    """Medians over rounds of a step's time, and of its ratio to the ``add_`` beside it."""
+    params = parameters(size)
+    numel = sum(p.numel() for p in params)
+    optimizer = make(params)
+    optimizer.step()
+    times, ratios = [], []
+    for _ in range(ROUNDS[size]):
+        start = time.perf_counter()
+        with torch.no_grad():
+            for p in params:
+                p.add_(p.grad, alpha=1e-9)
+        middle = time.perf_counter()
+        optimizer.step()
+        end = time.perf_counter()
+        times.append(end - middle)
+        ratios.append((end - middle) / (middle - start))
+    tensors = [v for state in optimizer.state.values() for v in state.values()]
+    state = sum(t.numel() * t.element_size() for t in tensors if torch.is_tensor(t) and t.ndim)
+    ratio = statistics.median(ratios)
+    ns = 1e9 * statistics.median(times) / numel
+    moved = 12 + 2 * state / numel  # p in and out, g in, state in and out
+    return {
+        "ns": ns,
+        "gb_per_second": moved / ns,
+        "times_add": ratio,
+        "share_of_bandwidth": moved / 12 / ratio,
+        "state_bytes": state / numel,
+    }
+
+
+def first_step(name: str, folder: str) -> float:
+    """Seconds that the first step takes longer than the second, in a process of its own."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
+    command = [sys.executable, "-m", "benchmarks.optim", "--first", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+def time_first_step(name: str) -> None:
+    params = parameters("0.88 M")
+    start = time.perf_counter()
+    optimizer = optimizers()[name](params)
+    optimizer.step()
+    middle = time.perf_counter()
+    optimizer.step()
+    print(json.dumps(2 * middle - start - time.perf_counter()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.optim", description=__doc__)
+    parser.add_argument("--first", metavar="NAME", help="time one optimizer's first step")
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=SIZES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.first:
+        time_first_step(options.first)
+        return
+    lines = []
+    for name, make in tqdm(optimizers().items(), unit="optimizer"):
+        line: dict[str, Any] = {"optimizer": name}
+        with tempfile.TemporaryDirectory() as folder:
+            line["first_step_cold"] = first_step(name, folder)
+            line["first_step_warm"] = first_step(name, folder)
+        line |= {size: measure(size, make) for size in options.sizes}
+        lines.append(line)
+    head = ["optimizer", "state, bytes a parameter", "first step cold / warm, s"]
+    for size in options.sizes:
+        head += [f"ns a parameter, {size}", "× add_", "GB/s", "of bandwidth"]
+    rows = [head]
+    for line in lines:
+        sizes = [line[size] for size in options.sizes]
+        first = f"{line['first_step_cold']:.2f} / {line['first_step_warm']:.2f}"
+        row = [line["optimizer"], f"{sizes[0]['state_bytes']:.2f}", first]
+        for found in sizes:
+            row += [f"{found['ns']:.2f}", f"{found['times_add']:.2f}"]
+            row += [f"{found['gb_per_second']:.0f}", f"{found['share_of_bandwidth']:.0%}"]
+        rows.append(row)
+    notes = ["One thread; a share of bandwidth is against add_, which moves 12 bytes a parameter."]
+    write("optim", {"machine": machine(), "lines": lines}, markdown(rows), notes)
+
+
+if __name__ == "__main__":
+    main()

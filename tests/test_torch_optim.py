@@ -1,0 +1,377 @@
+"""What torch users take for granted, for every optimizer, by torch's own cases where it has any."""
+
+import copy
+import io
+import pickle
+
+import lion_pytorch
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.testing._internal.common_optimizers import (
+    OptimizerErrorEnum,
+    OptimizerInfo,
+    get_error_inputs_for_all_optims,
+)
+
+import simba
+
+ROWS = {
+    "SignSGD": (simba.SignSGD, {}),
+    "Lion": (simba.Lion, {}),
+    "Simba int8": (simba.Simba, {"window_size": 8, "threshold": 0.3}),
+    "Simba int8 full": (simba.Simba, {"window_size": 127, "threshold": 0.02}),
+    "Simba int16": (simba.Simba, {"window_size": 128, "threshold": 0.02}),
+    "SimbaM": (simba.SimbaM, {"window_size": 8, "threshold": 0.3}),
+    "SimbaEq1": (simba.SimbaEq1, {"window_size": 8}),
+    "SimbaCeqM": (simba.SimbaCeqM, {}),
+}
+every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
+HOW = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+every_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+SHAPES = [(3, 5), (), (0,), (70,), (2, 3, 4), (1,)]
+
+
+def parameters(dtype=torch.float32) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    made = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
+    made.append(torch.randn(6, 4, generator=generator).to(dtype).T)  # not contiguous
+    made.append(torch.randn(8, 6, generator=generator).to(dtype)[::2, 1:4])
+    return [nn.Parameter(p) for p in made]
+
+
+def give_gradients(params, step: int) -> None:
+    generator = torch.Generator().manual_seed(1000 + step)
+    for p in params:
+        g = torch.randn(p.shape, generator=generator) + 0.3
+        keep = torch.rand(p.shape, generator=generator) > 0.2
+        p.grad = (g * keep).to(p.dtype)
+
+
+def run(cls, kwargs, steps=30, dtype=torch.float32, **more):
+    """(parameters, optimizer) after some steps."""
+    params = parameters(dtype)
+    optimizer = cls(params, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs | more)
+    for step in range(steps):
+        give_gradients(params, step)
+        optimizer.step()
+    return params, optimizer
+
+
+def states(params, optimizer) -> list[Tensor]:
+    return [value for p in params for value in optimizer.state[p].values()]
+
+
+def assert_same(a, b) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("maximize", [False, True])
+@every_row
+def test_plain_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dtype):
+    params, optimizer = run(cls, kwargs, dtype=dtype, maximize=maximize)
+    for how in ({"foreach": True}, {"fused": True}):
+        others, other = run(cls, kwargs, dtype=dtype, maximize=maximize, **how)
+        assert_same(states(params, optimizer), states(others, other))
+        assert_same([p.detach() for p in params], [p.detach() for p in others])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@every_row
+def test_halves_agree_to_a_rounding_in_each_step(cls, kwargs, dtype):
+    """torch itself rounds a half by the way it is called."""
+    eps = torch.finfo(dtype).eps
+    tolerance = {"rtol": 4 * eps, "atol": 0.01 * eps}
+    params, optimizer = run(cls, kwargs, steps=2, dtype=dtype)
+    for how in ({"foreach": True}, {"fused": True}):
+        others, other = run(cls, kwargs, steps=2, dtype=dtype, **how)
+        ours = states(params, optimizer) + [p.detach() for p in params]
+        theirs = states(others, other) + [p.detach() for p in others]
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, **tolerance)
+
+
+@every_row
+def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
+    """What a GPU runs, compiled for this machine: torch.compile of the plain step."""
+    fused = pytest.importorskip("simba.fused")
+    params, optimizer = run(cls, kwargs, steps=4)
+    others = parameters()
+    other = cls(others, lr=1e-2, weight_decay=0.1, **kwargs)
+    rule = simba.update.rule_of(cls.rule)
+    with torch.no_grad():
+        for step in range(4):
+            give_gradients(others, step)
+            group = other.param_groups[0]
+            slots = tuple(other._slot(p, rule, group) for p in others)
+            fused.on_gpu(rule, slots, simba.base.numbers_of(group))
+    for a, b in zip(states(params, optimizer), states(others, other), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-7, atol=1e-8)  # counters: exactly
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
+
+
+BYTES = {  # of state a parameter, float32
+    "SignSGD": 0,
+    "Lion": 4,
+    "Simba int8": 1,
+    "Simba int8 full": 1,
+    "Simba int16": 2,
+    "SimbaM": 5,
+    "SimbaEq1": 5,
+    "SimbaCeqM": 4,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_state_is_as_small_as_it_can_be(name):
+    cls, kwargs = ROWS[name]
+    params, optimizer = run(cls, kwargs, steps=1)
+    size = sum(t.numel() * t.element_size() for t in states(params, optimizer))
+    assert size == BYTES[name] * sum(p.numel() for p in params)
+
+
+@every_way
+@pytest.mark.parametrize("window", [1, 5, 126, 127])
+def test_one_byte_counts_as_two_bytes_do_and_never_wraps(window, how, monkeypatch):
+    grads = [torch.ones(4) * torch.tensor([1.0, -1.0, 0.0, 1.0]) for _ in range(2 * window + 3)]
+    grads += [-g for g in grads[: window + 2]]
+    ends = []
+    for dtype in (torch.int8, torch.int16):
+        monkeypatch.setattr(simba.base, "counter_dtype", lambda window, dtype=dtype: dtype)
+        p = nn.Parameter(torch.zeros(4))
+        optimizer = simba.Simba([p], window_size=window, **how)
+        path = []
+        for g in grads:
+            p.grad = g.clone()
+            optimizer.step()
+            assert optimizer.state[p]["sign_counts"].abs().max() <= window
+            path += [p.detach().clone(), optimizer.state[p]["sign_counts"].int()]
+        assert optimizer.state[p]["sign_counts"].dtype == dtype
+        ends.append(path)
+    assert_same(*ends)
+
+
+def test_published_lion_is_an_oracle():
+    params, _ = run(simba.Lion, {}, steps=100)
+    others = parameters()
+    other = lion_pytorch.Lion(others, lr=1e-2, weight_decay=0.1)
+    for step in range(100):
+        give_gradients(others, step)
+        other.step()
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
+
+
+@every_way
+@every_row
+def test_a_tensor_lr_is_the_number_and_can_be_scheduled(cls, kwargs, how):
+    params, _ = run(cls, kwargs, lr=0.0625, **how)
+    others, optimizer = run(cls, kwargs, lr=torch.tensor(0.0625), **how)
+    assert_same([p.detach() for p in params], [p.detach() for p in others])
+    assert isinstance(optimizer.param_groups[0]["lr"], Tensor)
+    if "fused" not in how:
+        others, _ = run(cls, kwargs, lr=torch.tensor(0.0625), capturable=True, **how)
+        for p, q in zip(params, others, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+
+
+SCHEDULERS = OptimizerInfo(torch.optim.SGD, optim_inputs_func=lambda device: []).scheduler_inputs
+
+
+@every_way
+@every_row
+def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
+    for schedulers in ([], *SCHEDULERS):
+        weight = nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
+        optimizer = cls([weight], lr=0.02, **kwargs, **how)
+        made = [make(optimizer) for make in schedulers]
+        target, losses = torch.tensor([1.0, 2.0]), []
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = (weight @ torch.tensor([0.3, -0.7]) - target).square().sum()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            for scheduler in made:
+                plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+                scheduler.step(losses[-1]) if plateau else scheduler.step()
+        assert losses[-1] < 0.7 * losses[0]
+
+
+@every_row
+def test_refuses_what_torchs_optimizers_refuse(cls, kwargs):
+    for case in get_error_inputs_for_all_optims("cpu", torch.float32):
+        params = case.optimizer_error_input.params
+        arguments = case.optimizer_error_input.kwargs
+        params = [nn.Parameter(torch.randn(2, 3))] if params is None else params
+        assert case.error_on == OptimizerErrorEnum.CONSTRUCTION_ERROR
+        if case.error_type is UserWarning:
+            with pytest.warns(UserWarning, match=case.error_regex):
+                cls(params, **kwargs, **arguments)
+        else:
+            with pytest.raises(case.error_type, match=case.error_regex):
+                cls(params, **kwargs, **arguments)
+
+
+@every_row
+def test_refuses_switches_that_make_no_sense(cls, kwargs):
+    p = [nn.Parameter(torch.zeros(1))]
+    with pytest.raises(ValueError, match="derivative of a sign is zero"):
+        cls(p, differentiable=True, **kwargs)
+    with pytest.raises(RuntimeError, match="cannot be `True` together"):
+        cls(p, foreach=True, fused=True, **kwargs)
+    with pytest.raises(TypeError, match="momentum"):
+        cls(p, momentum=0.9, **kwargs)
+    with pytest.raises(ValueError, match="fused must be true, false or None"):
+        cls(p, fused="yes", **kwargs)
+
+
+@every_way
+@every_row
+def test_gradients_are_never_written_in_place(cls, kwargs, how):
+    params = parameters()
+    optimizer = cls(params, maximize=True, **kwargs, **how)
+    give_gradients(params, 0)
+    before = [p.grad.clone() for p in params]
+    optimizer.step()
+    assert_same(before, [p.grad for p in params])
+
+
+@every_way
+@every_row
+def test_missing_gradients_are_no_ops(cls, kwargs, how):
+    params = parameters()
+    optimizer = cls(params, weight_decay=0.5, **kwargs, **how)
+    give_gradients(params, 0)
+    params[0].grad = params[3].grad = None
+    before = [p.detach().clone() for p in params]
+    optimizer.step()
+    assert torch.equal(params[0], before[0])
+    assert torch.equal(params[3], before[3])
+    assert not optimizer.state[params[0]]
+    assert not torch.equal(params[4], before[4]) or cls is simba.SimbaCeqM  # m is still zero
+
+
+@every_row
+def test_pickle_deepcopy_and_hooks(cls, kwargs):
+    params, optimizer = run(cls, kwargs, steps=5, fused=True)
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    twins = copy.deepcopy((params, optimizer))
+    again = pickle.loads(pickle.dumps(copy.deepcopy((params, cls(params, **kwargs)))[1]))
+    assert again.param_groups[0]["lr"] == 1e-4
+    for params_, optimizer_ in ((params, optimizer), twins):
+        give_gradients(params_, 5)
+        optimizer_.step()
+    assert_same([p.detach() for p in params], [p.detach() for p in twins[0]])
+    assert seen[:2] == ["before", "after"]
+
+
+@every_row
+def test_named_parameters_and_the_distributed_checkpoint(cls, kwargs):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = cls(model.named_parameters(), **kwargs)
+
+    def steps(model, optimizer, count):
+        for step in range(count):
+            give_gradients(list(model.parameters()), step)
+            optimizer.step()
+
+    steps(model, optimizer, 4)
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    twin = copy.deepcopy(model)
+    other = cls(twin.named_parameters(), **kwargs)
+    set_optimizer_state_dict(twin, other, saved)
+    steps(model, optimizer, 3)
+    steps(twin, other, 3)
+    assert_same(states(list(model.parameters()), optimizer), states(list(twin.parameters()), other))
+    assert_same([p.detach() for p in model.parameters()], [p.detach() for p in twin.parameters()])
+
+
+@every_row
+def test_under_a_gradient_scaler(cls, kwargs):
+    p = nn.Parameter(torch.tensor([1.0, -1.0]))
+    optimizer = cls([p], **kwargs)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for bad in (cls is simba.SimbaCeqM, True, False):  # that one stands still at its first step
+        optimizer.zero_grad()
+        before = p.detach().clone()
+        loss = (p.square().sum() * (float("inf") if bad else 1.0)).float()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(p, before) == (bad or cls is simba.SimbaCeqM)
+
+
+@every_way
+@every_row
+def test_what_nan_and_infinity_do(cls, kwargs, how):
+    p = nn.Parameter(torch.zeros(3))
+    optimizer = cls([p], lr=0.5, **kwargs, **how)
+    p.grad = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    optimizer.step()
+    expected = [0.0, 0.0, 0.0] if cls is simba.SimbaCeqM else [0.0, -0.5, 0.5]
+    assert p.tolist() == expected
+    state = optimizer.state[p]
+    if "sign_counts" in state:
+        assert state["sign_counts"].tolist() == [0, 1, -1]
+    if "exp_avg" in state:
+        assert state["exp_avg"][0].isnan()
+
+
+def saved_and_loaded(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+EVENTS = st.lists(
+    st.sampled_from(["step", "step", "step", "group", "reload", "lr"]), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    name=st.sampled_from(sorted(ROWS)),
+    events=EVENTS,
+    how=st.sampled_from([{}, {"foreach": True}, {"fused": True}]),
+)
+def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, events, how):
+    cls, kwargs = ROWS[name]
+
+    def play(reload: bool) -> list[Tensor]:
+        made = [nn.Parameter(torch.linspace(-1, 1, n)) for n in range(1, 14)]
+        used = 1
+        optimizer = cls(made[:1], weight_decay=0.1, **kwargs, **how)
+        for number, event in enumerate(events):
+            if event == "step":
+                give_gradients(made[:used], number)
+                optimizer.step()
+            elif event == "group":
+                optimizer.add_param_group({"params": [made[used]], "lr": 1e-3 * used})
+                used += 1
+            elif event == "lr":
+                optimizer.param_groups[-1]["lr"] *= 0.5
+            elif reload:
+                state = saved_and_loaded(optimizer.state_dict())
+                optimizer = cls(made[:1], weight_decay=0.1, **kwargs, **how)
+                for p in made[1:used]:
+                    optimizer.add_param_group({"params": [p]})
+                optimizer.load_state_dict(state)
+        return [p.detach() for p in made] + states(made[:used], optimizer)
+
+    assert_same(play(reload=True), play(reload=False))
