@@ -63,6 +63,11 @@ bench: .venv/study  ## speed and size beside installed peers (python -m benchmar
 	$(PY) -m benchmarks.speed $(ARGS)
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.scale
 
+test-examples:  ## the examples for Lightning and Hugging Face, in an environment of their own
+	test -x .venv-examples/bin/python || $(PYTHON) -m venv .venv-examples
+	.venv-examples/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[examples]' pytest numpy
+	.venv-examples/bin/python -m pytest tests/test_docs.py
+
 lint: .venv/dev  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -73,4 +78,4 @@ format: .venv/dev  ## put the code into ruff's format
 	$(PY) -m ruff format .
 
 clean:  ## remove the environment, downloads and your own runs
-	rm -rf .venv .venv-peers data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info
+	rm -rf .venv .venv-peers .venv-examples data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info

@@ -120,9 +120,9 @@ def first_step(name: str, folder: str) -> float:
 
 
 def time_first_step(name: str) -> None:
-    params = parameters("0.88 M")
+    params, make = parameters("0.88 M"), optimizers()[name]
     start = time.perf_counter()
-    optimizer = optimizers()[name](params)
+    optimizer = make(params)
     optimizer.step()
     middle = time.perf_counter()
     optimizer.step()

@@ -1,7 +1,8 @@
 """Make the note's tables from runs.csv, its figures beside ours: ``python -m scripts.make_tables``.
 
 A study is one (experiment, model, dataset) that holds the note's rows; each gets a folder with
-note_1..3 and rows (every optimizer of the study) as Markdown, CSV and LaTeX.
+note_1..3 and rows (every optimizer of the study) as Markdown, CSV and LaTeX. That of the experiment
+``validate`` holds Adam alone and gets published (its figures beside the published ones).
 """
 
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
 from scripts.note import ROWS, TABLES
+from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
 
 STUDY = ["experiment", "model", "dataset"]
@@ -35,7 +37,12 @@ def make_tables(root: Path, partial: bool) -> dict[str, dict[str, pd.DataFrame]]
     studies = {}
     for (experiment, model, dataset), study in runs.groupby(STUDY):
         name = f"{experiment}-{model}-{dataset}"
-        check(name, study, partial)
+        check_settings(name, study)
+        if experiment == "validate" and dataset in FIGURES:
+            studies[name] = {"published": comparison(dataset, study, METRICS)}
+            continue
+        if not partial:
+            check_seeds(name, study)
         others = [o for o in sorted(study["optimizer"].unique()) if o not in ROWS]
         contents = {t: list(rows) for t, rows in TABLES.items()} | {"rows": [*ROWS, *others]}
         studies[name] = {t: table(study, rows) for t, rows in contents.items()}
@@ -48,8 +55,8 @@ def make_tables(root: Path, partial: bool) -> dict[str, dict[str, pd.DataFrame]]
     return studies
 
 
-def check(name: str, study: pd.DataFrame, partial: bool) -> None:
-    """Every row of the note is there, with equal seeds, each in one setting."""
+def check_settings(name: str, study: pd.DataFrame) -> None:
+    """Each row of a study was run in one setting."""
     for optimizer, row in study.groupby("optimizer"):
         if row["setting"].nunique() > 1:
             records = row.drop_duplicates("setting")["record"]
@@ -57,8 +64,10 @@ def check(name: str, study: pd.DataFrame, partial: bool) -> None:
                 f"{name}: {optimizer} was run in several settings ({', '.join(records)}); "
                 "keep them in an experiment or a results.root of their own"
             )
-    if partial:
-        return
+
+
+def check_seeds(name: str, study: pd.DataFrame) -> None:
+    """Every row of the note is there, with equal seeds."""
     seeds = {o: set(study.loc[study["optimizer"] == o, "seed"]) for o in ROWS}
     wanted = set().union(*seeds.values())
     for optimizer, found in seeds.items():
@@ -125,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         print(
             f"\n{name} (the note's figures are on Beauty; ours: mean ± sample std over n seeds)\n"
         )
-        print(markdown(tables["rows"]))
+        print(markdown(tables.get("rows", tables.get("published"))))
     print(f"tables: {root / 'tables'}; runs: {root / 'runs.csv'}; records: {root / 'runs'}")
     return 0
 

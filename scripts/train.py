@@ -116,15 +116,17 @@ def open_run(cfg: DictConfig, claim: ExitStack) -> Run | None:
 def train_together(runs: list[Run]) -> None:
     """All epochs of all runs, epoch by epoch; then each run completes itself."""
     check_alike([run.config for run in runs])
-    program = None
+    program: Program | None = None
     going: list[Run] = []
     epochs = runs[0].config["epochs"]
     for epoch in tqdm(range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch", disable=None):
         due = [r for r in runs if len(r.training.history) == epoch - 1]
         due = [r for r in due if not r.training.out_of_patience()]
         if due != going:
-            going = due
-            program = Program([run.training for run in going]) if going else None
+            if program:
+                for i in range(len(going)):
+                    program.write_back(i)
+            going, program = due, Program([run.training for run in due]) if due else None
         if program is None:
             continue
         for i, loss in enumerate(program.train_epoch(epoch)):
