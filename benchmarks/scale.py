@@ -91,7 +91,7 @@ def draw(lines: list[dict[str, float]]) -> None:
         points = [line for line in lines if line["batch"] == batch]
         targets = [p["targets"] for p in points]
         for axis, key in zip(axes, ("epoch_seconds", "peak_rss_mib"), strict=True):
-            axis.loglog(
+            axis.plot(
                 targets, [p[key] for p in points], "o-", color=colour, label=f"batch {batch}"
             )
     beauty = next(line for line in lines if line["size"] == "beauty")
@@ -99,12 +99,13 @@ def draw(lines: list[dict[str, float]]) -> None:
         [min(line["targets"] for line in lines), max(line["targets"] for line in lines)]
     )
     linear = ends * beauty["epoch_seconds"] / beauty["targets"]
-    axes[0].loglog(ends, linear, "--", color="grey", label="linear in targets")
-    axes[0].set(xlabel="training targets", ylabel="seconds an epoch, one core")
+    axes[0].plot(ends, linear, "--", color="grey", label="linear in targets")
+    axes[0].set(xscale="log", yscale="log", ylabel="seconds an epoch, one core")
     axes[1].axhline(8192, linestyle=":", color="grey", label="8 GiB")
-    axes[1].set(xlabel="training targets", ylabel="peak resident memory, MiB")
+    axes[1].set(xscale="log", ylim=(0, None), ylabel="peak resident memory, MiB")
     for axis in axes:
-        axis.grid(alpha=0.3, which="both")
+        axis.set_xlabel("training targets")
+        axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     for ending in ("png", "pdf"):
         figure.savefig(FOLDER / f"scale.{ending}", dpi=150)

@@ -44,8 +44,8 @@ def digits() -> Task:
     return Task(model, batches, valid, test, _floor(train[1], test[1]))
 
 
-def characters(context: int = 64) -> Task:
-    """Python's own manual, character by character; a transformer of two blocks, d = 64."""
+def characters(context: int = 32) -> Task:
+    """Python's own manual, character by character; a transformer of two blocks, d = 32."""
     text = "\n".join(text for _, text in sorted(topics.items()))
     known, codes = np.unique(np.array(list(text)), return_inverse=True)
     codes = torch.from_numpy(codes)
@@ -69,7 +69,7 @@ def characters(context: int = 64) -> Task:
 
 
 class CharacterTransformer(nn.Module):
-    def __init__(self, characters: int, context: int, size: int = 64) -> None:
+    def __init__(self, characters: int, context: int, size: int = 32) -> None:
         super().__init__()
         self.character = nn.Embedding(characters, size)
         self.position = nn.Parameter(0.02 * torch.randn(context, size))
