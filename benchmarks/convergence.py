@@ -18,7 +18,7 @@ import simba
 from benchmarks.report import machine, markdown, write
 from benchmarks.tasks import TASKS, Task, loss
 
-ADAM_RATES = (1e-3, 3e-3, 1e-2)
+ADAM_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 RATES = {"adam": ADAM_RATES, "sgd": tuple(10 * r for r in ADAM_RATES)}
 SIGN_RATES = tuple(r / 10 for r in ADAM_RATES)
 STEPS = {"digits": 400, "characters": 300}
@@ -89,7 +89,7 @@ def main() -> None:
             figures = [cell(line["runs"], key) for key in ("test/loss", "test/accuracy")]
             rows.append([name, optimizer, f"{line['lr']:g}", *figures, str(len(line["runs"]))])
         rows.append([name, "frequencies alone", "", f"{task.floor:.4f}", "", ""])
-    notes = ["Mean ± sample std over seeds, at each optimizer's best of three rates by valid loss."]
+    notes = ["Mean ± sample std over seeds, at each optimizer's best of four rates by valid loss."]
     write("convergence", {"machine": machine(), "lines": lines}, markdown(rows), notes)
 
 

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-started = time.time()  # of this process's imports: hydra, torch and all
+started = time.time()
 
 
 def main() -> None:

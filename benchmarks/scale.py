@@ -91,9 +91,7 @@ def draw(lines: list[dict[str, float]]) -> None:
         points = [line for line in lines if line["batch"] == batch]
         targets = [p["targets"] for p in points]
         for axis, key in zip(axes, ("epoch_seconds", "peak_rss_mib"), strict=True):
-            axis.plot(
-                targets, [p[key] for p in points], "o-", color=colour, label=f"batch {batch}"
-            )
+            axis.plot(targets, [p[key] for p in points], "o-", color=colour, label=f"batch {batch}")
     beauty = next(line for line in lines if line["size"] == "beauty")
     ends = np.array(
         [min(line["targets"] for line in lines), max(line["targets"] for line in lines)]

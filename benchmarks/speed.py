@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from benchmarks import peers
 from benchmarks.report import machine, markdown, write
 from data.prepare import compose, prepare
+from scripts.run_record import REPOSITORY
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 OURS = {
@@ -42,13 +44,15 @@ def command(name: str, data: Path) -> list[str]:
 def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, Any]:
     """Run it and merge what its processes report: speeds add up, the rest is the worst of them."""
     started = []
+    folder = tempfile.TemporaryDirectory()  # peers leave logs where they run
     for process in range(processes):
-        cores = CORES[process : process + threads]
+        cores = (CORES * 2)[process : process + threads]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
         started.append(
             subprocess.Popen(
                 ["taskset", "-c", ",".join(map(str, cores)), *command(name, data)],
                 env=environment,
+                cwd=REPOSITORY if name in OURS else folder.name,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -60,6 +64,7 @@ def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, An
         if process.returncode:
             raise SystemExit(f"{name}: {err.strip().splitlines()[-1]}")
         reports.append(json.loads(out.splitlines()[-1]))
+    folder.cleanup()
     merged = {"version": reports[0]["version"]}
     speeds = [statistics.median(r["targets_per_second"]) for r in reports]
     merged["targets_per_second"] = sum(speeds)

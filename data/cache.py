@@ -41,7 +41,7 @@ def _read(folder: Path) -> Sequences | None:
                 return None
         items, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
         return Sequences(items, offsets, about["num_items"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -17,22 +17,15 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from data.sequences import TrainingBatch
 from models.plain import Packing
-from scripts.errors import ConfigError
-from scripts.run_record import differences
+from scripts.run_record import digest
 from scripts.training import Step, Training, build
 
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force")
 
 
-def check_alike(configs: Sequence[dict[str, Any]]) -> None:
-    """Raises ConfigError if runs differ in more than optimizer and seed."""
-    same, *others = ({k: v for k, v in c.items() if k not in MAY_DIFFER} for c in configs)
-    for other in others:
-        if changed := differences(same, other):
-            raise ConfigError(
-                f"together=true trains runs that differ in optimizer and seed alone, "
-                f"here {'; '.join(changed)} too"
-            )
+def common(config: dict[str, Any]) -> str:
+    """What runs of one program share."""
+    return digest({key: value for key, value in config.items() if key not in MAY_DIFFER})
 
 
 class Program:
@@ -69,10 +62,11 @@ class Program:
         for pairs in zip(*streams, strict=True):
             users = pairs[0][0].num_users
             self._take([*_stacked(pairs, self._capacity(pairs)), np.asarray(users)])
+        losses = (self.total / len(self.trainings[0].data.trainable())).tolist()  # waits for a GPU
         seconds = (time.perf_counter() - start) / len(self.trainings)
         for training in self.trainings:
             training.seconds["train"] += seconds
-        return (self.total / len(self.trainings[0].data.trainable())).tolist()
+        return losses
 
     def write_back(self, run: int) -> None:
         """Give a run's training the state of its optimizer, parameter by parameter."""

@@ -23,7 +23,7 @@ from data.prepare import prepare, statistics
 from scripts import run_record
 from scripts.config import checked, choices, swept_keys
 from scripts.errors import ConfigError, RunFailed
-from scripts.together import Program, check_alike
+from scripts.together import Program, common
 from scripts.tracking import tracked
 from scripts.training import Training
 
@@ -114,8 +114,7 @@ def open_run(cfg: DictConfig, claim: ExitStack) -> Run | None:
 
 
 def train_together(runs: list[Run]) -> None:
-    """All epochs of all runs, epoch by epoch; then each run completes itself."""
-    check_alike([run.config for run in runs])
+    """All epochs of runs that share all but optimizer and seed; then each completes itself."""
     program: Program | None = None
     going: list[Run] = []
     epochs = runs[0].config["epochs"]
@@ -129,17 +128,23 @@ def train_together(runs: list[Run]) -> None:
             going, program = due, Program([run.training for run in due]) if due else None
         if program is None:
             continue
+        evaluated = []
         for i, loss in enumerate(program.train_epoch(epoch)):
             run = going[i]
             try:
                 if run.training.end_epoch(epoch, loss):
                     program.write_back(i)
-                    run.training.save(run.checkpoint, run.start["config_hash"])
+                    evaluated.append(run)
             except RunFailed as failure:
                 exit_codes.append(report(run.failed(failure)))
                 runs.remove(run)
+        for run in evaluated:
+            run.training.save(run.checkpoint, run.start["config_hash"])
     for run in runs:
-        run.complete()
+        try:
+            run.complete()
+        except (ConfigError, RunFailed) as error:  # the others are complete all the same
+            exit_codes.append(report(error))
 
 
 def is_finished(path: Path, identity: Mapping[str, Any], force: bool) -> bool:
@@ -213,10 +218,13 @@ def main() -> int:
     try:
         with claims:
             hydra_main()
-            if waiting:
-                train_together(waiting)
-    except (HydraException, OmegaConfBaseException, ConfigError, RunFailed) as error:
-        return report(error)
+            alike: dict[str, list[Run]] = {}
+            for run in waiting:
+                alike.setdefault(common(run.config), []).append(run)
+            for runs in alike.values():
+                train_together(runs)
+    except (HydraException, OmegaConfBaseException, ConfigError) as error:
+        exit_codes.append(report(error))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last evaluation", file=sys.stderr)
         return 130

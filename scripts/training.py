@@ -24,6 +24,8 @@ from scripts.errors import ConfigError, RunFailed
 from scripts.memory import keep_freed_memory
 from scripts.tracking import Log
 
+CHECKPOINT_FORMAT = 2  # of another code's checkpoint nothing is taken
+
 
 class Step(NamedTuple):
     """What the loss of one step is a function of; see models.sasrec."""
@@ -186,6 +188,7 @@ class Training:
 
     def save(self, checkpoint: Path, run_hash: str) -> None:
         state = {
+            "format": CHECKPOINT_FORMAT,
             "hash": run_hash,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -210,7 +213,7 @@ class Training:
         if not checkpoint.exists():
             return
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
-        if state["hash"] != run_hash:
+        if state["hash"] != run_hash or state.get("format") != CHECKPOINT_FORMAT:
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -234,6 +237,6 @@ def build(section: Mapping[str, Any], key: str, **arguments: Any) -> Any:
         if key == "optimizer":  # check its values on a parameter of its own first
             built([torch.nn.Parameter(torch.zeros(1))])
         return built
-    except (HydraException, TypeError, ValueError) as error:
+    except (HydraException, TypeError, ValueError, RuntimeError, ImportError) as error:
         reason = error.__cause__ or error
         raise ConfigError(f"{key}: {' '.join(str(reason).split())}") from None

@@ -56,14 +56,13 @@ class SignOptimizer(Optimizer):
 
     Raises:
         ValueError: a hyperparameter is out of its range.
-        ImportError: ``fused`` on a CPU without numba.
+        ImportError: ``fused`` without numba.
     """
 
     rule: Callable[..., Tensor]
 
     # torch guards these against torch.compile by importing the compiler at their first call, which
     # takes over a second of every process; these are the same without the guard.
-    add_param_group = unwrap(Optimizer.add_param_group)
     state_dict = unwrap(Optimizer.state_dict)
     zero_grad = unwrap(Optimizer.zero_grad)
 
@@ -81,13 +80,20 @@ class SignOptimizer(Optimizer):
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
         _check(type(self).__name__, defaults)
-        if differentiable:
-            raise ValueError("differentiable=True: the derivative of a sign is zero")
-        if foreach and fused:
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         if fused:
             from simba import fused as _  # noqa: F401  (says now whether numba is missing)
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # saved before there was such a switch
+            for name in ("maximize", "foreach", "capturable", "differentiable", "fused"):
+                group.setdefault(name, False if name == "maximize" else None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its own hyperparameters are checked as the constructor's are."""
+        unwrap(Optimizer.add_param_group)(self, param_group)
+        _check(type(self).__name__, self.param_groups[-1])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -232,3 +238,7 @@ def _check(owner: str, hyperparameters: dict[str, Any]) -> None:
     lr = hyperparameters["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
+    if hyperparameters["differentiable"]:
+        raise ValueError("differentiable=True: the derivative of a sign is zero")
+    if hyperparameters["foreach"] and hyperparameters["fused"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

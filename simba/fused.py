@@ -5,8 +5,8 @@ coordinate, in the same order and rounding, what the plain step does: the bits a
 compiled at the first step, in a fraction of a second, and kept on disk for the next process. Only
 for that is numba needed: ``pip install 'simba-optim[fused]'``.
 
-On a GPU torch.compile makes of the plain step of all tensors what Inductor makes of it, Triton
-kernels over many tensors; the first step then takes as long as that takes.
+On a GPU torch.compile makes Triton kernels of the plain step; the first step then takes as long as
+that takes. This has not been run on a GPU: tests compile it for a CPU.
 """
 
 import hashlib
@@ -40,15 +40,25 @@ def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> li
     left: list[Slot] = []
     for slot in slots:
         (gpu if slot.p.is_cuda else cpu if _is_plain(slot) else left).append(slot)
-    if cpu:
-        on_cpu(rule, cpu, numbers)
+    for alike in _by_counter(cpu):
+        on_cpu(rule, alike, numbers)
     if gpu:
         on_gpu(rule, tuple(gpu), numbers)
     return left
 
 
+def _by_counter(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Slots whose counters are of one dtype each: a group may hold both."""
+    found: dict[torch.dtype | None, list[Slot]] = {}
+    for slot in slots:
+        found.setdefault(None if slot.s is None else slot.s.dtype, []).append(slot)
+    return list(found.values())
+
+
 def _is_plain(slot: Slot) -> bool:
     """Contiguous float32 in memory, which a compiled loop can run over."""
+    if type(slot.p) not in (Tensor, torch.nn.Parameter):
+        return False  # a subclass may keep its numbers elsewhere
     floats = all(t is None or t.dtype == torch.float32 for t in slot[:3])
     return floats and all(t is None or (t.is_cpu and t.is_contiguous()) for t in slot)
 
@@ -59,8 +69,11 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     counter = None if first.s is None else first.s.dtype
     loop = _loop(rule, names, first.m is not None, counter)
     addresses = [[0 if t is None else t.data_ptr() for t in slot] for slot in slots]
-    lr, b2 = float(numbers["lr"]), numbers.get("b2", 0.0)
-    scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, numbers.get("window_size", 0)
+    lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
+    if counter is not None:
+        window = min(window, torch.iinfo(counter).max)
+    scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window
+    torch.autograd.graph.increment_version([slot.p for slot in slots])
     loop(
         torch.tensor(addresses).numpy(),
         torch.tensor([slot.p.numel() for slot in slots]).numpy(),
@@ -152,14 +165,16 @@ def _pointer(typing_context, address):
 
 
 @cache
-def _compiled_update() -> Callable[..., None]:
-    return torch.compile(_update_all, fullgraph=True)
+def _compiled_update(rule: Rule) -> Callable[..., None]:
+    def update_all(slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+        for slot in slots:
+            update(rule, slot, numbers)
 
-
-def _update_all(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
-    for slot in slots:
-        update(rule, slot, numbers)
+    return torch.compile(update_all)
 
 
 def on_gpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
-    _compiled_update()(rule, slots, numbers)
+    lr = numbers["lr"]
+    if not isinstance(lr, Tensor):  # a number would be compiled in, and every new one anew
+        lr = torch.full((), lr, device=slots[0].p.device)
+    _compiled_update(rule)(slots, numbers | {"lr": lr})

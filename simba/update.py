@@ -59,6 +59,7 @@ def update(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
 def count(s: Tensor, g: Tensor, window: int) -> None:
     """s <- clamp(s + sign(g), -window, window), also where s has no room for window + 1."""
     signs = g.sign().to(s.dtype)
+    window = min(window, torch.iinfo(s.dtype).max)  # it may have been raised since s was made
     if window < torch.iinfo(s.dtype).max:
         s.add_(signs).clamp_(-window, window)
     else:

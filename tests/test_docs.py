@@ -30,3 +30,8 @@ def test_every_optimizer_has_its_page():
     pages = " ".join(page.read_text() for page in DOCS.glob("*.md"))
     for name in simba.__all__:
         assert name == "SignOptimizer" or f"`simba.{name}(" in pages
+
+
+def test_no_page_holds_a_placeholder():
+    for page in (REPOSITORY / "README.md", *DOCS.glob("*.md")):
+        assert not re.search(r"^[A-Z]+_[A-Z_]+$|MEASURED_", page.read_text(), re.M), page

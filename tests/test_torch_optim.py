@@ -21,6 +21,7 @@ from torch.testing._internal.common_optimizers import (
 )
 
 import simba
+import simba.fused
 
 ROWS = {
     "SignSGD": (simba.SignSGD, {}),
@@ -105,7 +106,6 @@ def test_halves_agree_to_a_rounding_in_each_step(cls, kwargs, dtype):
 @every_row
 def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
     """What a GPU runs, compiled for this machine: torch.compile of the plain step."""
-    fused = pytest.importorskip("simba.fused")
     params, optimizer = run(cls, kwargs, steps=4)
     others = parameters()
     other = cls(others, lr=1e-2, weight_decay=0.1, **kwargs)
@@ -115,11 +115,75 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
             give_gradients(others, step)
             group = other.param_groups[0]
             slots = tuple(other._slot(p, rule, group) for p in others)
-            fused.on_gpu(rule, slots, simba.base.numbers_of(group))
+            simba.fused.on_gpu(rule, slots, simba.base.numbers_of(group))
     for a, b in zip(states(params, optimizer), states(others, other), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-7, atol=1e-8)  # counters: exactly
     for p, q in zip(params, others, strict=True):
         torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
+
+
+@every_row
+def test_fused_takes_what_it_can_and_only_that(cls, kwargs, monkeypatch):
+    taken = []
+    on_cpu = simba.fused.on_cpu
+    monkeypatch.setattr(
+        simba.fused, "on_cpu", lambda r, slots, n: taken.extend(slots) or on_cpu(r, slots, n)
+    )
+    params, _ = run(cls, kwargs, steps=1, fused=True)
+    assert len(taken) == sum(p.is_contiguous() for p in params) == len(SHAPES)
+    run(cls, kwargs, steps=1, fused=True, dtype=torch.float64)
+    assert len(taken) == len(SHAPES)
+
+
+@every_way
+def test_counters_of_both_widths_in_one_group(how):
+    """As after loading a state that was saved with wider ones, or a window made larger."""
+    ends = []
+    for mixed in (False, True):
+        a, b = (nn.Parameter(torch.zeros(500)) for _ in range(2))
+        optimizer = simba.Simba([a, b], window_size=20, **how)
+        a.grad = torch.ones_like(a)
+        optimizer.step()
+        if mixed:
+            wide = optimizer.state[a]["sign_counts"].to(torch.int16)
+            optimizer.state[a]["sign_counts"] = wide
+        for _ in range(30):
+            b.grad = -torch.ones_like(b)
+            optimizer.step()
+        ends.append([p.detach() for p in (a, b)])
+        ends[-1] += [optimizer.state[p]["sign_counts"].int() for p in (a, b)]
+        assert ends[-1][3].unique().tolist() == [-20]
+    assert_same(*ends)
+
+
+def test_a_groups_own_hyperparameters_are_checked():
+    p, q = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+    with pytest.raises(ValueError, match="window_size must be"):
+        simba.Simba([{"params": [p], "window_size": 40_000}])
+    optimizer = simba.Simba([p])
+    with pytest.raises(ValueError, match="lr must be"):
+        optimizer.add_param_group({"params": [q], "lr": -1.0})
+
+
+def test_a_state_saved_without_switches_is_loaded():
+    _, optimizer = run(simba.SimbaM, {})
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        for name in ("maximize", "foreach", "capturable", "differentiable", "fused"):
+            del group[name]
+    other = simba.SimbaM(parameters())
+    other.load_state_dict(state)
+    give_gradients(other.param_groups[0]["params"], 0)
+    other.step()
+
+
+def test_fused_steps_are_seen_by_autograd():
+    p = nn.Parameter(torch.ones(3))
+    loss = (p * p).sum()
+    loss.backward(retain_graph=True)
+    simba.Lion([p], fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 BYTES = {  # of state a parameter, float32
@@ -271,12 +335,14 @@ def test_pickle_deepcopy_and_hooks(cls, kwargs):
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
     optimizer.register_step_post_hook(lambda *_: seen.append("after"))
     twins = copy.deepcopy((params, optimizer))
-    again = pickle.loads(pickle.dumps(copy.deepcopy((params, cls(params, **kwargs)))[1]))
-    assert again.param_groups[0]["lr"] == 1e-4
-    for params_, optimizer_ in ((params, optimizer), twins):
+    plain = copy.deepcopy(run(cls, kwargs, steps=5, fused=True))
+    thawed = pickle.loads(pickle.dumps(plain))
+    for params_, optimizer_ in ((params, optimizer), twins, thawed):
         give_gradients(params_, 5)
         optimizer_.step()
-    assert_same([p.detach() for p in params], [p.detach() for p in twins[0]])
+    for others, other in (twins, thawed):
+        assert_same([p.detach() for p in params], [p.detach() for p in others])
+        assert_same(states(params, optimizer), states(others, other))
     assert seen[:2] == ["before", "after"]
 
 
@@ -306,14 +372,15 @@ def test_under_a_gradient_scaler(cls, kwargs):
     p = nn.Parameter(torch.tensor([1.0, -1.0]))
     optimizer = cls([p], **kwargs)
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
-    for bad in (cls is simba.SimbaCeqM, True, False):  # that one stands still at its first step
+    for number, bad in enumerate((False, True, False)):
         optimizer.zero_grad()
         before = p.detach().clone()
         loss = (p.square().sum() * (float("inf") if bad else 1.0)).float()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        assert torch.equal(p, before) == (bad or cls is simba.SimbaCeqM)
+        still = cls is simba.SimbaCeqM and number == 0  # m is zero before its first gradient
+        assert torch.equal(p, before) == (bad or still)
 
 
 @every_way
