@@ -5,7 +5,9 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from scripts import run_record
+import pandas as pd
+
+from scripts import make_tables, run_record
 
 FOLDER = run_record.REPOSITORY / "results" / "benchmarks"
 
@@ -21,8 +23,7 @@ def machine() -> dict[str, Any]:
 
 def markdown(rows: list[list[str]]) -> str:
     head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return make_tables.markdown(pd.DataFrame(body, columns=head))
 
 
 def write(name: str, figures: dict[str, Any], table: str, notes: list[str]) -> None:

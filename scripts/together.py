@@ -6,7 +6,7 @@ GPU, where on top a whole step is one CUDA graph; on a CPU it is slower than run
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from scripts.training import Step, Training, build
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force")
 
 
-def common(config: dict[str, Any]) -> str:
+def common(config: Mapping[str, Any]) -> str:
     """What runs of one program share."""
     return digest({key: value for key, value in config.items() if key not in MAY_DIFFER})
 

@@ -36,7 +36,6 @@ waiting: list["Run"] = []  # runs to be trained together
 class Run:
     """A training and where it goes."""
 
-    config: dict[str, Any]
     names: dict[str, str]
     training: Training
     path: Path  # of the record
@@ -46,7 +45,7 @@ class Run:
 
     def together(self) -> bool:
         """Whether it trains in one program with others: as asked for, else on a GPU."""
-        wanted: bool | None = self.config["together"]
+        wanted: bool | None = self.training.config["together"]
         return self.training.device.type != "cpu" if wanted is None else wanted
 
     def complete(self) -> None:
@@ -55,7 +54,7 @@ class Run:
         Raises:
             RunFailed: the loss is NaN; the record then says so.
         """
-        with tracked(self.config, self.names, self.label) as (log, summarize):
+        with tracked(self.training.config, self.names, self.label) as (log, summarize):
             try:
                 for entry in self.training.history:  # of a checkpoint or a joint program
                     log(entry)
@@ -110,14 +109,14 @@ def open_run(cfg: DictConfig, claim: ExitStack) -> Run | None:
     training = Training(config, prepared.sequences, device)
     training.resume(work / f"{name}.pt", start["config_hash"])
     label = f"{dataset}-{names['optimizer']}-{name}"
-    return Run(config, names, training, path, work / f"{name}.pt", start, label)
+    return Run(names, training, path, work / f"{name}.pt", start, label)
 
 
 def train_together(runs: list[Run]) -> None:
     """All epochs of runs that share all but optimizer and seed; then each completes itself."""
     program: Program | None = None
     going: list[Run] = []
-    epochs = runs[0].config["epochs"]
+    epochs = runs[0].training.config["epochs"]
     for epoch in tqdm(range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch", disable=None):
         due = [r for r in runs if len(r.training.history) == epoch - 1]
         due = [r for r in due if not r.training.out_of_patience()]
@@ -220,7 +219,7 @@ def main() -> int:
             hydra_main()
             alike: dict[str, list[Run]] = {}
             for run in waiting:
-                alike.setdefault(common(run.config), []).append(run)
+                alike.setdefault(common(run.training.config), []).append(run)
             for runs in alike.values():
                 train_together(runs)
     except (HydraException, OmegaConfBaseException, ConfigError) as error:

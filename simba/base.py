@@ -87,7 +87,7 @@ class SignOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:  # saved before there was such a switch
-            for name in ("maximize", "foreach", "capturable", "differentiable", "fused"):
+            for name in Switches.__annotations__:
                 group.setdefault(name, False if name == "maximize" else None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -115,16 +115,16 @@ class SignOptimizer(Optimizer):
         for group in self.param_groups:
             slots = [self._slot(p, rule, group) for p in group["params"] if p.grad is not None]
             numbers = numbers_of(group)
-            if group["fused"]:
-                from simba.fused import fused_step
-
-                slots = fused_step(rule, slots, numbers)
-            for slots_alike in _alike(slots):
+            for alike in _alike(slots):
                 foreach = group["foreach"]
-                if slots_alike[0].p.is_cuda if foreach is None else foreach:
-                    in_lists(rule, slots_alike, numbers)
+                if group["fused"]:
+                    from simba.fused import fused_step
+
+                    alike = fused_step(rule, alike, numbers)
+                if alike and (alike[0].p.is_cuda if foreach is None else foreach):
+                    in_lists(rule, alike, numbers)
                 else:
-                    for slot in slots_alike:
+                    for slot in alike:
                         in_chunks(rule, slot, numbers)
         return loss
 
@@ -183,10 +183,11 @@ def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alike(slots: list[Slot]) -> list[list[Slot]]:
-    """Slots of one device and dtype each."""
-    found: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
+    """Slots of one device, one dtype and one dtype of counters each."""
+    found: dict[tuple[torch.device, torch.dtype, torch.dtype | None], list[Slot]] = {}
     for slot in slots:
-        found.setdefault((slot.p.device, slot.p.dtype), []).append(slot)
+        counter = None if slot.s is None else slot.s.dtype
+        found.setdefault((slot.p.device, slot.p.dtype, counter), []).append(slot)
     return list(found.values())
 
 
@@ -224,7 +225,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, int) and _is_number(v) and 1 <= v <= LARGEST_WINDOW,
         f"an integer in [1, {LARGEST_WINDOW}]",
     ),
-    **dict.fromkeys(("maximize", "foreach", "capturable", "differentiable", "fused"), _SWITCH),
+    **dict.fromkeys(Switches.__annotations__, _SWITCH),
 }
 
 

@@ -34,25 +34,17 @@ COUNTERS = {torch.int8: numba.int8, torch.int16: numba.int16}
 
 
 def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> list[Slot]:
-    """Take the step of all slots that a compiled pass can take; the others are returned."""
-    cpu: list[Slot] = []
-    gpu: list[Slot] = []
+    """Take the step of slots of one device and dtypes; those it cannot take are returned."""
+    if slots[0].p.is_cuda:
+        on_gpu(rule, tuple(slots), numbers)
+        return []
+    taken: list[Slot] = []
     left: list[Slot] = []
     for slot in slots:
-        (gpu if slot.p.is_cuda else cpu if _is_plain(slot) else left).append(slot)
-    for alike in _by_counter(cpu):
-        on_cpu(rule, alike, numbers)
-    if gpu:
-        on_gpu(rule, tuple(gpu), numbers)
+        (taken if _is_plain(slot) else left).append(slot)
+    if taken:
+        on_cpu(rule, taken, numbers)
     return left
-
-
-def _by_counter(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Slots whose counters are of one dtype each: a group may hold both."""
-    found: dict[torch.dtype | None, list[Slot]] = {}
-    for slot in slots:
-        found.setdefault(None if slot.s is None else slot.s.dtype, []).append(slot)
-    return list(found.values())
 
 
 def _is_plain(slot: Slot) -> bool:
