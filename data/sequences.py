@@ -46,6 +46,12 @@ class Sequences:
         return int(np.maximum(np.minimum(self.train_lengths, maxlen) - 1, 0).sum())
 
     @cached_property
+    def popularity(self) -> np.ndarray:
+        """(num_items,) how often each item is in training, from item 1 on."""
+        source = runs(self.offsets[:-1], self.train_lengths)
+        return np.bincount(self.items[source], minlength=self.num_items + 1)[1:]
+
+    @cached_property
     def had_in_training(self) -> np.ndarray:
         """Sorted keys ``user * (num_items + 1) + item`` of all training interactions."""
         users = np.repeat(np.arange(self.num_users), self.train_lengths)

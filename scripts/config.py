@@ -47,6 +47,7 @@ class Train:
     device: str = "auto"
     together: bool | None = None
     force: bool = False
+    diagnose_every: int | None = None
     results: Results = field(default_factory=Results)
 
 
@@ -67,7 +68,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
     _require(config["seed"] >= 0, "seed", config["seed"], "an integer >= 0")
-    for key in ("patience", "max_grad_norm"):
+    for key in ("patience", "max_grad_norm", "diagnose_every"):
         _require(config[key] is None or config[key] > 0, key, config[key], "null or above 0")
     ks = config["ks"]
     _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")

@@ -25,7 +25,7 @@ from scripts.errors import ConfigError
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf")
 # Where a run happens and who watches it; everything else identifies it.
-WITHOUT_EFFECT = ("results", "tracker", "device", "force", "together")
+WITHOUT_EFFECT = ("results", "tracker", "device", "force", "together", "diagnose_every")
 
 
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:

@@ -44,7 +44,12 @@ class Run:
     label: str
 
     def together(self) -> bool:
-        """Whether it trains in one program with others: as asked for, else on a GPU."""
+        """Whether it trains in one program with others: as asked for, else on a GPU.
+
+        A diagnosed run looks at its optimizer step by step, and so trains alone.
+        """
+        if self.training.diagnosis:
+            return False
         wanted: bool | None = self.training.config["together"]
         return self.training.device.type != "cpu" if wanted is None else wanted
 

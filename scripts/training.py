@@ -20,11 +20,12 @@ from models.plain import Packing
 from models.ranking import block_size, metrics, rank_targets
 from models.sasrec import PackedTransformer
 from scripts import run_record
+from scripts.diagnosis import Diagnosis
 from scripts.errors import ConfigError, RunFailed
 from scripts.memory import keep_freed_memory
 from scripts.tracking import Log
 
-CHECKPOINT_FORMAT = 2  # of another code's checkpoint nothing is taken
+CHECKPOINT_FORMAT = 3  # of another code's checkpoint nothing is taken
 
 
 class Step(NamedTuple):
@@ -52,6 +53,9 @@ class Training:
             self.model.ops = fast
             keep_freed_memory()
         self.optimizer = build(config["optimizer"], "optimizer")(self.model.parameters())
+        self.diagnosis: Diagnosis | None = None
+        if config["diagnose_every"] is not None:
+            self.diagnosis = Diagnosis(self.model, self.optimizer, data.popularity)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
@@ -84,6 +88,8 @@ class Training:
     def train_epoch(self, epoch: int) -> float:
         """One pass over all users; the loss before each update, averaged over users."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
+        if self.diagnosis:
+            self.diagnosis.start_epoch()
         for batch, keys in self.batches(epoch, self.in_rows):
             loss = self.model.loss(*self.step(batch, keys))
             self.optimizer.zero_grad()
@@ -91,6 +97,8 @@ class Training:
             if self.config["max_grad_norm"] is not None:
                 norm = self.config["max_grad_norm"]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+            if self.diagnosis:
+                self.diagnosis.before_step(look=self.diagnosed(epoch))
             self.optimizer.step()
             total += loss.detach() * batch.num_users
         return float(total / len(self.data.trainable()))
@@ -114,6 +122,8 @@ class Training:
             RunFailed: the loss is NaN or infinite.
         """
         entry = {"epoch": epoch, "train/loss": loss}
+        if self.diagnosis and self.diagnosed(epoch):
+            entry |= self.diagnosis.summary()
         self.history.append(entry)
         if not np.isfinite(loss):
             raise RunFailed(f"the loss is {loss} in epoch {epoch}")
@@ -149,6 +159,9 @@ class Training:
         patience = self.config["patience"]
         since = sum("valid/NDCG@10" in entry for entry in self.history[self.best_epoch :])
         return patience is not None and since >= patience
+
+    def diagnosed(self, epoch: int) -> bool:
+        return epoch % self.config["diagnose_every"] == 0
 
     def latest(self) -> dict[str, float]:
         evaluated = [e for e in self.history if "valid/NDCG@10" in e]
@@ -197,6 +210,7 @@ class Training:
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "evaluations": self.evaluations,
+            "diagnosis": self.diagnosis.state_dict() if self.diagnosis else None,
         }
         partial = checkpoint.with_suffix(f".{os.getpid()}")
         try:
@@ -215,6 +229,10 @@ class Training:
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
         if state["hash"] != run_hash or state.get("format") != CHECKPOINT_FORMAT:
             return
+        if self.diagnosis:
+            if state["diagnosis"] is None:
+                return  # the epochs so far were not looked at
+            self.diagnosis.load_state_dict(state["diagnosis"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best = state["history"], state["best"]

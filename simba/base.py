@@ -113,7 +113,7 @@ class SignOptimizer(Optimizer):
                 loss = closure()
         rule = rule_of(self.rule)
         for group in self.param_groups:
-            slots = [self._slot(p, rule, group) for p in group["params"] if p.grad is not None]
+            slots = [self.slot(p, rule, group) for p in group["params"] if p.grad is not None]
             numbers = numbers_of(group)
             for alike in _alike(slots):
                 foreach = group["foreach"]
@@ -128,7 +128,8 @@ class SignOptimizer(Optimizer):
                         in_chunks(rule, slot, numbers)
         return loss
 
-    def _slot(self, p: Tensor, rule: Rule, group: dict[str, Any]) -> Slot:
+    def slot(self, p: Tensor, rule: Rule, group: dict[str, Any]) -> Slot:
+        """A parameter with its gradient and memory, which is made when first asked for."""
         g = p.grad
         assert g is not None
         if g.is_sparse:

@@ -93,8 +93,9 @@ def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(train, toy, tmp_path):
-    settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", "epochs=60"]
-    whole = train("optimizer=simba_eq1", "epochs=60", f"results.root={tmp_path / 'whole'}")
+    long = ["epochs=60", "diagnose_every=3"]
+    settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", *long]
+    whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     root = tmp_path / "killed"
     command = [sys.executable, "-m", "scripts.train", *settings, f"results.root={root}"]

@@ -1,0 +1,118 @@
+"""Why a row falls where it does: its choices, looked at while it trains.
+
+In the epochs that ``diagnose_every`` names, before each step and averaged over the epoch's steps,
+as shares of coordinates; apart for item embeddings (``items``) and all other weights (``weights``):
+
+==================  =====================================================================
+agreement           moves the way that Lion would at this very point
+memory              moves by its memory: it would move the same way with the opposite g
+without_gradient    moves although its gradient is zero
+counter             mean abs(s)/w (rows that count)
+==================  =====================================================================
+
+and for the items alone, by fifths of popularity in training (``1``: the rarest), in units of
+lr times steps, the farthest that one can get in an epoch:
+
+==================  =====================================================================
+path                how much it moves
+absent              how much of that while the item is not in the batch
+net                 how far it is at the epoch's end from where it was at its start
+==================  =====================================================================
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.sasrec import PackedTransformer
+from scripts.errors import ConfigError
+from simba import directions
+from simba.base import SignOptimizer, numbers_of
+from simba.update import rule_of
+
+LION = {"b1": 0.9, "rest": 1 - 0.9}  # the betas of Chen et al. 2023, as in configs/optimizer
+BETA2 = 0.99
+FIFTHS = 5
+
+
+class Diagnosis:
+    """What an optimizer chooses for a model, beside a Lion that sees the same gradients.
+
+    Args:
+        popularity: (num_items,) how often each item is in training.
+
+    Raises:
+        ConfigError: the optimizer is not one of simba's.
+    """
+
+    def __init__(
+        self, model: PackedTransformer, optimizer: torch.optim.Optimizer, popularity: np.ndarray
+    ) -> None:
+        if not isinstance(optimizer, SignOptimizer):
+            raise ConfigError("diagnose_every: only simba's own optimizers can be diagnosed")
+        self.optimizer = optimizer
+        self.items = model.item.weight
+        self.group = optimizer.param_groups[0]
+        self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # Lion's m
+        by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
+        self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
+
+    def start_epoch(self) -> None:
+        self.steps = 0
+        self.sums: dict[str, float] = defaultdict(float)
+        self.coordinates = {"items": 0, "weights": 0}
+        self.before = self.items.detach().clone()
+        self.moved = torch.zeros(len(self.items), device=self.items.device)
+        self.moved_absent = torch.zeros_like(self.moved)
+
+    @torch.no_grad()
+    def before_step(self, look: bool) -> None:
+        """Look at the choices of the coming step, and follow Lion's memory."""
+        for p, m in zip(self.group["params"], self.shadow, strict=True):
+            if look:
+                self._look(p, m)
+            m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
+        self.steps += 1
+
+    def summary(self) -> dict[str, float]:
+        """The averages of the epoch since ``start_epoch``, by name."""
+        found = {}
+        for name, total in self.sums.items():
+            found[name] = total / self.coordinates[name.split("/")[-1]]
+        lr = float(self.group["lr"])
+        net = (self.items.detach() - self.before).abs().mean(1) / lr
+        for name, value in (("path", self.moved), ("absent", self.moved_absent), ("net", net)):
+            for i, fifth in enumerate(self.fifths, start=1):
+                found[f"{name}/{i}"] = float(value[fifth].mean()) / self.steps
+        return {f"why/{name}": value for name, value in found.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shadow": self.shadow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.shadow = state["shadow"]
+
+    def _look(self, p: Tensor, lion_m: Tensor) -> None:
+        rule, numbers = rule_of(self.optimizer.rule), numbers_of(self.group)
+        _, g, m, s = self.optimizer.slot(p, rule, self.group)
+        direction = rule(g, m, s, numbers)
+        moves = direction != 0
+        quantities = {
+            "agreement": direction == directions.lion(g, lion_m, **LION),
+            "memory": moves & (direction == rule(-g, m, s, numbers)),
+            "without_gradient": moves & (g == 0),
+        }
+        if s is not None:
+            quantities["counter"] = abs(s.float()) / self.group["window_size"]
+        part = "items" if p is self.items else "weights"
+        for name, quantity in quantities.items():
+            real = quantity[1:] if part == "items" else quantity  # row 0 stands for no item
+            self.sums[f"{name}/{part}"] += float(real.sum())
+        self.coordinates[part] += p.numel() - (p.shape[1] if part == "items" else 0)
+        if part == "items":
+            share = moves.float().mean(1)
+            self.moved += share
+            self.moved_absent += share * (g == 0).all(1)
