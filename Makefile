@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables notebooks test bench bench-optim lint format clean
+.PHONY: help reproduce paper tables figures notebooks test bench bench-optim lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,10 +40,15 @@ sweep:
 	done; code=0; for pid in $$pids; do wait $$pid || code=$$?; done; exit $$code
 	@$(PY) -m scripts.aggregate results.root=$(ROOT)
 	@$(PY) -m scripts.make_tables results.root=$(ROOT)
+	@$(PY) -m scripts.make_figures results.root=$(ROOT)
 
-tables: .venv/study  ## runs.csv and tables from the committed records
+tables: .venv/study  ## CSV files and tables from the committed records
 	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
 	@$(PY) -m scripts.make_tables $(filter results.root=%,$(ARGS))
+
+figures: .venv/study  ## the figures from the committed records
+	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.make_figures $(filter results.root=%,$(ARGS))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves
 	cd notebooks && ../$(PY) -m jupytext --to ipynb --execute *.py

@@ -1,4 +1,8 @@
-"""Gather all records into one line each of runs.csv: ``python -m scripts.aggregate``."""
+"""Gather all records into CSV: ``python -m scripts.aggregate``.
+
+runs.csv has one line a record, paired.csv every row of a study beside Lion user by user,
+diagnosis.csv the looks that diagnosed runs took at their optimizer.
+"""
 
 import sys
 from pathlib import Path
@@ -9,23 +13,26 @@ import pandas as pd
 from scripts import run_record
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
+from scripts.paired import user_tests
 
 # Whatever may differ between the runs of one row: the rest is the row's setting.
 NOT_A_SETTING = ("seed",)
 CURVES = ("train/loss", "valid/HR@10", "valid/NDCG@10")
+WHAT = ("dataset", "model", "optimizer", "seed", "experiment")
 
 
 def aggregate(root: Path) -> pd.DataFrame:
-    """Write ``runs.csv`` from the finished records below ``root/runs`` and return it.
+    """Write the CSV files from the finished records below ``root/runs``; returns runs.csv.
 
     Raises:
         ConfigError: there is no finished record, or a file is not a record.
     """
-    rows, failed = [], []
+    rows, looks, failed = [], [], []
     for path in sorted((root / "runs").glob("*/*/*.json")):
         record = run_record.read(path)
         if record["status"] == "finished":
             rows.append(row(record, path.relative_to(root)))
+            looks += diagnosis(record)
         else:
             failed.append(path)
     for path in failed:
@@ -34,7 +41,10 @@ def aggregate(root: Path) -> pd.DataFrame:
         raise ConfigError(f"{root / 'runs'}: no finished record; train first")
     keys = ["dataset", "model", "experiment", "optimizer", "seed", "record"]
     runs = pd.DataFrame(rows).sort_values(keys, ignore_index=True)
-    run_record.atomically(root / "runs.csv", runs.to_csv(index=False).encode())
+    files = {"runs": runs, "paired": user_tests(root, runs)}
+    files["diagnosis"] = pd.DataFrame(looks, columns=[*WHAT, "epoch", "quantity", "of", "value"])
+    for name, frame in files.items():
+        run_record.atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
     return runs
 
 
@@ -43,7 +53,7 @@ def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
     history = record["history"]
     evaluated = [entry for entry in history if "valid/NDCG@10" in entry]
     setting = {key: value for key, value in config.items() if key not in NOT_A_SETTING}
-    start = {key: record[key] for key in ("dataset", "model", "optimizer", "seed", "experiment")}
+    start = {key: record[key] for key in WHAT}
     return (
         start
         | {
@@ -70,6 +80,17 @@ def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
         | {"curve/epoch": " ".join(str(entry["epoch"]) for entry in evaluated)}
         | {f"curve/{k}": " ".join(f"{entry[k]:.5f}" for entry in evaluated) for k in CURVES}
     )
+
+
+def diagnosis(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line a look and quantity; see scripts/diagnosis.py."""
+    start = {key: record[key] for key in WHAT}
+    return [
+        start | {"epoch": e["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}
+        for e in record["history"]
+        for why, quantity, of in (key.split("/") for key in e if key.startswith("why/"))
+        for value in [e[f"{why}/{quantity}/{of}"]]
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

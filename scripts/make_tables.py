@@ -1,65 +1,85 @@
-"""Make the note's tables from runs.csv, its figures beside ours: ``python -m scripts.make_tables``.
+"""Make the tables from runs.csv and paired.csv: ``python -m scripts.make_tables``.
 
-A study is one (experiment, model, dataset) that holds the note's rows; each gets a folder with
-note_1..3 and rows (every optimizer of the study) as Markdown, CSV and LaTeX. That of the experiment
-``validate`` holds Adam alone and gets published (its figures beside the published ones).
+A study is one (experiment, model, dataset). One that holds the note's rows gets a folder with
+
+- rows: every optimizer; in the note's own setting beside the note's figures, with verdicts;
+- note_1..3: the same figure by figure, with differences (in the note's setting);
+- paired: every row beside Lion, over seeds and over users.
+
+That of the experiment ``lr`` gets rates (every row at every learning rate), that of ``validate``,
+which holds Adam alone, gets published (its figures beside the published ones). order.* compares the
+order of the rows over all studies. All as Markdown, CSV and LaTeX.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS, TABLES
+from scripts.note import ROWS
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-
-STUDY = ["experiment", "model", "dataset"]
-METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
-MISSING = "–"
+from scripts.tables import METRICS, MISSING, STUDY, line_of_order, of_study, rates, tables_of
 
 
-def make_tables(root: Path, partial: bool) -> dict[str, dict[str, pd.DataFrame]]:
-    """Write all tables below ``root/tables``; returns them by study and name.
+def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
+    """Write all tables below ``root/tables``; returns them by name.
 
     Raises:
-        ConfigError: runs.csv is missing, or a study lacks a cell and ``partial`` is not set.
+        ConfigError: a CSV file is missing, or a study lacks a cell and ``partial`` is not set.
     """
-    source = root / "runs.csv"
-    if not source.is_file():
-        raise ConfigError(f"{source}: not there; run `python -m scripts.aggregate` first")
-    runs = pd.read_csv(source)
-    runs = runs[runs["experiment"] != "single"]
-    if len(runs) == 0:
-        raise ConfigError(f"{source}: no run of an experiment; train with experiment=NAME")
-    studies = {}
-    for (experiment, model, dataset), study in runs.groupby(STUDY):
-        name = f"{experiment}-{model}-{dataset}"
+    made = tables(read(root / "runs.csv"), read(root / "paired.csv"), partial)
+    if not made:
+        raise ConfigError(f"{root / 'runs.csv'}: no run of an experiment; use experiment=NAME")
+    for name, frame in made.items():
+        stem = root / "tables" / name
+        atomically(stem.with_name(f"{stem.name}.md"), markdown(frame).encode())
+        atomically(stem.with_name(f"{stem.name}.csv"), frame.to_csv(index=False).encode())
+        atomically(stem.with_name(f"{stem.name}.tex"), latex(frame).encode())
+    return made
+
+
+def tables(runs: pd.DataFrame, users: pd.DataFrame, partial: bool) -> dict[str, pd.DataFrame]:
+    """All tables as ``STUDY/TABLE``, and ``order``.
+
+    Raises:
+        ConfigError: a study lacks a cell and ``partial`` is not set.
+    """
+    made = {}
+    order = []
+    for key, study in runs[runs["experiment"] != "single"].groupby(STUDY):
+        keys = experiment, _, dataset = tuple(map(str, key))
+        name = "-".join(keys)
         check_settings(name, study)
         if experiment == "validate":
             theirs = study[(study["optimizer"] == "adam") & (study["model"] == "sasrec_prenorm")]
             if dataset in FIGURES and len(theirs):
-                studies[name] = {"published": comparison(dataset, theirs, METRICS)}
+                made[f"{name}/published"] = comparison(dataset, theirs, METRICS)
             continue
         if not partial:
             check_seeds(name, study)
-        others = [o for o in sorted(study["optimizer"].unique()) if o not in ROWS]
-        contents = {t: list(rows) for t, rows in TABLES.items()} | {"rows": [*ROWS, *others]}
-        studies[name] = {t: table(study, rows) for t, rows in contents.items()}
-    for name, tables in studies.items():  # only once nothing is missing
-        for title, frame in tables.items():
-            stem = root / "tables" / name / title
-            atomically(stem.with_suffix(".md"), markdown(frame).encode())
-            atomically(stem.with_suffix(".csv"), frame.to_csv(index=False).encode())
-            atomically(stem.with_suffix(".tex"), latex(frame).encode())
-    return studies
+        if experiment == "lr":
+            made[f"{name}/rates"] = rates(study)
+            continue
+        beside = of_study(users, keys)
+        made |= {f"{name}/{t}": frame for t, frame in tables_of(keys, study, beside).items()}
+        order.append(line_of_order(keys, study))
+    return made | ({"order": pd.DataFrame(order)} if order else {})
+
+
+def read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise ConfigError(f"{path}: not there; run `python -m scripts.aggregate` first")
+    return pd.read_csv(path)
 
 
 def check_settings(name: str, study: pd.DataFrame) -> None:
-    """Each row of a study was run in one setting."""
-    for optimizer, row in study.groupby("optimizer"):
+    """Each row of a study was run in one setting; in a study of rates, in one at each rate."""
+    keys = ["optimizer", "lr"] if name.startswith("lr-") else ["optimizer"]
+    for (optimizer, *_), row in study.groupby(keys):
         if row["setting"].nunique() > 1:
             records = row.drop_duplicates("setting")["record"]
             raise ConfigError(
@@ -69,40 +89,26 @@ def check_settings(name: str, study: pd.DataFrame) -> None:
 
 
 def check_seeds(name: str, study: pd.DataFrame) -> None:
-    """Every row of the note is there, with equal seeds."""
-    seeds = {o: set(study.loc[study["optimizer"] == o, "seed"]) for o in ROWS}
-    wanted = set().union(*seeds.values())
-    for optimizer, found in seeds.items():
+    """Every row of the note is there, with equal seeds (and rates, where these are studied)."""
+    keys = ["seed", "lr"] if name.startswith("lr-") else ["seed"]
+    cells = {o: set(study.loc[study["optimizer"] == o, keys].itertuples(index=False)) for o in ROWS}
+    wanted = set().union(*cells.values())
+    for optimizer, found in cells.items():
         if found != wanted:
-            lacking = ", ".join(map(str, sorted(wanted - found)))
+            lacking = ", ".join(
+                " ".join(f"{key} {value:g}" for key, value in zip(keys, cell, strict=True))
+                for cell in sorted(wanted - found)
+            )
             raise ConfigError(
-                f"{name}: {optimizer} has no finished run for seed {lacking}; "
+                f"{name}: {optimizer} has no finished run for {lacking}; "
                 f"train it, or pass --partial to show what there is"
             )
 
 
-def table(study: pd.DataFrame, optimizers: list[str]) -> pd.DataFrame:
-    """One line an optimizer: the note's figures, ours as mean ± sample std, and n."""
-    lines = []
-    for optimizer in optimizers:
-        row = study[study["optimizer"] == optimizer]
-        published = ROWS.get(optimizer)
-        line = {"SASRec with": published.label if published else optimizer}
-        for metric, figure in zip(METRICS, published[1:] if published else (), strict=False):
-            line[f"{metric} note"] = f"{figure:.4f}"
-        for metric, column in METRICS.items():
-            line[f"{metric} ours"] = mean_and_std(row[column])
-        lines.append(line | {"n": str(len(row))})
-    columns = ["SASRec with", *(f"{m} {who}" for m in METRICS for who in ("note", "ours")), "n"]
-    return pd.DataFrame(lines).reindex(columns=columns).fillna(MISSING)
-
-
-def mean_and_std(values: pd.Series) -> str:
-    if len(values) == 0:
-        return MISSING
-    if len(values) == 1:
-        return f"{values.iloc[0]:.4f}"
-    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+def page(made: Mapping[str, pd.DataFrame], *titles: str) -> str:
+    """The tables of these titles as Markdown, each under the name of its study."""
+    chosen = [name.split("/") for name in made if name.split("/")[-1] in titles]
+    return "\n".join(f"**{s}**\n\n{markdown(made[f'{s}/{title}'])}" for s, title in chosen)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -112,11 +118,18 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def latex(frame: pd.DataFrame) -> str:
     rows = [list(frame.columns), *frame.to_numpy()]
-    lines = [" & ".join(row).replace("±", r"$\pm$").replace(MISSING, "--") for row in rows]
-    body = "\n".join(f"{line} \\\\" for line in lines[1:])
+    symbols = {"±": r"$\pm$", "−": "$-$", MISSING: "--", "%": r"\%", " > ": " $>$ ", "_": r"\_"}
+    symbols["< "] = "$<$ "
+    lines = []
+    for row in rows:
+        line = " & ".join(row)
+        for symbol, code in symbols.items():
+            line = line.replace(symbol, code)
+        lines.append(f"{line} \\\\")
+    body = "\n".join(lines[1:])
     return (
-        f"\\begin{{tabular}}{{l{'r' * (len(frame.columns) - 1)}}}\n\\toprule\n{lines[0]} \\\\\n"
-        f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n".replace("_", r"\_")
+        f"\\begin{{tabular}}{{l{'r' * (len(frame.columns) - 1)}}}\n\\toprule\n{lines[0]}\n"
+        f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
     )
 
 
@@ -128,15 +141,12 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments.parse_args(argv)
     try:
         root = results_root(args.overrides)
-        studies = make_tables(root, args.partial)
+        made = make_tables(root, args.partial)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for name, tables in studies.items():
-        print(
-            f"\n{name} (ours: mean ± sample std over n seeds; the note's figures are on Beauty)\n"
-        )
-        print(markdown(tables["rows"] if "rows" in tables else tables["published"]))
+    print(f"\n{page(made, 'rows', 'rates', 'published')}")
+    print("ours: mean ± sample std over n seeds; loss: lower is better")
     print(f"tables: {root / 'tables'}; runs: {root / 'runs.csv'}; records: {root / 'runs'}")
     return 0
 

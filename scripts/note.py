@@ -1,6 +1,10 @@
-"""The note's published figures on Beauty: Loss, HR@10 and NDCG@10 of each row, table by table."""
+"""The note's published figures, table by table, and when ours reproduce them."""
 
+import math
 from typing import NamedTuple
+
+import pandas as pd
+from scipy import stats
 
 
 class Published(NamedTuple):
@@ -10,6 +14,7 @@ class Published(NamedTuple):
     loss: float
 
 
+SETTING = ("ablation", "sasrec", "beauty")  # experiment, model and dataset: those of the note
 # The note prints Simba+m, Simba+(1) and Simba+(c=m) one by one; the first two are its test of the
 # two differences between Simba and Lion and share a table here.
 TABLES: dict[str, dict[str, Published]] = {
@@ -27,3 +32,34 @@ TABLES: dict[str, dict[str, Published]] = {
     },
 }
 ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, row in table.items()}
+
+VERDICTS = ("reproduced", "same order", "not reproduced")
+
+
+def verdict(ours: pd.Series, figure: float, same_place: bool) -> str | None:
+    """The rule, written down before the runs were in; None for fewer than two runs.
+
+    The note prints one figure. Were it one more run of ours, it would lie about
+    ``std * sqrt(1 + 1/n)`` off the mean of our n. So it is
+
+    - reproduced if it lies within our mean ± 2 * std * sqrt(1 + 1/n);
+    - else of the same order if the row has its place among the six rows, by our means;
+    - else not reproduced.
+    """
+    if len(ours) < 2:
+        return None
+    spread = ours.std(ddof=1) * math.sqrt(1 + 1 / len(ours))
+    if abs(figure - ours.mean()) <= 2 * spread:
+        return VERDICTS[0]
+    return VERDICTS[1] if same_place else VERDICTS[2]
+
+
+def interval(ours: pd.Series) -> float | None:
+    """Half the width of the 95% interval for one more run's distance from the mean of ours.
+
+    Student's t: wider than the rule's two spreads while n is small. None for fewer than two runs.
+    """
+    n = len(ours)
+    if n < 2:
+        return None
+    return float(stats.t.ppf(0.975, n - 1)) * ours.std(ddof=1) * math.sqrt(1 + 1 / n)

@@ -1,6 +1,7 @@
-"""Records -> runs.csv -> tables -> notebook."""
+"""Records -> CSV -> tables and figures -> notebooks."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import nbformat
 import pandas as pd
 import pytest
 from nbclient import NotebookClient
+from scipy import stats
 
 from scripts.aggregate import main as aggregate
+from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.note import ROWS
+from scripts.run_record import decode_ranks
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -30,7 +34,8 @@ def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     lines = [f"{u} " + " ".join(str((u * 7 + i) % 23 + 1) for i in range(8)) for u in range(1, 31)]
     (root / "toy.txt").write_text("\n".join(lines))
-    settings = "epochs=2 eval_every=1 batch_size=8 model.hidden=8 tracker.mode=disabled seed=0,1"
+    settings = "epochs=4 eval_every=2 diagnose_every=2 batch_size=8 model.hidden=8 seed=0,1"
+    settings += " optimizer.lr=0.01 tracker.mode=disabled"
     subprocess.run(
         [
             *(sys.executable, "-m", "scripts.train", "-m", "experiment=short", "data=file"),
@@ -58,6 +63,8 @@ def test_runs_csv_has_a_line_a_record(results):
     assert (results / "runs.csv").read_text().startswith(FIRST)
     runs = pd.read_csv(results / "runs.csv")
     assert len(runs) == 12
+    looks = pd.read_csv(results / "diagnosis.csv").set_index(["optimizer", "quantity"])
+    assert looks.loc[("lion", "agreement"), "value"].tolist() == [1.0] * 8
     for _, line in runs.iterrows():
         record = json.loads((results / line["record"]).read_text())
         assert line["test/HR@10"] == record["test"]["HR@10"]
@@ -65,19 +72,63 @@ def test_runs_csv_has_a_line_a_record(results):
         assert len(line["curve/epoch"].split()) == 2
 
 
-def test_tables_hold_the_notes_figures_and_the_mean_of_ours(results):
+def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert run(results) == 0
     folder = results / "tables" / "short-sasrec-toy"
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        f"{t}.{e}" for t in ("note_1", "note_2", "note_3", "rows") for e in ("csv", "md", "tex")
+        f"{t}.{e}" for t in ("rows", "paired") for e in ("csv", "md", "tex")
     )
-    table = pd.read_csv(folder / "note_1.csv")
-    assert table["HR@10 note"].tolist() == [0.0690, 0.0420, 0.0195]
-    assert table["n"].tolist() == [2, 2, 2]
+    table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
+    assert table["note's place"].to_dict() == {
+        "Lion": 1,
+        "Simba + m": 2,
+        "Simba + (c = m)": 3,
+        "Sign Gradient": 4,
+        "Simba + (1)": 5,
+        "Simba": 6,
+    }
+    assert set(table["n"]) == {2}
     runs = pd.read_csv(results / "runs.csv")
     lion = runs.loc[runs["optimizer"] == "lion", "train/loss"]
-    assert table["Loss ours"][0] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
+    assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
+    ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in ROWS]
+    assert table["place"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
     assert "\\pm" in (folder / "rows.tex").read_text()
+
+
+def test_users_are_compared_one_by_one(results):
+    assert run(results) == 0
+    found = pd.read_csv(results / "paired.csv").set_index("optimizer")
+    assert set(found.index) == set(ROWS) - {"lion"}
+    gains = {}
+    for optimizer in ("lion", "simba"):
+        runs = []
+        for seed in (0, 1):
+            path = results / f"runs/toy/{optimizer}/short-sasrec-seed{seed}.json"
+            ranks = decode_ranks(json.loads(path.read_text())["test_ranks"])
+            runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
+        gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
+    pairs = list(zip(gains["simba"], gains["lion"], strict=True))
+    line = found.loc["simba"]
+    assert line["better"] == sum(a > b for a, b in pairs)
+    assert line["worse"] == sum(a < b for a, b in pairs)
+    assert (line["seeds"], line["users"]) == (2, 30)
+    p = stats.ttest_rel(gains["simba"], gains["lion"]).pvalue
+    assert line["p"] == pytest.approx(p, rel=1e-2)
+
+
+def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys):
+    root = f"results.root={results}"
+    assert make_figures([root]) == 2
+    assert "run `python -m scripts.aggregate` first" in capsys.readouterr().err
+    assert run(results) == 0
+    assert make_figures([root]) == 0
+    files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
+    assert sorted(files) == sorted(
+        f"{name}-short-sasrec-toy.{kind}" for name in ("curves", "why") for kind in ("png", "pdf")
+    )
+    assert make_figures([root]) == 0
+    assert files == {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
 
 
 def test_regenerating_changes_nothing(results):
@@ -97,7 +148,7 @@ def test_a_missing_cell_is_loud_and_partial_shows_it(results, capsys, seeds):
     assert run(results, "--partial") == 0
     line = (results / "tables" / "short-sasrec-toy" / "rows.md").read_text().splitlines()[6]
     assert line.startswith("| Simba + (1)")
-    assert ("– | 0 |" in line) == (seeds == "*")
+    assert ("| – | 0 | – |" in line) == (seeds == "*")
 
 
 def test_mixed_settings_and_broken_records_are_errors(results, capsys):
@@ -120,13 +171,16 @@ def test_nothing_to_show_is_an_error(tmp_path, capsys):
     assert aggregate([f"results.root={tmp_path / 'absent'}"]) == 2
 
 
-def test_committed_tables_come_from_committed_records(tmp_path):
+def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_path):
     shutil.copytree(REPOSITORY / "results" / "runs", tmp_path / "runs")
     assert run(tmp_path) == 0
-    names = ["runs.csv", *(f"tables/{p.parent.name}/{p.name}" for p in tmp_path.rglob("*.md"))]
-    for name in names:
-        committed = (REPOSITORY / "results" / name).read_text()
-        assert (tmp_path / name).read_text() == committed, name
+    assert make_figures([f"results.root={tmp_path}"]) == 0
+    committed = REPOSITORY / "results"
+    for kind in ("*.csv", "tables/**/*.*", "figures/*.*"):
+        names = {p.relative_to(tmp_path) for p in tmp_path.glob(kind)}
+        assert names == {p.relative_to(committed) for p in committed.glob(kind)}
+        for name in names:
+            assert (tmp_path / name).read_bytes() == (committed / name).read_bytes(), name
 
 
 def test_the_readme_shows_a_committed_table():
@@ -144,7 +198,5 @@ def test_notebooks_run_on_the_committed_results(name):
         "run make notebooks"
     )
     NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    pictures = [
-        o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
-    ]
-    assert pictures
+    shown = [t for c in notebook.cells for o in c.get("outputs", []) for t in o.get("data", {})]
+    assert "image/png" in shown or "text/markdown" in shown

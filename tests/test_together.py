@@ -38,6 +38,7 @@ def configs(form: str, clip: float | None):
                 "epochs": 4,
                 "eval_every": 2,
                 "max_grad_norm": clip,
+                "diagnose_every": None,
                 "ks": [10],
             }
 

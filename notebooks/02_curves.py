@@ -1,0 +1,50 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How the rows learn
+# Everything here is drawn from `results/runs.csv`; nothing is trained. A line is the mean over
+# seeds, the band around it goes from the lowest seed to the highest. A row has the same colour
+# everywhere.
+
+# %%
+# %matplotlib inline
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import display
+
+root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "pyproject.toml").exists())
+sys.path.insert(0, str(root))
+from scripts.make_figures import figures
+
+results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
+drawn = figures(pd.read_csv(results / "runs.csv"), pd.read_csv(results / "diagnosis.csv"))
+
+# %% [markdown]
+# ## Learning curves
+# Left: the training loss, 1.386 is guessing. Right: how well the held-out item is ranked.
+
+# %%
+for name, figure in drawn.items():
+    if name.startswith("curves-"):
+        figure.suptitle(name.removeprefix("curves-"))
+        display(figure)
+
+# %% [markdown]
+# ## Learning rates
+# All rows move every weight by the learning rate, whatever the gradient. Who needs which?
+
+# %%
+for name, figure in drawn.items():
+    if name.startswith("rates-"):
+        display(figure)

@@ -1,0 +1,175 @@
+"""The tables of a study; scripts/make_tables.py says which there are."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from scipy import stats
+
+from scripts import paired
+from scripts.note import ROWS, SETTING, TABLES, VERDICTS, interval, verdict
+
+STUDY = ["experiment", "model", "dataset"]
+METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
+DECIDES = "NDCG@10"  # the order of the rows
+BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # rows whose memory moves by sign(m)
+MISSING = "–"
+
+
+def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
+    return frame[(frame[STUDY] == list(keys)).all(axis=1)]
+
+
+def tables_of(
+    keys: tuple[str, ...], study: pd.DataFrame, users: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    others = [o for o in sorted(study["optimizer"].unique()) if o not in ROWS]
+    made = {"paired": beside_lion(study, users, [*ROWS, *others])}
+    if keys == SETTING:
+        lines = {o: figures_of(study, o) for o in ROWS}
+        for table, rows in TABLES.items():
+            made[table] = pd.DataFrame([line for o in rows for line in lines[o]])
+        made["rows"] = summary(study, lines, others)
+    else:
+        made["rows"] = plain_rows(study, [*ROWS, *others])
+    return made
+
+
+def figures_of(study: pd.DataFrame, optimizer: str) -> list[dict[str, str]]:
+    """A row of the note, figure by figure: the note's, ours, how they differ and what it means."""
+    lines = []
+    row = study[study["optimizer"] == optimizer]
+    label, *figures = ROWS[optimizer]
+    for i, ((metric, column), figure) in enumerate(zip(METRICS.items(), figures, strict=True)):
+        ours = row[column]
+        note = pd.Series({o: published[i + 1] for o, published in ROWS.items()})
+        same_place = place(means(study, column), metric, optimizer) == place(
+            note, metric, optimizer
+        )
+        half, difference = interval(ours), ours.mean() - figure
+        lines.append(
+            {
+                "SASRec with": label,
+                "figure": metric,
+                "note": f"{figure:.4f}",
+                "ours": mean_and_std(ours),
+                "n": str(len(ours)),
+                "ours − note": f"{difference:+.4f}" if len(ours) else MISSING,
+                "95% interval": _interval(difference, half),
+                "verdict": verdict(ours, figure, same_place) or MISSING,
+            }
+        )
+    return lines
+
+
+def summary(
+    study: pd.DataFrame, lines: Mapping[str, list[dict[str, str]]], others: list[str]
+) -> pd.DataFrame:
+    """One line an optimizer; its verdict is the worst of its three figures'."""
+    rows = []
+    for figures in lines.values():
+        row = {"SASRec with": figures[0]["SASRec with"]}
+        for figure in figures:
+            row |= {f"{figure['figure']} {who}": figure[who] for who in ("note", "ours")}
+        verdicts = [figure["verdict"] for figure in figures]
+        worst = MISSING if MISSING in verdicts else max(verdicts, key=VERDICTS.index)
+        rows.append(row | {"n": figures[0]["n"], "verdict": worst})
+    for optimizer in others:
+        own = study[study["optimizer"] == optimizer]
+        ours = {f"{metric} ours": mean_and_std(own[c]) for metric, c in METRICS.items()}
+        rows.append({"SASRec with": optimizer, **ours, "n": str(len(own))})
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def plain_rows(study: pd.DataFrame, optimizers: list[str]) -> pd.DataFrame:
+    """One line an optimizer: ours as mean ± sample std, n, and the place among the six rows."""
+    lines = []
+    ours = means(study, METRICS[DECIDES])
+    note = pd.Series({o: row.ndcg for o, row in ROWS.items()})
+    for optimizer in optimizers:
+        row = study[study["optimizer"] == optimizer]
+        line = {"SASRec with": label_of(optimizer)}
+        line |= {metric: mean_and_std(row[column]) for metric, column in METRICS.items()}
+        line |= {"n": str(len(row)), "place": place(ours, DECIDES, optimizer)}
+        lines.append(line | {"note's place": place(note, DECIDES, optimizer)})
+    return pd.DataFrame(lines)
+
+
+def beside_lion(study: pd.DataFrame, users: pd.DataFrame, optimizers: list[str]) -> pd.DataFrame:
+    """Mean difference to Lion over seeds with a bootstrap interval, and the test over users."""
+    users = users.set_index("optimizer")
+    users = users.assign(holm=paired.holm(users["p"].tolist()))
+    lines = []
+    for optimizer in optimizers:
+        if optimizer not in users.index:
+            continue
+        test = users.loc[optimizer]
+        line = {"SASRec with": label_of(optimizer), "n": str(test["seeds"])}
+        for metric, column in METRICS.items():
+            d = paired.differences(study, optimizer, column)
+            line[f"{metric} − Lion's"] = f"{d.mean():+.4f}"
+            if bounds := paired.bootstrap(d):
+                line[f"{metric} − Lion's"] += f" [{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+        line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
+        p = test["holm"]
+        lines.append(line | {"p (Holm)": "< 0.0001" if p < 1e-4 else f"{p:.4f}"})
+    return pd.DataFrame(lines)
+
+
+def rates(study: pd.DataFrame) -> pd.DataFrame:
+    """Best NDCG@10 on valid at every learning rate, mean over seeds, and the rate that is best."""
+    found = study.pivot_table(index="optimizer", columns="lr", values="valid/NDCG@10")
+    found = found.reindex(list(ROWS))
+    lines = []
+    for optimizer in ROWS:
+        line = {"valid NDCG@10 with": label_of(optimizer)}
+        cells = found.loc[optimizer]
+        line |= {
+            f"lr {lr:g}": MISSING if pd.isna(value) else f"{value:.4f}"
+            for lr, value in cells.items()
+        }
+        best = f"{cells.idxmax():g}" if cells.notna().any() else MISSING
+        lines.append(line | {"best lr": best})
+    return pd.DataFrame(lines)
+
+
+def line_of_order(keys: tuple[str, ...], study: pd.DataFrame) -> dict[str, str]:
+    """Does the order of the note's rows hold in this study?"""
+    ours = means(study, METRICS[DECIDES]).dropna().sort_values(ascending=False, kind="stable")
+    on_top = set(ours.index[: len(BY_SIGN_M)]) == set(BY_SIGN_M)
+    tau = stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours).statistic
+    return {
+        **{key: value for key, value in zip(STUDY, keys, strict=True) if key != "model"},
+        "seeds": str(study["seed"].nunique()),
+        f"rows by {DECIDES} on test": " > ".join(label_of(str(o)) for o in ours.index),
+        "sign(m) on top": "yes" if on_top else "no",
+        "Kendall's tau with the note": f"{tau:.2f}",
+    }
+
+
+def means(study: pd.DataFrame, column: str) -> pd.Series:
+    """Of the note's rows, in its order."""
+    return study.groupby("optimizer")[column].mean().reindex(list(ROWS))
+
+
+def place(values: pd.Series, metric: str, optimizer: str) -> str:
+    """1 for the best of the note's rows; none while one of them has no value."""
+    if values.isna().any() or optimizer not in values.index:
+        return MISSING
+    ranks = values.rank(ascending=metric == "Loss", method="min").astype(int)
+    return str(ranks[optimizer])
+
+
+def label_of(optimizer: str) -> str:
+    return ROWS[optimizer].label if optimizer in ROWS else optimizer
+
+
+def mean_and_std(values: pd.Series) -> str:
+    if len(values) == 0:
+        return MISSING
+    if len(values) == 1:
+        return f"{values.iloc[0]:.4f}"
+    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def _interval(middle: float, half: float | None) -> str:
+    return MISSING if half is None else f"[{middle - half:+.4f}, {middle + half:+.4f}]"

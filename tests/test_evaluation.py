@@ -1,0 +1,67 @@
+"""Our evaluation against an independent one: plain Python, from the lines of the file."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from data.prepare import prepare
+from models import fast
+from models.plain import Packing
+from models.ranking import metrics
+from scripts.training import Training
+from tests.test_together import configs
+
+KS = [1, 5, 10, 20, 50]
+
+
+def brute_force(lines: list[str], scores_of, held_out: int) -> dict[str, float]:
+    """Leave-one-out over text lines ``user item item …``; ``scores_of`` knows the model alone.
+
+    An item is ranked behind all that score as high; items had before do not compete.
+    """
+    found: dict[str, list[float]] = {f"{m}@{k}": [] for m in ("HR", "NDCG") for k in KS}
+    for line in lines:
+        items = [int(item) for item in line.split()[1:]]
+        if len(items) < 3:
+            continue
+        known, target = items[:-held_out], items[-held_out]
+        scores = scores_of(known)
+        others = set(range(1, len(scores) + 1)) - set(known) - {target}
+        rank = 1 + sum(scores[item - 1] >= scores[target - 1] for item in others)
+        for k in KS:
+            found[f"HR@{k}"].append(1.0 if rank <= k else 0.0)
+            found[f"NDCG@{k}"].append(1 / math.log2(rank + 1) if rank <= k else 0.0)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("form", ["sasrec", "sasrec_prenorm"])
+def test_the_same_scores_give_the_same_metrics(tmp_path, form):
+    rng = np.random.default_rng(0)
+    lines = []
+    for user in range(1, 151):  # some users are too short to be evaluated, some longer than maxlen
+        items = rng.permutation(np.arange(1, 91))[: rng.integers(2, 25)]
+        lines.append(" ".join(map(str, [user, *items])))
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines))
+    prepared = prepare({"path": path, "sha256": None, "k_core": 0})
+    training = Training(next(configs(form, None)), prepared.sequences, torch.device("cpu"))
+    for epoch in range(1, 4):
+        training.train_epoch(epoch)
+    training.model.item.weight.data[5:8] = training.model.item.weight.data[5]  # ties
+    model, maxlen = training.model, training.config["model"]["maxlen"]
+    assert model.ops is fast
+
+    @torch.inference_mode()
+    def scores_of(known: list[int]) -> list[float]:
+        items = torch.tensor([known[-maxlen:]])
+        slots = torch.arange(items.shape[1])[None]
+        places = slots + maxlen - items.shape[1]  # as if padded on the left
+        packing = Packing(places, torch.zeros_like(slots), slots.flatten())
+        hidden = model.states(items, packing, slots[0, -1:])
+        return (model.item_weight() @ hidden[0]).tolist()
+
+    for split, held_out in (("valid", 2), ("test", 1)):
+        ours = metrics(training.ranks(split), KS)
+        assert ours == pytest.approx(brute_force(lines, scores_of, held_out), abs=1e-12)

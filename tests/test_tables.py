@@ -1,0 +1,110 @@
+"""Verdicts, intervals and corrections against figures worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.make_tables import tables
+from scripts.note import ROWS, interval, verdict
+from scripts.paired import bootstrap, holm
+from scripts.published import comparison
+from scripts.tables import METRICS, STUDY
+
+NO_USERS = pd.DataFrame(columns=[*STUDY, "optimizer", "seeds", "users", "better", "worse", "p"])
+
+
+def runs(values, experiment="ablation", dataset="beauty", **more):
+    """Runs with ``values[optimizer] = [(HR, NDCG, loss) of seed 0, of seed 1, ...]``."""
+    lines = [
+        {
+            "experiment": experiment,
+            "model": "sasrec",
+            "dataset": dataset,
+            "optimizer": optimizer,
+            "seed": seed,
+            "lr": 1e-4,
+            "setting": "same",
+            "record": "a.json",
+            **dict(zip(METRICS.values(), figures, strict=True)),
+            **more,
+        }
+        for optimizer, seeds in values.items()
+        for seed, figures in enumerate(seeds)
+    ]
+    return pd.DataFrame(lines)
+
+
+def test_the_rule():
+    ours = pd.Series([0.9, 1.0, 1.1])  # std 0.1; two spreads are 0.2 * sqrt(4 / 3) = 0.2309
+    assert verdict(ours, 1.23, same_place=False) == "reproduced"
+    assert verdict(ours, 0.77, same_place=True) == "reproduced"
+    assert verdict(ours, 1.24, same_place=True) == "same order"
+    assert verdict(ours, 0.76, same_place=False) == "not reproduced"
+    assert verdict(ours[:1], 0.9, same_place=True) is None
+    assert interval(ours) == pytest.approx(4.3027 * 0.1 * (4 / 3) ** 0.5, rel=1e-4)
+    assert interval(ours[:1]) is None
+
+
+def test_a_row_gets_the_worst_verdict_of_its_figures():
+    exact = {o: [row[1:], row[1:]] for o, row in ROWS.items()}
+    exact["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
+    exact["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # off, but still the highest loss
+    exact["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
+    made = tables(runs(exact), NO_USERS, partial=False)
+    rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
+    assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
+    assert rows.loc["Simba", "verdict"] == "not reproduced"  # its place went to sign-SGD
+    assert rows.loc["Sign Gradient", "verdict"] == "not reproduced"
+    assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
+    exact["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
+    made = tables(runs(exact), NO_USERS, partial=False)
+    rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
+    assert rows.loc["Simba", "verdict"] == "same order"
+    figures = made["ablation-sasrec-beauty/note_1"]
+    line = figures[(figures["SASRec with"] == "Simba") & (figures["figure"] == "Loss")].iloc[0]
+    assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same order")
+    order = made["order"].iloc[0]
+    assert order["rows by NDCG@10 on test"].startswith("Lion > Simba + m > Simba + (c = m) > Sign")
+    assert (order["sign(m) on top"], order["Kendall's tau with the note"]) == ("yes", "1.00")
+
+
+def test_only_the_notes_own_setting_is_held_against_its_figures():
+    exact = {o: [row[1:]] for o, row in ROWS.items()}
+    for other in ({"experiment": "short"}, {"dataset": "toys"}):
+        made = tables(runs(exact, **other), NO_USERS, partial=False)
+        assert not any("note_" in name for name in made)
+        assert not any("verdict" in frame.columns for frame in made.values())
+
+
+def test_rates_are_ranked_by_valid():
+    values = {o: [row[1:]] for o, row in ROWS.items()}
+    low = runs(values, "lr", **{"valid/NDCG@10": 0.01})
+    high = runs(values, "lr", **{"valid/NDCG@10": 0.02}).assign(lr=1e-3)
+    high.loc[high["optimizer"] == "lion", "valid/NDCG@10"] = 0.005
+    made = tables(pd.concat([low, high]), NO_USERS, partial=False)["lr-sasrec-beauty/rates"]
+    lines = made.set_index("valid NDCG@10 with")
+    assert lines.loc["Lion"].tolist() == ["0.0100", "0.0050", "0.0001"]
+    assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.001"]
+
+
+def test_bootstrap_and_holm():
+    # of three values, 1/27 of the means of resamples are the lowest and 1/27 the highest
+    assert bootstrap(np.array([1.0, 2.0, 3.0])) == (1.0, 3.0)
+    assert bootstrap(np.array([0.5, 0.5, 0.5])) == (0.5, 0.5)
+    assert bootstrap(np.array([1.0, 2.0])) is None
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_published_figures_agree_within_two_standard_errors():
+    # published std is of the population: 0.0012 * sqrt(5/4) as a sample's
+    ours = runs({"adam": [(0.0650, 0.0354, 0.27), (0.0670, 0.0354, 0.26)]}, "validate")
+    table = comparison("beauty", ours, METRICS).set_index("metric")
+    bound = 2 * (0.0020**2 / 2 / 2 + 0.0012**2 * 5 / 4 / 5) ** 0.5
+    assert table.loc["HR@10", "two s.e."] == f"{bound:.4f}"
+    assert table.loc["HR@10", "agrees"] == "yes"
+    assert table.loc["HR@10", "difference"] == "-0.0008"
+    ours["test/HR@10"] = [0.0600, 0.0601]
+    assert comparison("beauty", ours, METRICS)["agrees"][0] == "no"
+    assert comparison("beauty", ours[:1], METRICS)["agrees"][0] == "–"
