@@ -153,15 +153,32 @@ class SignOptimizer(Optimizer):
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
         """
         kept = [{key: group[key] for key in HOW} for group in self.param_groups]
-        unwrap(Optimizer.load_state_dict)(self, state_dict)
+        loaded: list[dict[str, Any]] = []
+
+        def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            loaded.append(state_dict)
+
+        def restore(_: Optimizer) -> None:
+            self._restore_integers(loaded[0])
+            for group, how in zip(self.param_groups, kept, strict=True):
+                group.update(how)
+
+        # after the hooks that may rewrite what is loaded, before those that look at the outcome
+        last = self.register_load_state_dict_pre_hook(look)
+        first = self.register_load_state_dict_post_hook(restore, prepend=True)
+        try:
+            unwrap(Optimizer.load_state_dict)(self, state_dict)
+        finally:
+            last.remove()
+            first.remove()
+
+    def _restore_integers(self, state_dict: dict[str, Any]) -> None:
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
         for saved_id, p in zip(saved_ids, params, strict=True):
             for name, value in state_dict["state"].get(saved_id, {}).items():
                 if isinstance(value, Tensor) and not value.is_floating_point():
                     self.state[p][name] = value.to(p.device, copy=True)
-        for group, how in zip(self.param_groups, kept, strict=True):
-            group.update(how)
 
 
 def counter_dtype(window_size: int) -> torch.dtype:

@@ -326,3 +326,34 @@ def test_a_new_row_is_fused_for_free_and_recompiled_when_it_changes(tmp_path):
     assert steps() == steps() == "[1.0, 0.0, -1.0]"
     (tmp_path / "row.py").write_text(ROW.format(formula="torch.where(m != 0, m, -torch.sign(g))"))
     assert steps() == "[-1.0, 0.0, 1.0]"
+
+
+def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
+    def optimizer():
+        torch.manual_seed(0)
+        made = simba.Simba([torch.nn.Parameter(torch.randn(n)) for n in (3, 5)], window_size=100)
+        for p in made.param_groups[0]["params"]:
+            p.grad = torch.randn_like(p)
+        made.step()
+        return made
+
+    def renumber(_, state_dict):
+        ids = {0: "first", 1: "second"}
+        groups = [g | {"params": [ids[i] for i in g["params"]]} for g in state_dict["param_groups"]]
+        return {
+            "state": {ids[i]: v for i, v in state_dict["state"].items()},
+            "param_groups": groups,
+        }
+
+    source, target = optimizer(), optimizer()
+    seen = []
+    target.register_load_state_dict_pre_hook(renumber)
+    target.register_load_state_dict_post_hook(
+        lambda o: seen.extend(state["sign_counts"].dtype for state in o.state.values())
+    )
+    target.load_state_dict(source.state_dict())
+    assert seen == [torch.int8, torch.int8]
+    for a, b in zip(source.state.values(), target.state.values(), strict=True):
+        assert torch.equal(a["sign_counts"], b["sign_counts"])
+    target.load_state_dict(source.state_dict())  # the hooks of loading are gone again
+    assert len(target._optimizer_load_state_dict_pre_hooks) == 1
