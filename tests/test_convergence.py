@@ -1,0 +1,32 @@
+"""Every row learns more than how often each answer occurs, on tasks other than SASRec."""
+
+import json
+
+import pytest
+
+import simba
+from benchmarks.convergence import OPTIMIZERS, losses, train
+from benchmarks.tasks import TASKS
+from tests.conftest import REPOSITORY
+
+COMMITTED = json.loads((REPOSITORY / "results/benchmarks/convergence.json").read_text())["lines"]
+RATES = {(line["task"], line["optimizer"]): line["lr"] for line in COMMITTED}
+OURS = [name for name, (make, _) in OPTIMIZERS.items() if make in vars(simba).values()]
+STEPS = {"digits": 100, "characters": 100}
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def task(request):
+    return request.param, TASKS[request.param]()
+
+
+@pytest.mark.parametrize("optimizer", OURS)
+def test_every_row_beats_the_floor(task, optimizer):
+    name, made = task
+    lr = RATES[name, optimizer]
+    model = train(made, OPTIMIZERS[optimizer][0], lr, seed=0, steps=STEPS[name])
+    assert losses(made, model)["test/loss"] < made.floor - 0.1
+
+
+def test_every_row_is_tried():
+    assert len(OURS) == 6
