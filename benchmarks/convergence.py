@@ -1,12 +1,14 @@
 """Every optimizer on two small tasks, each at its own best rate: ``make bench-optim``.
 
-The same budget for all: one seed at each of the rates of a grid that is relative to AdamW's, the
-best one by the loss on valid, then three seeds at that rate, reported on test. No decay.
+The same budget for all: one seed at each of four rates, relative to AdamW's, without decay; at the
+best one by the loss on valid, one seed at each of three decays; then three seeds at the best rate
+and decay, reported on test.
 """
 
 import argparse
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,27 +21,33 @@ from benchmarks.report import machine, markdown, write
 from benchmarks.tasks import TASKS, Task, loss
 
 ADAM_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
-RATES = {"adam": ADAM_RATES, "sgd": tuple(10 * r for r in ADAM_RATES)}
+SGD_RATES = tuple(10 * r for r in ADAM_RATES)
 SIGN_RATES = tuple(r / 10 for r in ADAM_RATES)
+# A step shrinks a weight by lr * decay: a rate ten times smaller takes decays ten times larger.
+ADAM_DECAYS = (0.01, 0.1, 1.0)
+SIGN_DECAYS = tuple(10 * d for d in ADAM_DECAYS)
+SGD_DECAYS = tuple(d / 100 for d in ADAM_DECAYS)  # coupled: it goes through the gradient
 STEPS = {"digits": 400, "characters": 300}
 SEEDS = range(3)
-OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
-    "SGD, momentum 0.9": (lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9), RATES["sgd"]),
-    "Adam": (torch.optim.Adam, ADAM_RATES),
-    "AdamW": (lambda p, lr: torch.optim.AdamW(p, lr, weight_decay=0.0), ADAM_RATES),
-    "sign-SGD": (simba.SignSGD, SIGN_RATES),
-    "Lion": (simba.Lion, SIGN_RATES),
-    "Simba": (simba.Simba, SIGN_RATES),
-    "Simba + m": (simba.SimbaM, SIGN_RATES),
-    "Simba + (1)": (simba.SimbaEq1, SIGN_RATES),
-    "Simba + (c = m)": (simba.SimbaCeqM, SIGN_RATES),
+OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, ...]]] = {
+    "SGD, momentum 0.9": (partial(torch.optim.SGD, momentum=0.9), SGD_RATES, SGD_DECAYS),
+    "Adam": (torch.optim.Adam, ADAM_RATES, SGD_DECAYS),
+    "AdamW": (torch.optim.AdamW, ADAM_RATES, ADAM_DECAYS),
+    "sign-SGD": (simba.SignSGD, SIGN_RATES, SIGN_DECAYS),
+    "Lion": (simba.Lion, SIGN_RATES, SIGN_DECAYS),
+    "Simba": (simba.Simba, SIGN_RATES, SIGN_DECAYS),
+    "Simba + m": (simba.SimbaM, SIGN_RATES, SIGN_DECAYS),
+    "Simba + (1)": (simba.SimbaEq1, SIGN_RATES, SIGN_DECAYS),
+    "Simba + (c = m)": (simba.SimbaCeqM, SIGN_RATES, SIGN_DECAYS),
 }
 
 
-def train(task: Task, make: Callable[..., Any], lr: float, seed: int, steps: int) -> nn.Module:
+def train(
+    task: Task, make: Callable[..., Any], lr: float, decay: float, seed: int, steps: int
+) -> nn.Module:
     torch.manual_seed(seed)
     model = task.model()
-    optimizer = make(model.parameters(), lr=lr)
+    optimizer = make(model.parameters(), lr=lr, weight_decay=decay)
     for _, (x, y) in zip(range(steps), task.batches(seed), strict=False):
         optimizer.zero_grad()
         loss(model, x, y).backward()
@@ -59,14 +67,22 @@ def losses(task: Task, model: nn.Module) -> dict[str, float]:
 
 
 def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
-    make, rates = OPTIMIZERS[name]
-    tried = {lr: losses(task, train(task, make, lr, 100, steps))["valid/loss"] for lr in rates}
-    lr = min(tried, key=lambda rate: tried[rate] if math.isfinite(tried[rate]) else math.inf)
-    runs = [losses(task, train(task, make, lr, seed, steps)) for seed in seeds]
+    make, rates, decays = OPTIMIZERS[name]
+
+    def on_valid(lr: float, decay: float) -> float:
+        value = losses(task, train(task, make, lr, decay, 100, steps))["valid/loss"]
+        return value if math.isfinite(value) else math.inf
+
+    tried = {(lr, 0.0): on_valid(lr, 0.0) for lr in rates}
+    lr, _ = min(tried, key=lambda pair: tried[pair])
+    tried |= {(lr, decay): on_valid(lr, decay) for decay in decays}
+    lr, decay = min(tried, key=lambda pair: tried[pair])
+    runs = [losses(task, train(task, make, lr, decay, seed, steps)) for seed in seeds]
     return {
         "optimizer": name,
         "lr": lr,
-        "tried": {str(k): v for k, v in tried.items()},
+        "weight_decay": decay,
+        "tried": [{"lr": a, "weight_decay": b, "valid/loss": v} for (a, b), v in tried.items()],
         "runs": runs,
     }
 
@@ -79,7 +95,7 @@ def cell(runs: list[dict[str, float]], key: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convergence", description=__doc__)
     parser.parse_args()
-    rows = [["task", "optimizer", "lr", "test loss", "test accuracy", "n"]]
+    rows = [["task", "optimizer", "lr", "decay", "test loss", "test accuracy", "n"]]
     lines = []
     for name, make in TASKS.items():
         task = make()
@@ -87,9 +103,18 @@ def main() -> None:
             line = measure(optimizer, task, STEPS[name], SEEDS)
             lines.append({"task": name, "floor": task.floor, "steps": STEPS[name], **line})
             figures = [cell(line["runs"], key) for key in ("test/loss", "test/accuracy")]
-            rows.append([name, optimizer, f"{line['lr']:g}", *figures, str(len(line["runs"]))])
-        rows.append([name, "frequencies alone", "", f"{task.floor:.4f}", "", ""])
-    notes = ["Mean ± sample std over seeds, at each optimizer's best of four rates by valid loss."]
+            rows.append(
+                [
+                    name,
+                    optimizer,
+                    f"{line['lr']:g}",
+                    f"{line['weight_decay']:g}",
+                    *figures,
+                    str(len(line["runs"])),
+                ]
+            )
+        rows.append([name, "frequencies alone", "", "", f"{task.floor:.4f}", "", ""])
+    notes = ["Mean ± sample std over seeds, at each optimizer's best rate and decay by valid loss."]
     write("convergence", {"machine": machine(), "lines": lines}, markdown(rows), notes)
 
 

@@ -20,22 +20,32 @@ rewritten as a choice.
 
 An argument's name says what it is: ``g``, ``m``, ``s``; ``b1`` and ``rest`` are beta1 and
 1 - beta1, ``limit`` is int(w * gamma), and any other name is a hyperparameter of the row.
-simba/fused.py compiles these very functions into loops over numbers: it knows abs, torch.sign,
-torch.where, arithmetic and comparisons.
+simba/fused.py compiles these very functions into loops over numbers: it knows abs, ``choose``,
+torch.sign, torch.where, arithmetic and comparisons.
 """
 
 import torch
 from torch import Tensor
 
 
-def memory_outweighs_gradient(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
-    """Eq. 1: the averaged gradient weighs more than the current one."""
-    return b1 * abs(m) > rest * abs(g)
+def choose(lead: Tensor, memory: Tensor, g: Tensor) -> Tensor:
+    """sign(memory) where the memory's lead is above 0, else sign(g).
+
+    By arithmetic, exact on signs: on a CPU, torch.where and comparisons take one coordinate at a
+    time, several times longer.
+    """
+    wins = torch.sign(lead).to(g.dtype).clamp_(min=0)
+    return torch.lerp(torch.sign(g), torch.sign(memory).to(g.dtype), wins)
 
 
-def counter_is_decided(s: Tensor, limit: int) -> Tensor:
-    """Eq. 5: more than ``limit = int(w * gamma)`` signs of surplus, strictly."""
-    return abs(s) > limit
+def lead_over_gradient(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
+    """Eq. 1: above 0 where the averaged gradient weighs more than the current one."""
+    return b1 * abs(m) - rest * abs(g)
+
+
+def lead_of_counter(s: Tensor, limit: int) -> Tensor:
+    """Eq. 5: above 0 where there are more than ``limit = int(w * gamma)`` signs of surplus."""
+    return abs(s) - limit
 
 
 def sign_sgd(g: Tensor) -> Tensor:
@@ -43,19 +53,19 @@ def sign_sgd(g: Tensor) -> Tensor:
 
 
 def lion(g: Tensor, m: Tensor, b1: float, rest: float) -> Tensor:
-    return torch.sign(torch.where(memory_outweighs_gradient(g, m, b1, rest), m, g))
+    return choose(lead_over_gradient(g, m, b1, rest), m, g)
 
 
 def simba(g: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.sign(torch.where(counter_is_decided(s, limit), s, g))
+    return choose(lead_of_counter(s, limit), s, g)
 
 
 def simba_m(g: Tensor, m: Tensor, s: Tensor, limit: int) -> Tensor:
-    return torch.sign(torch.where(counter_is_decided(s, limit), m, g))
+    return choose(lead_of_counter(s, limit), m, g)
 
 
 def simba_eq1(g: Tensor, m: Tensor, s: Tensor, b1: float, rest: float) -> Tensor:
-    return torch.sign(torch.where(memory_outweighs_gradient(g, m, b1, rest), s, g))
+    return choose(lead_over_gradient(g, m, b1, rest), s, g)
 
 
 def simba_c_eq_m(m: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simba import directions
 from simba.update import Rule, Slot, update
 
 try:
@@ -80,7 +81,7 @@ def _loop(
     rule: Rule, names: tuple[str, ...], has_m: bool, counter: torch.dtype | None
 ) -> Callable[..., None]:
     """The loop of a rule over (addresses of p, g, m, s; sizes; sign of g; its numbers; ...)."""
-    choose = _on_numbers(rule, names)
+    direction = _on_numbers(rule, names)
     version = _version(rule.function)
     has_s, count = counter is not None, COUNTERS[counter or torch.int8]
 
@@ -97,7 +98,7 @@ def _loop(
                 gi = sign * g[i]
                 mi = m[i] if has_m else float32(0)
                 si = float32(s[i]) if has_s else float32(0)
-                p[i] = p[i] * decay - lr * choose(gi, mi, si, n)
+                p[i] = p[i] * decay - lr * direction(gi, mi, si, n)
                 if has_m:
                     m[i] = _fma(gi, rest2, mi * b2)
                 if has_s:
@@ -115,7 +116,8 @@ def _on_numbers(rule: Rule, names: tuple[str, ...]) -> Callable[..., float]:
     """The rule on single numbers: (g, m, s, its other arguments as a tuple)."""
     function = rule.function
     for name in function.__code__.co_names:  # the functions that the rule is made of
-        if isinstance(part := function.__globals__.get(name), FunctionType):
+        part = function.__globals__.get(name)
+        if isinstance(part, FunctionType) and part is not directions.choose:
             register_jitable(part)
     taken = (f"n[{names.index(name)}]" if name in names else name for name in rule.arguments)
     call = f"lambda g, m, s, n: rule({', '.join(taken)})"
@@ -135,6 +137,11 @@ def _version(function: Callable[..., Tensor]) -> int:
 def _sign(x):
     if isinstance(x, types.Float):
         return lambda x: float32(1 if x > 0 else -1 if x < 0 else 0)
+
+
+@overload(directions.choose)
+def _choose(lead, memory, g):
+    return lambda lead, memory, g: torch.sign(memory if lead > 0 else g)
 
 
 @overload(torch.where)

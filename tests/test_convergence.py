@@ -10,8 +10,10 @@ from benchmarks.tasks import TASKS
 from tests.conftest import REPOSITORY
 
 COMMITTED = json.loads((REPOSITORY / "results/benchmarks/convergence.json").read_text())["lines"]
-RATES = {(line["task"], line["optimizer"]): line["lr"] for line in COMMITTED}
-OURS = [name for name, (make, _) in OPTIMIZERS.items() if make in vars(simba).values()]
+SETTINGS = {
+    (line["task"], line["optimizer"]): (line["lr"], line["weight_decay"]) for line in COMMITTED
+}
+OURS = [name for name, (make, *_) in OPTIMIZERS.items() if make in vars(simba).values()]
 STEPS = {"digits": 100, "characters": 100}
 
 
@@ -23,8 +25,8 @@ def task(request):
 @pytest.mark.parametrize("optimizer", OURS)
 def test_every_row_beats_the_floor(task, optimizer):
     name, made = task
-    lr = RATES[name, optimizer]
-    model = train(made, OPTIMIZERS[optimizer][0], lr, seed=0, steps=STEPS[name])
+    lr, decay = SETTINGS[name, optimizer]
+    model = train(made, OPTIMIZERS[optimizer][0], lr, decay, seed=0, steps=STEPS[name])
     assert losses(made, model)["test/loss"] < made.floor - 0.1
 
 
