@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 2**16  # elements whose temporaries stay in a core's cache
+CHUNK = 2**18  # elements: enough to hide each call's cost, few enough for a cache
 
 
 class Slot(NamedTuple):
@@ -58,12 +58,8 @@ def update(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
 
 def count(s: Tensor, g: Tensor, window: int) -> None:
     """s <- clamp(s + sign(g), -window, window), also where s has no room for window + 1."""
-    signs = g.sign().to(s.dtype)
     window = min(window, torch.iinfo(s.dtype).max)  # it may have been raised since s was made
-    if window < torch.iinfo(s.dtype).max:
-        s.add_(signs).clamp_(-window, window)
-    else:
-        s.copy_((s.to(torch.int32) + signs).clamp_(-window, window))
+    s.copy_(s.to(torch.float32).add_(g.sign()).clamp_(-window, window))  # float32 holds them all
 
 
 def in_chunks(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
