@@ -17,7 +17,7 @@ from scripts.errors import ConfigError
 from scripts.make_tables import read
 from scripts.note import ROWS, SETTING
 from scripts.run_record import atomically
-from scripts.tables import STUDY, of_study
+from scripts.tables import SEARCH, STUDY, of_study
 
 
 def make_figures(root: Path) -> list[Path]:
@@ -40,7 +40,8 @@ def make_figures(root: Path) -> list[Path]:
 
 def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
     made = {}
-    runs = runs[runs["optimizer"].isin(ROWS) & (runs["experiment"] != "single")]
+    alone = (runs["experiment"] == "single") | runs["experiment"].str.startswith(SEARCH)
+    runs = runs[runs["optimizer"].isin(ROWS) & ~alone]
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         name = "-".join(keys)

@@ -8,7 +8,8 @@ A study is one (experiment, model, dataset). One that holds the note's rows gets
 
 That of the experiment ``lr`` gets rates (every row at every learning rate), that of ``validate``,
 which holds Adam alone, gets published (its figures beside the published ones). order.* compares the
-order of the rows over all studies. All as Markdown, CSV and LaTeX.
+order of the rows over all studies; search.* holds the note's losses against the experiments
+``search_*``, which change one thing of its setting. All as Markdown, CSV and LaTeX.
 """
 
 import sys
@@ -19,10 +20,20 @@ import pandas as pd
 
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS
+from scripts.note import ROWS, SETTING
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-from scripts.tables import METRICS, MISSING, STUDY, line_of_order, of_study, rates, tables_of
+from scripts.tables import (
+    METRICS,
+    MISSING,
+    SEARCH,
+    STUDY,
+    line_of_order,
+    of_study,
+    rates,
+    search,
+    tables_of,
+)
 
 
 def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
@@ -50,7 +61,8 @@ def tables(runs: pd.DataFrame, users: pd.DataFrame, partial: bool) -> dict[str, 
     """
     made = {}
     order = []
-    for key, study in runs[runs["experiment"] != "single"].groupby(STUDY):
+    searched = runs["experiment"].str.startswith(SEARCH)
+    for key, study in runs[~searched & (runs["experiment"] != "single")].groupby(STUDY):
         keys = experiment, _, dataset = tuple(map(str, key))
         name = "-".join(keys)
         check_settings(name, study)
@@ -67,6 +79,8 @@ def tables(runs: pd.DataFrame, users: pd.DataFrame, partial: bool) -> dict[str, 
         beside = of_study(users, keys)
         made |= {f"{name}/{t}": frame for t, frame in tables_of(keys, study, beside).items()}
         order.append(line_of_order(keys, study))
+    if searched.any() and len(of_study(runs, SETTING)):
+        made["search"] = search(runs)
     return made | ({"order": pd.DataFrame(order)} if order else {})
 
 

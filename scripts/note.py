@@ -46,12 +46,17 @@ def verdict(ours: pd.Series, figure: float, same_place: bool) -> str | None:
     - else of the same order if the row has its place among the six rows, by our means;
     - else not reproduced.
     """
-    if len(ours) < 2:
+    bound = tolerance(ours)
+    if bound is None:
         return None
-    spread = ours.std(ddof=1) * math.sqrt(1 + 1 / len(ours))
-    if abs(figure - ours.mean()) <= 2 * spread:
+    if abs(figure - ours.mean()) <= bound:
         return VERDICTS[0]
     return VERDICTS[1] if same_place else VERDICTS[2]
+
+
+def tolerance(ours: pd.Series) -> float | None:
+    """How far one more run may lie from the mean of ours; None for fewer than two."""
+    return 2 * ours.std(ddof=1) * math.sqrt(1 + 1 / len(ours)) if len(ours) > 1 else None
 
 
 def interval(ours: pd.Series) -> float | None:

@@ -1,17 +1,19 @@
 """The tables of a study; scripts/make_tables.py says which there are."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 from scipy import stats
 
 from scripts import paired
-from scripts.note import ROWS, SETTING, TABLES, VERDICTS, interval, verdict
+from scripts.note import ROWS, SETTING, TABLES, VERDICTS, interval, tolerance, verdict
 
 STUDY = ["experiment", "model", "dataset"]
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # rows whose memory moves by sign(m)
+SEARCH = "search_"  # experiments that change one thing of the note's setting
 MISSING = "–"
 
 
@@ -144,6 +146,44 @@ def line_of_order(keys: tuple[str, ...], study: pd.DataFrame) -> dict[str, str]:
         "sign(m) on top": "yes" if on_top else "no",
         "Kendall's tau with the note": f"{tau:.2f}",
     }
+
+
+def search(runs: pd.DataFrame) -> pd.DataFrame:
+    """The note's losses beside ours in its setting and in those that were searched (``search_*``).
+
+    A setting explains a row if the note's loss is as near as one more run of the ablation would be.
+    Losses are of training: nothing is searched by figures on test.
+    """
+    base = of_study(runs, SETTING)
+    curves = base["curve/train/loss"].map(lambda text: [float(v) for v in text.split()])
+    epochs = base["curve/epoch"].map(lambda text: [int(v) for v in text.split()])
+    at_200 = [
+        c[e.index(200)] if 200 in e else math.nan for c, e in zip(curves, epochs, strict=True)
+    ]
+    settings = {
+        "ablation": base["train/loss"],
+        "ablation, lowest epoch": curves.map(min),
+        "ablation, epoch 200": pd.Series(at_200, base.index),
+    }
+    found = {name: loss.groupby(base["optimizer"]).mean() for name, loss in settings.items()}
+    tried = runs[runs["experiment"].str.startswith(SEARCH)]
+    for experiment, study in tried.groupby("experiment"):
+        name = str(experiment).removeprefix(SEARCH).replace("_", " ")
+        found[name] = study.groupby("optimizer")["train/loss"].mean()
+    lines = [
+        {"setting": "loss in the note"} | {row.label: f"{row.loss:.4f}" for row in ROWS.values()}
+    ]
+    for name, losses in found.items():
+        line, explained = {"setting": name}, 0
+        for optimizer, row in ROWS.items():
+            loss, ours = (
+                losses.get(optimizer),
+                base.loc[base["optimizer"] == optimizer, "train/loss"],
+            )
+            line[row.label] = MISSING if loss is None or pd.isna(loss) else f"{loss:.4f}"
+            explained += loss is not None and abs(loss - row.loss) <= (tolerance(ours) or 0)
+        lines.append(line | {"rows explained": str(explained)})
+    return pd.DataFrame(lines).fillna("")
 
 
 def means(study: pd.DataFrame, column: str) -> pd.Series:

@@ -87,6 +87,33 @@ def test_rates_are_ranked_by_valid():
     assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.001"]
 
 
+def test_a_search_counts_the_rows_that_a_setting_explains():
+    def losses(shift, spread=0.0):
+        return {
+            o: [(0.1, 0.1, row.loss + shift - spread), (0.1, 0.1, row.loss + shift + spread)]
+            for o, row in ROWS.items()
+        }
+
+    curve = {"curve/epoch": "200 500", "curve/train/loss": "0.9 0.142"}
+    base = runs(losses(0.02, 0.002), **curve)  # tolerance: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069
+    near = runs({o: losses(0.006)[o] for o in ("lion", "simba")}, "search_no_decay", **curve)
+    far = runs({o: losses(0.008)[o] for o in ("lion", "simba")}, "search_window_100", **curve)
+    made = tables(pd.concat([base, near, far]), NO_USERS, partial=False)
+    lines = made["search"].set_index("setting")
+    assert lines.loc["loss in the note", "Lion"] == "0.1451"
+    assert lines.loc["ablation", "Simba"] == "0.8930"
+    assert lines["rows explained"].to_dict() == {
+        "loss in the note": "",
+        "ablation": "0",
+        "ablation, lowest epoch": "3",  # 0.142: those of the note around it
+        "ablation, epoch 200": "0",
+        "no decay": "2",
+        "window 100": "0",
+    }
+    assert lines.loc["no decay", "Simba + m"] == "–"
+    assert not any("search" in name for name in made if "/" in name)
+
+
 def test_bootstrap_and_holm():
     # of three values, 1/27 of the means of resamples are the lowest and 1/27 the highest
     assert bootstrap(np.array([1.0, 2.0, 3.0])) == (1.0, 3.0)
