@@ -24,19 +24,19 @@ import os
 import sys
 from pathlib import Path
 
-import pandas as pd
 from IPython.display import Markdown, display
 
 root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "pyproject.toml").exists())
 sys.path.insert(0, str(root))
 from scripts import plots
+from scripts.aggregate import load
 from scripts.make_tables import markdown, page, tables
 from scripts.note import SETTING
 from scripts.tables import of_study
 
 results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
-runs = pd.read_csv(results / "runs.csv")
-made = tables(runs, pd.read_csv(results / "paired.csv"), partial=True)
+runs, users, looks = load(results)
+made = tables(runs, users, looks, partial=True)
 print(f"{len(runs)} runs")
 
 # %% [markdown]

@@ -20,15 +20,16 @@ import os
 import sys
 from pathlib import Path
 
-import pandas as pd
 from IPython.display import display
 
 root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "pyproject.toml").exists())
 sys.path.insert(0, str(root))
+from scripts.aggregate import load
 from scripts.make_figures import figures
 
 results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
-drawn = figures(pd.read_csv(results / "runs.csv"), pd.read_csv(results / "diagnosis.csv"))
+runs, _, looks = load(results)
+drawn = figures(runs, looks)
 
 # %% [markdown]
 # ## Learning curves

@@ -48,6 +48,20 @@ def aggregate(root: Path) -> pd.DataFrame:
     return runs
 
 
+def load(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """runs.csv, paired.csv and diagnosis.csv of a results folder.
+
+    Raises:
+        ConfigError: one of them is missing.
+    """
+    paths = [root / f"{name}.csv" for name in ("runs", "paired", "diagnosis")]
+    for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"{path}: not there; run `python -m scripts.aggregate` first")
+    runs, users, looks = (pd.read_csv(path) for path in paths)
+    return runs, users, looks
+
+
 def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
     config = record["config"]
     history = record["history"]

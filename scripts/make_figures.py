@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts import plots
+from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.make_tables import read
 from scripts.note import ROWS, SETTING
 from scripts.run_record import atomically
 from scripts.tables import SEARCH, STUDY, of_study
@@ -26,7 +26,7 @@ def make_figures(root: Path) -> list[Path]:
     Raises:
         ConfigError: a CSV file is missing.
     """
-    runs, looks = read(root / "runs.csv"), read(root / "diagnosis.csv")
+    runs, _, looks = load(root)
     written = []
     for name, figure in figures(runs, looks).items():
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):

@@ -1,10 +1,11 @@
-"""Make the tables from runs.csv and paired.csv: ``python -m scripts.make_tables``.
+"""Make the tables from the CSV files: ``python -m scripts.make_tables``.
 
 A study is one (experiment, model, dataset). One that holds the note's rows gets a folder with
 
 - rows: every optimizer; in the note's own setting beside the note's figures, with verdicts;
 - note_1..3: the same figure by figure, with differences (in the note's setting);
-- paired: every row beside Lion, over seeds and over users.
+- paired: every row beside Lion, over seeds and over users;
+- choices: what the optimizers chose, where runs were diagnosed.
 
 That of the experiment ``lr`` gets rates (every row at every learning rate), that of ``validate``,
 which holds Adam alone, gets published (its figures beside the published ones). order.* compares the
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
 from scripts.note import ROWS, SETTING
@@ -28,6 +30,7 @@ from scripts.tables import (
     MISSING,
     SEARCH,
     STUDY,
+    choices,
     line_of_order,
     of_study,
     rates,
@@ -42,7 +45,7 @@ def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
     Raises:
         ConfigError: a CSV file is missing, or a study lacks a cell and ``partial`` is not set.
     """
-    made = tables(read(root / "runs.csv"), read(root / "paired.csv"), partial)
+    made = tables(*load(root), partial=partial)
     if not made:
         raise ConfigError(f"{root / 'runs.csv'}: no run of an experiment; use experiment=NAME")
     for name, frame in made.items():
@@ -53,7 +56,9 @@ def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
     return made
 
 
-def tables(runs: pd.DataFrame, users: pd.DataFrame, partial: bool) -> dict[str, pd.DataFrame]:
+def tables(
+    runs: pd.DataFrame, users: pd.DataFrame, looks: pd.DataFrame, partial: bool = False
+) -> dict[str, pd.DataFrame]:
     """All tables as ``STUDY/TABLE``, and ``order``.
 
     Raises:
@@ -78,16 +83,12 @@ def tables(runs: pd.DataFrame, users: pd.DataFrame, partial: bool) -> dict[str, 
             continue
         beside = of_study(users, keys)
         made |= {f"{name}/{t}": frame for t, frame in tables_of(keys, study, beside).items()}
+        if len(looked := of_study(looks, keys)):
+            made[f"{name}/choices"] = choices(looked)
         order.append(line_of_order(keys, study))
     if searched.any() and len(of_study(runs, SETTING)):
         made["search"] = search(runs)
     return made | ({"order": pd.DataFrame(order)} if order else {})
-
-
-def read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise ConfigError(f"{path}: not there; run `python -m scripts.aggregate` first")
-    return pd.read_csv(path)
 
 
 def check_settings(name: str, study: pd.DataFrame) -> None:

@@ -14,6 +14,16 @@ METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss
 DECIDES = "NDCG@10"  # the order of the rows
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # rows whose memory moves by sign(m)
 SEARCH = "search_"  # experiments that change one thing of the note's setting
+CHOICES = {  # of the looks of scripts/diagnosis.py
+    "move as Lion would": ("agreement", "items"),
+    "move by memory": ("memory", "items"),
+    "move without gradient": ("without_gradient", "items"),
+    "counter full": ("counter", "items"),
+    "moves, rarest fifth": ("path", "1"),
+    "moves, most popular": ("path", "5"),
+    "distance made, rarest fifth": ("net", "1"),
+    "distance made, most popular": ("net", "5"),
+}
 MISSING = "–"
 
 
@@ -131,6 +141,20 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
         }
         best = f"{cells.idxmax():g}" if cells.notna().any() else MISSING
         lines.append(line | {"best lr": best})
+    return pd.DataFrame(lines)
+
+
+def choices(looks: pd.DataFrame) -> pd.DataFrame:
+    """What each row chose at the last look, mean over seeds; see scripts/diagnosis.py."""
+    last = looks[looks["epoch"] == looks["epoch"].max()]
+    found = last.pivot_table(index="optimizer", columns=["quantity", "of"], values="value")
+    lines = []
+    for optimizer in [o for o in ROWS if o in found.index]:
+        line = {"item embeddings with": label_of(optimizer)}
+        for title, cell in CHOICES.items():
+            value = found.loc[optimizer].get(cell)
+            line[title] = MISSING if value is None or pd.isna(value) else f"{100 * value:.0f}%"
+        lines.append(line)
     return pd.DataFrame(lines)
 
 

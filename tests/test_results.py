@@ -76,7 +76,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert run(results) == 0
     folder = results / "tables" / "short-sasrec-toy"
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        f"{t}.{e}" for t in ("rows", "paired") for e in ("csv", "md", "tex")
+        f"{t}.{e}" for t in ("rows", "paired", "choices") for e in ("csv", "md", "tex")
     )
     table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
     assert table["note's place"].to_dict() == {

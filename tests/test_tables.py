@@ -11,6 +11,7 @@ from scripts.published import comparison
 from scripts.tables import METRICS, STUDY
 
 NO_USERS = pd.DataFrame(columns=[*STUDY, "optimizer", "seeds", "users", "better", "worse", "p"])
+NO_LOOKS = pd.DataFrame(columns=[*STUDY, "optimizer", "seed", "epoch", "quantity", "of", "value"])
 
 
 def runs(values, experiment="ablation", dataset="beauty", **more):
@@ -50,14 +51,14 @@ def test_a_row_gets_the_worst_verdict_of_its_figures():
     exact["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
     exact["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # off, but still the highest loss
     exact["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
-    made = tables(runs(exact), NO_USERS, partial=False)
+    made = tables(runs(exact), NO_USERS, NO_LOOKS)
     rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
     assert rows.loc["Simba", "verdict"] == "not reproduced"  # its place went to sign-SGD
     assert rows.loc["Sign Gradient", "verdict"] == "not reproduced"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     exact["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
-    made = tables(runs(exact), NO_USERS, partial=False)
+    made = tables(runs(exact), NO_USERS, NO_LOOKS)
     rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Simba", "verdict"] == "same order"
     figures = made["ablation-sasrec-beauty/note_1"]
@@ -71,7 +72,7 @@ def test_a_row_gets_the_worst_verdict_of_its_figures():
 def test_only_the_notes_own_setting_is_held_against_its_figures():
     exact = {o: [row[1:]] for o, row in ROWS.items()}
     for other in ({"experiment": "short"}, {"dataset": "toys"}):
-        made = tables(runs(exact, **other), NO_USERS, partial=False)
+        made = tables(runs(exact, **other), NO_USERS, NO_LOOKS)
         assert not any("note_" in name for name in made)
         assert not any("verdict" in frame.columns for frame in made.values())
 
@@ -81,7 +82,7 @@ def test_rates_are_ranked_by_valid():
     low = runs(values, "lr", **{"valid/NDCG@10": 0.01})
     high = runs(values, "lr", **{"valid/NDCG@10": 0.02}).assign(lr=1e-3)
     high.loc[high["optimizer"] == "lion", "valid/NDCG@10"] = 0.005
-    made = tables(pd.concat([low, high]), NO_USERS, partial=False)["lr-sasrec-beauty/rates"]
+    made = tables(pd.concat([low, high]), NO_USERS, NO_LOOKS)["lr-sasrec-beauty/rates"]
     lines = made.set_index("valid NDCG@10 with")
     assert lines.loc["Lion"].tolist() == ["0.0100", "0.0050", "0.0001"]
     assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.001"]
@@ -98,7 +99,7 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
     base = runs(losses(0.02, 0.002), **curve)  # tolerance: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069
     near = runs({o: losses(0.006)[o] for o in ("lion", "simba")}, "search_no_decay", **curve)
     far = runs({o: losses(0.008)[o] for o in ("lion", "simba")}, "search_window_100", **curve)
-    made = tables(pd.concat([base, near, far]), NO_USERS, partial=False)
+    made = tables(pd.concat([base, near, far]), NO_USERS, NO_LOOKS)
     lines = made["search"].set_index("setting")
     assert lines.loc["loss in the note", "Lion"] == "0.1451"
     assert lines.loc["ablation", "Simba"] == "0.8930"
@@ -112,6 +113,20 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
     }
     assert lines.loc["no decay", "Simba + m"] == "–"
     assert not any("search" in name for name in made if "/" in name)
+
+
+def test_choices_are_those_of_the_last_look():
+    lines = [
+        {"optimizer": "lion", "seed": seed, "epoch": epoch, "quantity": "memory", "of": "items"}
+        | {"value": 0.5 * (epoch == 20) + 0.1 * seed}
+        for epoch in (10, 20)
+        for seed in (0, 1)
+    ]
+    looks = pd.DataFrame(lines).assign(experiment="ablation", model="sasrec", dataset="beauty")
+    exact = {o: [row[1:]] for o, row in ROWS.items()}
+    table = tables(runs(exact), NO_USERS, looks)["ablation-sasrec-beauty/choices"]
+    assert table["item embeddings with"].tolist() == ["Lion"]
+    assert (table["move by memory"][0], table["counter full"][0]) == ("55%", "–")
 
 
 def test_bootstrap_and_holm():
