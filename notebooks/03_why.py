@@ -1,0 +1,61 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Why the rows fall where they do
+# A step moves every weight by the learning rate, or not at all; all that an optimizer decides is
+# the direction. So one can look over its shoulder. At every tenth epoch of one run of each row,
+# before each step, and averaged over the epoch's steps, these shares were recorded
+# (`scripts/diagnosis.py`):
+#
+# - how often a weight **moves the way that Lion would**, had Lion seen the same gradients;
+# - how often it **moves by its memory**: it would move the same way with the opposite gradient;
+# - how often it **moves without a gradient** at all;
+# - how full the **counter** of signs is (|s| / w), in the rows that count.
+#
+# Almost all weights of this model are item embeddings, and in a step most items are not in the
+# batch: they have no gradient. What an optimizer does with these is most of what it does.
+
+# %%
+# %matplotlib inline
+import os
+import sys
+from pathlib import Path
+
+from IPython.display import Markdown, display
+
+root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "pyproject.toml").exists())
+sys.path.insert(0, str(root))
+from scripts.aggregate import load
+from scripts.make_figures import figures
+from scripts.make_tables import page, tables
+
+results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
+runs, users, looks = load(results)
+drawn = figures(runs, looks)
+made = tables(runs, users, looks, partial=True)
+
+# %% [markdown]
+# ## The looks
+# The upper row is of the item embeddings, the lower left of all other weights. The last two panels
+# sort the items by how often they occur in training: how many of their steps do items of a fifth
+# take while they are not in the batch, and how far from where it was does an epoch leave them, of
+# the farthest that its steps could have taken them?
+
+# %%
+for name, figure in drawn.items():
+    if name.startswith("why-"):
+        display(figure)
+
+# %% [markdown]
+# ## At the last look
+
+# %%
+display(Markdown(page(made, "choices")))
