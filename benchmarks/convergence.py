@@ -88,34 +88,37 @@ def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
 
 
 def cell(runs: list[dict[str, float]], key: str) -> str:
+    losses = np.array([run["test/loss"] for run in runs], dtype=float)  # None, as JSON has it: NaN
+    if diverged := int((~np.isfinite(losses)).sum()):
+        return f"{diverged} of {len(runs)} diverged"
     values = [run[key] for run in runs]
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+
+
+def table(lines: list[dict[str, Any]]) -> list[list[str]]:
+    rows = [["task", "optimizer", "lr", "decay", "test loss", "test accuracy", "n"]]
+    for line in lines:
+        setting = f"{line['lr']:g}", f"{line['weight_decay']:g}"
+        figures = [cell(line["runs"], key) for key in ("test/loss", "test/accuracy")]
+        rows.append([line["task"], line["optimizer"], *setting, *figures, str(len(line["runs"]))])
+    floors = {line["task"]: line["floor"] for line in lines}
+    rows += [
+        [t, "frequencies alone", "", "", f"{floor:.4f}", "", ""] for t, floor in floors.items()
+    ]
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convergence", description=__doc__)
     parser.parse_args()
-    rows = [["task", "optimizer", "lr", "decay", "test loss", "test accuracy", "n"]]
     lines = []
     for name, make in TASKS.items():
         task = make()
         for optimizer in tqdm(OPTIMIZERS, desc=name):
             line = measure(optimizer, task, STEPS[name], SEEDS)
             lines.append({"task": name, "floor": task.floor, "steps": STEPS[name], **line})
-            figures = [cell(line["runs"], key) for key in ("test/loss", "test/accuracy")]
-            rows.append(
-                [
-                    name,
-                    optimizer,
-                    f"{line['lr']:g}",
-                    f"{line['weight_decay']:g}",
-                    *figures,
-                    str(len(line["runs"])),
-                ]
-            )
-        rows.append([name, "frequencies alone", "", "", f"{task.floor:.4f}", "", ""])
     notes = ["Mean ± sample std over seeds, at each optimizer's best rate and decay by valid loss."]
-    write("convergence", {"machine": machine(), "lines": lines}, markdown(rows), notes)
+    write("convergence", {"machine": machine(), "lines": lines}, markdown(table(lines)), notes)
 
 
 if __name__ == "__main__":

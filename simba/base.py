@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from inspect import unwrap
+from numbers import Integral, Real
 from typing import Any, TypedDict, overload
 
 import torch
@@ -38,9 +39,11 @@ class SignOptimizer(Optimizer):
     parameter's dtype, s in one byte for a window of at most 127 and in two above.
 
     A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
-    gradient moves nothing by itself and does not enter ``s``, but it does stay in ``m`` for good;
-    check the loss. An infinite gradient counts by its sign. In bfloat16 an update of ``lr`` is lost
-    on parameters some 256 times larger than ``lr``: keep float32 parameters.
+    gradient moves nothing by itself (decay does) and does not enter ``s``. An infinite one counts
+    by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate one way
+    from then on: check the loss. In bfloat16 an update of ``lr`` is lost on parameters some 256
+    times larger than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep float32
+    parameters.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
@@ -80,9 +83,9 @@ class SignOptimizer(Optimizer):
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
         _check(type(self).__name__, defaults)
-        if fused:
-            from simba import fused as _  # noqa: F401  (says now whether numba is missing)
         super().__init__(params, defaults)
+        if fused and any(p.is_cpu for group in self.param_groups for p in group["params"]):
+            from simba import fused as _  # noqa: F401  (says now whether numba is missing)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -93,7 +96,11 @@ class SignOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its own hyperparameters are checked as the constructor's are."""
         unwrap(Optimizer.add_param_group)(self, param_group)
-        _check(type(self).__name__, self.param_groups[-1])
+        try:
+            _check(type(self).__name__, self.param_groups[-1])
+        except (ValueError, RuntimeError):
+            self.param_groups.pop()
+            raise
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -112,50 +119,63 @@ class SignOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         rule = rule_of(self.rule)
-        for group in self.param_groups:
-            slots = [self.slot(p, rule, group) for p in group["params"] if p.grad is not None]
+        found = [
+            (group, [self.slot(p, rule, group) for p in group["params"] if p.grad is not None])
+            for group in self.param_groups
+        ]
+        for group, slots in found:  # only once every gradient is one that can be taken
             numbers = numbers_of(group)
             for alike in _alike(slots):
-                foreach = group["foreach"]
-                if group["fused"]:
-                    from simba.fused import fused_step
-
-                    alike = fused_step(rule, alike, numbers)
-                if alike and (alike[0].p.is_cuda if foreach is None else foreach):
-                    in_lists(rule, alike, numbers)
-                else:
-                    for slot in alike:
-                        in_chunks(rule, slot, numbers)
+                _take(rule, alike, group, numbers)
         return loss
 
     def slot(self, p: Tensor, rule: Rule, group: dict[str, Any]) -> Slot:
-        """A parameter with its gradient and memory, which is made when first asked for."""
+        """A parameter with its gradient and memory, which is made when first asked for.
+
+        Of a DTensor, the part that lies here: a step needs no other.
+        """
         g = p.grad
         assert g is not None
         if g.is_sparse:
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        state = self.state[p]
-        if not state:
-            if "m" in rule.arguments:
+        state, m, s = self.state[p], None, None
+        if "m" in rule.arguments:
+            if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            if "s" in rule.arguments:
-                dtype = counter_dtype(group["window_size"])
+            m = state["exp_avg"]
+        if "s" in rule.arguments:
+            window = group["window_size"]
+            dtype = counter_dtype(window)
+            if "sign_counts" not in state:
                 state["sign_counts"] = torch.zeros_like(
                     p, dtype=dtype, memory_format=torch.preserve_format
                 )
-        return Slot(p, g, state.get("exp_avg"), state.get("sign_counts"))
+            elif state["sign_counts"].dtype != dtype:  # loaded, or made for another window
+                counts = state["sign_counts"].to(torch.int32).clamp_(-window, window)
+                state["sign_counts"] = counts.to(dtype)
+            s = state["sign_counts"]
+        return _local(p, g, m, s) if hasattr(p, "to_local") else Slot(p, g, m, s)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; counters stay integers (torch alone would make them floats).
 
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
+
+        Raises:
+            ValueError: it is the state of an optimizer with other hyperparameters.
         """
         kept = [{key: group[key] for key in HOW} for group in self.param_groups]
         loaded: list[dict[str, Any]] = []
 
         def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            needed = self.defaults.keys() - Switches.__annotations__.keys()
+            for group in state_dict["param_groups"]:
+                if lacking := ", ".join(sorted(needed - group.keys())):
+                    raise ValueError(
+                        f"{type(self).__name__}: the state of another optimizer, without {lacking}"
+                    )
             loaded.append(state_dict)
 
         def restore(_: Optimizer) -> None:
@@ -188,8 +208,8 @@ def counter_dtype(window_size: int) -> torch.dtype:
 def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
     """A group's hyperparameters by the names that formulas use."""
     numbers = {key: value for key, value in group.items() if key != "params"}
-    if isinstance(group["lr"], Tensor) and not group["capturable"]:
-        numbers["lr"] = group["lr"].item()
+    if isinstance(lr := group["lr"], Tensor):
+        numbers["lr"] = lr.reshape(()) if group["capturable"] else lr.item()
     if "betas" in group:
         b1, numbers["b2"] = group["betas"]
         numbers |= {"b1": b1, "rest": 1 - b1}
@@ -200,21 +220,47 @@ def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
     return numbers
 
 
+def _local(p: Any, g: Any, m: Any, s: Any) -> Slot:
+    """What lies here of DTensors."""
+    if g.placements != p.placements:
+        g = g.redistribute(placements=p.placements)
+    m, s = (None if t is None else t.to_local() for t in (m, s))
+    return Slot(p.to_local(), g.to_local(), m, s)
+
+
 def _alike(slots: list[Slot]) -> list[list[Slot]]:
-    """Slots of one device, one dtype and one dtype of counters each."""
-    found: dict[tuple[torch.device, torch.dtype, torch.dtype | None], list[Slot]] = {}
+    """Slots of one device and one dtype each."""
+    found: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
     for slot in slots:
-        counter = None if slot.s is None else slot.s.dtype
-        found.setdefault((slot.p.device, slot.p.dtype, counter), []).append(slot)
+        found.setdefault((slot.p.device, slot.p.dtype), []).append(slot)
     return list(found.values())
 
 
+def _take(rule: Rule, slots: list[Slot], group: dict[str, Any], numbers: dict[str, Any]) -> None:
+    """The step of slots that are alike, in the way that their group asks for."""
+    on_gpu = slots[0].p.is_cuda
+    if group["fused"] and on_gpu:
+        from simba.compiled import compiled_step
+
+        return compiled_step(rule, slots, numbers)
+    if group["fused"]:
+        from simba.fused import fused_step
+
+        slots = fused_step(rule, slots, numbers)
+    if on_gpu if group["foreach"] is None else group["foreach"]:
+        return in_lists(rule, slots, numbers)
+    for slot in slots:
+        in_chunks(rule, slot, numbers)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, Tensor) or (_is_number(value) and 0 <= value < math.inf)
+    if isinstance(value, Tensor):
+        return not value.is_cpu or bool(((value >= 0) & (value < math.inf)).all())
+    return _is_number(value) and 0 <= value < math.inf
 
 
 def _is_betas(value: Any) -> bool:
@@ -240,7 +286,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "betas": (_is_betas, "two numbers in [0, 1]"),
     "threshold": (_is_share, "a number in [0, 1]"),
     "window_size": (
-        lambda v: isinstance(v, int) and _is_number(v) and 1 <= v <= LARGEST_WINDOW,
+        lambda v: isinstance(v, Integral) and _is_number(v) and 1 <= int(v) <= LARGEST_WINDOW,
         f"an integer in [1, {LARGEST_WINDOW}]",
     ),
     **dict.fromkeys(Switches.__annotations__, _SWITCH),

@@ -5,8 +5,7 @@ coordinate, in the same order and rounding, what the plain step does: the bits a
 compiled at the first step, in a fraction of a second, and kept on disk for the next process. Only
 for that is numba needed: ``pip install 'simba-optim[fused]'``.
 
-On a GPU torch.compile makes Triton kernels of the plain step; the first step then takes as long as
-that takes. This has not been run on a GPU: tests compile it for a CPU.
+Tensors on a GPU are for simba/compiled.py.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from simba import directions
-from simba.update import Rule, Slot, update
+from simba.update import Rule, Slot
 
 try:
     import numba
@@ -35,10 +34,7 @@ COUNTERS = {torch.int8: numba.int8, torch.int16: numba.int16}
 
 
 def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> list[Slot]:
-    """Take the step of slots of one device and dtypes; those it cannot take are returned."""
-    if slots[0].p.is_cuda:
-        on_gpu(rule, tuple(slots), numbers)
-        return []
+    """Take the step of slots of one device and dtype; those it cannot take are returned."""
     taken: list[Slot] = []
     left: list[Slot] = []
     for slot in slots:
@@ -50,10 +46,11 @@ def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> li
 
 def _is_plain(slot: Slot) -> bool:
     """Contiguous float32 in memory, which a compiled loop can run over."""
-    if type(slot.p) not in (Tensor, torch.nn.Parameter):
-        return False  # a subclass may keep its numbers elsewhere
+    tensors = [t for t in slot if t is not None]
+    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.is_neg() for t in tensors):
+        return False  # a subclass may keep its numbers elsewhere, a lazy minus is not in memory
     floats = all(t is None or t.dtype == torch.float32 for t in slot[:3])
-    return floats and all(t is None or (t.is_cpu and t.is_contiguous()) for t in slot)
+    return floats and all(t.is_cpu and t.is_contiguous() for t in tensors)
 
 
 def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
@@ -63,17 +60,21 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     loop = _loop(rule, names, first.m is not None, counter)
     addresses = [[0 if t is None else t.data_ptr() for t in slot] for slot in slots]
     lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
-    if counter is not None:
-        window = min(window, torch.iinfo(counter).max)
     scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window
     torch.autograd.graph.increment_version([slot.p for slot in slots])
-    loop(
-        torch.tensor(addresses).numpy(),
-        torch.tensor([slot.p.numel() for slot in slots]).numpy(),
-        float32(-1 if numbers["maximize"] else 1),
-        tuple(float32(numbers[name]) for name in names) or (float32(0),),
-        *map(float32, scalars),
-    )
+    try:
+        loop(
+            torch.tensor(addresses).numpy(),
+            torch.tensor([slot.p.numel() for slot in slots]).numpy(),
+            float32(-1 if numbers["maximize"] else 1),
+            tuple(float32(numbers[name]) for name in names) or (float32(0),),
+            *map(float32, scalars),
+        )
+    except numba.errors.TypingError as error:
+        raise TypeError(
+            f"fused=True cannot compile {rule.function.__name__}: it knows abs, choose, "
+            "torch.sign, torch.where, arithmetic, comparisons and functions made of them"
+        ) from error
 
 
 @cache
@@ -82,7 +83,7 @@ def _loop(
 ) -> Callable[..., None]:
     """The loop of a rule over (addresses of p, g, m, s; sizes; sign of g; its numbers; ...)."""
     direction = _on_numbers(rule, names)
-    version = _version(rule.function)
+    version = _version(_parts(rule.function))
     has_s, count = counter is not None, COUNTERS[counter or torch.int8]
 
     def loop(addresses, sizes, sign, n, lr, decay, b2, rest2, window):
@@ -106,28 +107,41 @@ def _loop(
                     c = window if c > window else c
                     s[i] = count(-window if c < -window else c)
 
-    compiled: Callable[..., None] = numba.njit(error_model="numpy", nogil=True, cache=version > 0)(
-        loop
-    )
-    return compiled
+    def compiled(cache: bool) -> Callable[..., None]:
+        return numba.njit(error_model="numpy", nogil=True, cache=cache)(loop)
+
+    try:
+        return compiled(cache=version > 0)
+    except RuntimeError:  # there is no folder to keep it in
+        return compiled(cache=False)
 
 
 def _on_numbers(rule: Rule, names: tuple[str, ...]) -> Callable[..., float]:
     """The rule on single numbers: (g, m, s, its other arguments as a tuple)."""
-    function = rule.function
-    for name in function.__code__.co_names:  # the functions that the rule is made of
-        part = function.__globals__.get(name)
-        if isinstance(part, FunctionType) and part is not directions.choose:
-            register_jitable(part)
+    for part in _parts(rule.function):
+        register_jitable(part)
     taken = (f"n[{names.index(name)}]" if name in names else name for name in rule.arguments)
     call = f"lambda g, m, s, n: rule({', '.join(taken)})"
-    return register_jitable(eval(call, {"rule": register_jitable(function)}))
+    return register_jitable(eval(call, {"rule": rule.function}))
 
 
-def _version(function: Callable[..., Tensor]) -> int:
-    """A number that changes with the source of a function's module; 0 where there is none."""
+def _parts(function: Callable[..., Tensor]) -> list[FunctionType]:
+    """A rule and the functions that it is made of."""
+    assert isinstance(function, FunctionType)
+    found = [function]
+    for part in found:  # which grows
+        for name in part.__code__.co_names:
+            new = part.__globals__.get(name)
+            if isinstance(new, FunctionType) and new not in (*found, directions.choose):
+                found.append(new)
+    return found
+
+
+def _version(functions: Sequence[FunctionType]) -> int:
+    """A number that changes with the source of the functions' modules; 0 where there is none."""
     try:
-        source = inspect.getsource(sys.modules[function.__module__])
+        modules = sorted({f.__module__ for f in functions})
+        source = "".join(inspect.getsource(sys.modules[module]) for module in modules)
     except (OSError, TypeError):
         return 0
     return int(hashlib.sha256(source.encode()).hexdigest()[:15], 16)
@@ -161,19 +175,3 @@ def _pointer(typing_context, address):
     byte = ir.IntType(8).as_pointer()
     make = lambda context, builder, sig, args: builder.inttoptr(args[0], byte)  # noqa: E731
     return types.voidptr(address), make
-
-
-@cache
-def _compiled_update(rule: Rule) -> Callable[..., None]:
-    def update_all(slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
-        for slot in slots:
-            update(rule, slot, numbers)
-
-    return torch.compile(update_all)
-
-
-def on_gpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
-    lr = numbers["lr"]
-    if not isinstance(lr, Tensor):  # a number would be compiled in, and every new one anew
-        lr = torch.full((), lr, device=slots[0].p.device)
-    _compiled_update(rule)(slots, numbers | {"lr": lr})

@@ -14,6 +14,8 @@ from torch import Tensor
 
 CHUNK = 2**18  # elements: enough to hide each call's cost, few enough for a cache
 
+LIST = 2**22  # elements of tensors that are stepped together
+
 
 class Slot(NamedTuple):
     p: Tensor
@@ -57,8 +59,7 @@ def update(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
 
 
 def count(s: Tensor, g: Tensor, window: int) -> None:
-    """s <- clamp(s + sign(g), -window, window), also where s has no room for window + 1."""
-    window = min(window, torch.iinfo(s.dtype).max)  # it may have been raised since s was made
+    """s <- clamp(s + sign(g), -window, window), though s may have no room for window + 1."""
     s.copy_(s.to(torch.float32).add_(g.sign()).clamp_(-window, window))  # float32 holds them all
 
 
@@ -82,8 +83,20 @@ def _chunks(slot: Slot) -> Iterator[Slot]:
 def in_lists(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     """The same for slots of one device and dtype, in few calls: for a GPU and small tensors.
 
-    The rule is evaluated once, on all of them end to end; temporaries are as large as all of them.
+    A list's temporaries are several times as large as all of it, so lists are not made long.
     """
+    first = size = 0
+    for i, slot in enumerate(slots):
+        if i > first and size + slot.p.numel() > LIST:
+            _in_list(rule, slots[first:i], numbers)
+            first, size = i, 0
+        size += slot.p.numel()
+    if slots:
+        _in_list(rule, slots[first:], numbers)
+
+
+def _in_list(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
+    """The rule is evaluated once, on all of them end to end."""
     params, grads = [slot.p for slot in slots], [slot.g for slot in slots]
     ms = [slot.m for slot in slots if slot.m is not None]
     ss = [slot.s for slot in slots if slot.s is not None]

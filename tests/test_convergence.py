@@ -5,7 +5,8 @@ import json
 import pytest
 
 import simba
-from benchmarks.convergence import OPTIMIZERS, losses, train
+from benchmarks.convergence import OPTIMIZERS, losses, table, train
+from benchmarks.report import markdown
 from benchmarks.tasks import TASKS
 from tests.conftest import REPOSITORY
 
@@ -30,5 +31,7 @@ def test_every_row_beats_the_floor(task, optimizer):
     assert losses(made, model)["test/loss"] < made.floor - 0.1
 
 
-def test_every_row_is_tried():
+def test_every_row_is_tried_and_the_committed_table_is_of_the_committed_figures():
     assert len(OURS) == 6
+    committed = (REPOSITORY / "results/benchmarks/convergence.md").read_text()
+    assert committed.startswith(markdown(table(COMMITTED)))

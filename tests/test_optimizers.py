@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -293,10 +294,10 @@ def test_a_nan_gradient_moves_nothing_by_itself():
 
 
 ROW = """
-import torch
+from helper import {formula} as part
 from simba.base import SignOptimizer
 def towards(g, m):
-    return {formula}
+    return part(m, g)
 class Row(SignOptimizer):
     rule = staticmethod(towards)
     def __init__(self, params, lr=1.0, beta2=0.5, weight_decay=0.0, **switches):
@@ -314,18 +315,119 @@ print(p.tolist())
 """
 
 
-def test_a_new_row_is_fused_for_free_and_recompiled_when_it_changes(tmp_path):
-    def steps() -> str:
-        environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
-        command = [sys.executable, "-c", USE]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
+HELPER = """
+import torch
+def sign(x):
+    return torch.sign(x)
+def towards(m, g):
+    return torch.where(m != 0, m, {sign}sign(g))
+def unknown(m, g):
+    return torch.tanh(g)
+"""
 
-    (tmp_path / "row.py").write_text(ROW.format(formula="torch.where(m != 0, m, torch.sign(g))"))
-    assert steps() == steps() == "[1.0, 0.0, -1.0]"
-    (tmp_path / "row.py").write_text(ROW.format(formula="torch.where(m != 0, m, -torch.sign(g))"))
-    assert steps() == "[-1.0, 0.0, 1.0]"
+
+@pytest.fixture
+def new_row(tmp_path):
+    """Write a row and what it is made of, and take a fused step in a process of its own."""
+
+    def steps(formula="towards", sign="", **more) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "row.py").write_text(ROW.format(formula=formula))
+        (tmp_path / "helper.py").write_text(HELPER.format(sign=sign))
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"} | more
+        command = [sys.executable, "-c", USE]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return steps
+
+
+def test_a_new_row_is_fused_for_free_and_recompiled_when_a_part_of_it_changes(new_row):
+    assert new_row().stdout == new_row().stdout == "[1.0, 0.0, -1.0]\n"
+    assert new_row(sign="-").stdout == "[-1.0, 0.0, 1.0]\n"
+
+
+def test_what_cannot_be_fused_is_said(new_row):
+    done = new_row(formula="unknown")
+    assert "TypeError: fused=True cannot compile towards: it knows abs, choose" in done.stderr
+
+
+def test_fused_without_a_folder_for_what_is_compiled(new_row, tmp_path):
+    (tmp_path / "file").touch()
+    only = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    done = new_row(NUMBA_CACHE_DIR=str(tmp_path / "file"), **only)
+    assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
+
+
+@pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}])
+def test_a_window_may_be_raised_and_lowered(how):
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = simba.Simba([p], lr=1.0, window_size=127, threshold=0.5, **how)
+    group = optimizer.param_groups[0]
+
+    def step(g: float) -> float:
+        before = p.item()
+        p.grad = torch.tensor([g])
+        optimizer.step()
+        return p.item() - before
+
+    for _ in range(70):
+        step(1.0)
+    assert step(-1.0) == -1.0  # by its memory, 70 > 63; now 69
+    group["window_size"] = 1000
+    assert step(-1.0) == 1.0  # 69 < 500
+    for _ in range(600):
+        step(1.0)
+    assert optimizer.state[p]["sign_counts"].item() == 68 + 600
+    group["window_size"] = 100
+    step(-1.0)
+    assert optimizer.state[p]["sign_counts"].item() == 99
+    assert optimizer.state[p]["sign_counts"].dtype == torch.int8
+
+
+def test_a_refused_group_or_gradient_leaves_all_as_it_was():
+    p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = simba.Lion([p])
+    with pytest.raises(ValueError, match="lr must be"):
+        optimizer.add_param_group({"params": [q], "lr": -1.0})
+    assert len(optimizer.param_groups) == 1
+    optimizer.add_param_group({"params": [q]})
+    p.grad, q.grad = torch.ones(2), torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+    assert p.tolist() == [1, 1]
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    p = torch.nn.Parameter(torch.ones(2))
+    lion, simba_ = simba.Lion([p]), simba.Simba([p])
+    with pytest.raises(ValueError, match="Simba: the state of another optimizer, without thresh"):
+        simba_.load_state_dict(lion.state_dict())
+
+
+@pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}])
+def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
+    monkeypatch.setattr(update, "LIST", 5)
+    params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
+    optimizer = simba.Lion(params, lr=1.0, **how)
+    for p in params:
+        p.grad = torch._neg_view(torch.ones_like(p))
+    optimizer.step()
+    assert all((p == 1).all() for p in params)
+    params[0].grad = torch.full((3,), math.inf)
+    for _ in range(3):
+        optimizer.step()
+        params[0].grad = -torch.ones(3)
+    assert params[0].tolist() == [-2.0] * 3  # m is infinite for good
+
+
+def test_numbers_may_be_numpys_and_tensor_rates_are_checked():
+    p = torch.nn.Parameter(torch.ones(()))
+    simba.Simba([p], lr=np.float32(0.1), window_size=np.int64(100))
+    with pytest.raises(ValueError, match="lr must be"):
+        simba.Lion([p], lr=torch.tensor(-1.0), capturable=True)
+    optimizer = simba.Lion([p], lr=torch.tensor([0.5]), capturable=True)
+    p.grad = torch.ones(())
+    optimizer.step()
+    assert p.item() == 0.5
 
 
 def test_hooks_may_rewrite_what_is_loaded_and_see_integers():

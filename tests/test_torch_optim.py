@@ -21,6 +21,7 @@ from torch.testing._internal.common_optimizers import (
 )
 
 import simba
+import simba.compiled
 import simba.fused
 
 ROWS = {
@@ -115,7 +116,7 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
             give_gradients(others, step)
             group = other.param_groups[0]
             slots = tuple(other.slot(p, rule, group) for p in others)
-            simba.fused.on_gpu(rule, slots, simba.base.numbers_of(group))
+            simba.compiled.compiled_step(rule, slots, simba.base.numbers_of(group))
     for a, b in zip(states(params, optimizer), states(others, other), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-7, atol=1e-8)  # counters: exactly
     for p, q in zip(params, others, strict=True):
