@@ -10,11 +10,12 @@
 
 # %% [markdown]
 # # The note's tables, and ours
-# The note trains one recommender (SASRec, on Amazon Beauty) with six optimizers. All of them move
-# every weight by the same small amount and differ only in the *direction* that they choose; here
-# is how well each one learns. **HR@10**: how often the item that a user took next is among the ten
-# best guesses, of 12,101. **NDCG@10**: the same, and more for a better place. **Loss**: how wrong
-# it is on what it trains on; 1.386 is guessing.
+# The note trains one recommender (SASRec, on Amazon Beauty) with six optimizers. In a step each of
+# them moves a weight by the same small amount, or not at all; they differ only in the *direction*
+# that they choose. Here is how well each one learns. **HR@10**: how often the item that a user
+# took next is among the ten best guesses, of 12,101. **NDCG@10**: the same, and more for a better
+# place. Both are on test, with the weights of the epoch that was best on valid. **Loss**: how
+# wrong it is on what it trains on, in the last epoch; 1.386 is guessing.
 #
 # Everything here is made from `results/*.csv`; nothing is trained.
 
@@ -31,8 +32,7 @@ sys.path.insert(0, str(root))
 from scripts import plots
 from scripts.aggregate import load
 from scripts.make_tables import markdown, page, tables
-from scripts.note import SETTING
-from scripts.tables import of_study
+from scripts.studies import SETTING, of_study
 
 results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
 runs, users, looks = load(results)
@@ -43,9 +43,11 @@ print(f"{len(runs)} runs")
 # ## The six rows
 # In the note's own setting its figures stand beside ours (mean ± sample std over n seeds) with a
 # **verdict**, by a rule written down before the runs were in: *reproduced* if the note's figure
-# lies within our mean ± 2 · std · √(1 + 1/n), as one more run of ours would; else *same order* if
-# the row has the note's place among the six; else *not reproduced*. A row gets the worst verdict
-# of its three figures. In other settings only the places can be compared.
+# lies within our mean ± 2 · std · √(1 + 1/n); else *same order* if the row has the note's place
+# among the six; else *not reproduced*. A row gets the worst verdict of its three figures. One more
+# run of ours would pass for one figure 88 times in 100 with five seeds, 70 with two: a verdict is
+# no proof either way, and a row whose runs differ much passes easily. In other settings only the
+# places can be compared.
 
 # %%
 display(Markdown(page(made, "rows")))
@@ -56,17 +58,19 @@ if len(note := of_study(runs, SETTING)):
 
 # %% [markdown]
 # ## Figure by figure
-# The 95% interval is that of one more run's distance from our mean (Student's t).
+# The interval is of the difference, with the note's figure taken as one more run (Student's t): it
+# holds 0 if the two agree. It is wider than the rule's while n is small.
 
 # %%
 display(Markdown(page(made, "note_1", "note_2", "note_3")))
 
 # %% [markdown]
 # ## Beside Lion
-# Differences over equal seeds, with a 95% bootstrap interval from three seeds on; and, user by
-# user, how many are served better or worse in test NDCG@10 than with Lion, with a paired t-test
-# over users (Holm's correction for five rows). Five seeds alone could not get below p = 0.06 in a
-# two-sided sign-flip test; thousands of users can tell, but only for these runs.
+# Mean differences over equal seeds, from five seeds on with a 95% bootstrap interval (of so few it
+# is too narrow: it holds the truth some 85 times in 100); and, user by user, how many have a
+# better or a worse NDCG@10 on test than with Lion, with a paired t-test over users, corrected by
+# Holm for the number of rows. Five seeds alone cannot get below p = 0.06 in a two-sided sign-flip
+# test; thousands of users can tell, but only for these runs.
 
 # %%
 display(Markdown(page(made, "paired")))

@@ -43,7 +43,7 @@ for name, figure in drawn.items():
 
 # %% [markdown]
 # ## Learning rates
-# All rows move every weight by the learning rate, whatever the gradient. Who needs which?
+# A step moves a weight by the learning rate, however large or small its gradient. Who needs which?
 
 # %%
 for name, figure in drawn.items():

@@ -10,18 +10,17 @@
 
 # %% [markdown]
 # # Why the rows fall where they do
-# A step moves every weight by the learning rate, or not at all; all that an optimizer decides is
-# the direction. So one can look over its shoulder. At every tenth epoch of one run of each row,
-# before each step, and averaged over the epoch's steps, these shares were recorded
-# (`scripts/diagnosis.py`):
+# A step moves a weight by the learning rate, or not at all; all that an optimizer decides is the
+# direction. So one can look over its shoulder. Every so often in a diagnosed run, before each
+# step, and averaged over an epoch's steps, these shares were recorded (`scripts/diagnosis.py`):
 #
-# - how often a weight **moves the way that Lion would**, had Lion seen the same gradients;
+# - how often a weight **moves, or stays, as Lion would** have it, had Lion seen the same gradients;
 # - how often it **moves by its memory**: it would move the same way with the opposite gradient;
 # - how often it **moves without a gradient** at all;
-# - how full the **counter** of signs is (|s| / w), in the rows that count.
+# - how full the **counters** of signs are (|s| / w), in the rows that count.
 #
-# Almost all weights of this model are item embeddings, and in a step most items are not in the
-# batch: they have no gradient. What an optimizer does with these is most of what it does.
+# Most weights of this model are item embeddings, and in a step most items are not in the batch:
+# they have no gradient. What an optimizer does with these is most of what it does.
 
 # %%
 # %matplotlib inline
@@ -45,9 +44,9 @@ made = tables(runs, users, looks, partial=True)
 # %% [markdown]
 # ## The looks
 # The upper row is of the item embeddings, the lower left of all other weights. The last two panels
-# sort the items by how often they occur in training: how many of their steps do items of a fifth
-# take while they are not in the batch, and how far from where it was does an epoch leave them, of
-# the farthest that its steps could have taken them?
+# sort the items by how often they occur in training: in what share of an epoch's steps does an
+# item move while it is not in the batch, and how far does an epoch take it from where it was? 100%
+# is a weight that moved the same way in every step; weight decay pulls at it, too.
 
 # %%
 for name, figure in drawn.items():

@@ -4,19 +4,20 @@ In the epochs that ``diagnose_every`` names, before each step and averaged over 
 as shares of coordinates; apart for item embeddings (``items``) and all other weights (``weights``):
 
 ==================  =====================================================================
-agreement           moves the way that Lion would at this very point
+agreement           moves, or not, as Lion would at this very point
 memory              moves by its memory: it would move the same way with the opposite g
 without_gradient    moves although its gradient is zero
 counter             mean abs(s)/w (rows that count)
 ==================  =====================================================================
 
 and for the items alone, by fifths of popularity in training (``1``: the rarest), in units of
-lr times steps, the farthest that one can get in an epoch:
+lr times the epoch's steps, which is how far one that never turns is taken:
 
 ==================  =====================================================================
 path                how much it moves
 absent              how much of that while the item is not in the batch
-net                 how far it is at the epoch's end from where it was at its start
+net                 how far it is at the epoch's end from where it was at its start, by its steps
+                    and by weight decay
 ==================  =====================================================================
 """
 
@@ -61,6 +62,7 @@ class Diagnosis:
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
     def start_epoch(self) -> None:
+        """Before an epoch whose choices are looked at."""
         self.steps = 0
         self.sums: dict[str, float] = defaultdict(float)
         self.coordinates = {"items": 0, "weights": 0}
@@ -75,7 +77,8 @@ class Diagnosis:
             if look:
                 self._look(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
-        self.steps += 1
+        if look:
+            self.steps += 1
 
     def summary(self) -> dict[str, float]:
         """The averages of the epoch since ``start_epoch``, by name."""

@@ -15,9 +15,9 @@ from scripts import plots
 from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS, SETTING
+from scripts.note import ROWS
 from scripts.run_record import atomically
-from scripts.tables import SEARCH, STUDY, of_study
+from scripts.studies import STUDY, compared, is_notes, of_study
 
 
 def make_figures(root: Path) -> list[Path]:
@@ -40,16 +40,15 @@ def make_figures(root: Path) -> list[Path]:
 
 def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
     made = {}
-    alone = (runs["experiment"] == "single") | runs["experiment"].str.startswith(SEARCH)
-    runs = runs[runs["optimizer"].isin(ROWS) & ~alone]
+    runs, looks = (frame[frame["optimizer"].isin(ROWS)] for frame in (compared(runs), looks))
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         name = "-".join(keys)
         if keys[0] == "lr":
             made[f"rates-{name}"] = plots.rates(study)
             continue
-        made[f"curves-{name}"] = plots.learning_curves(study, note=keys == SETTING)
-        if keys == SETTING:
+        made[f"curves-{name}"] = plots.learning_curves(study, note=is_notes(keys, study))
+        if is_notes(keys, study):
             made["note"] = plots.beside_the_note(study)
         if len(looked := of_study(looks, keys)):
             made[f"why-{name}"] = plots.why(looked)

@@ -22,21 +22,11 @@ import pandas as pd
 from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS, SETTING
+from scripts.note import ROWS
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-from scripts.tables import (
-    METRICS,
-    MISSING,
-    SEARCH,
-    STUDY,
-    choices,
-    line_of_order,
-    of_study,
-    rates,
-    search,
-    tables_of,
-)
+from scripts.studies import SEARCH, SETTING, STUDY, compared, is_notes, of_study
+from scripts.tables import METRICS, MISSING, choices, line_of_order, rates, search, tables_of
 
 
 def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
@@ -66,8 +56,7 @@ def tables(
     """
     made = {}
     order = []
-    searched = runs["experiment"].str.startswith(SEARCH)
-    for key, study in runs[~searched & (runs["experiment"] != "single")].groupby(STUDY):
+    for key, study in compared(runs).groupby(STUDY):
         keys = experiment, _, dataset = tuple(map(str, key))
         name = "-".join(keys)
         check_settings(name, study)
@@ -86,14 +75,26 @@ def tables(
         if len(looked := of_study(looks, keys)):
             made[f"{name}/choices"] = choices(looked)
         order.append(line_of_order(keys, study))
-    if searched.any() and len(of_study(runs, SETTING)):
+    searched = runs[runs["experiment"].str.startswith(SEARCH)]
+    for key, study in searched.groupby(STUDY):
+        check_settings("-".join(map(str, key)), study)
+    if len(searched) and is_notes(SETTING, notes := of_study(runs, SETTING)) and len(notes):
         made["search"] = search(runs)
     return made | ({"order": pd.DataFrame(order)} if order else {})
 
 
 def check_settings(name: str, study: pd.DataFrame) -> None:
-    """Each row of a study was run in one setting; in a study of rates, in one at each rate."""
+    """Each row of a study was run in one setting and once a seed; in a study of rates, at each.
+
+    What all rows have, they have alike.
+    """
     keys = ["optimizer", "lr"] if name.startswith("lr-") else ["optimizer"]
+    twice = study[study.duplicated([*keys, "seed"], keep=False)]
+    if len(twice):
+        raise ConfigError(f"{name}: one run, two records ({', '.join(twice['record'])})")
+    for column in {"lr", "weight_decay"} - set(keys):
+        if study[column].nunique() > 1:
+            raise ConfigError(f"{name}: its rows were run with several values of {column}")
     for (optimizer, *_), row in study.groupby(keys):
         if row["setting"].nunique() > 1:
             records = row.drop_duplicates("setting")["record"]

@@ -14,7 +14,6 @@ class Published(NamedTuple):
     loss: float
 
 
-SETTING = ("ablation", "sasrec", "beauty")  # experiment, model and dataset: those of the note
 # The note prints Simba+m, Simba+(1) and Simba+(c=m) one by one; the first two are its test of the
 # two differences between Simba and Lion and share a table here.
 TABLES: dict[str, dict[str, Published]] = {
@@ -36,8 +35,10 @@ ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, r
 VERDICTS = ("reproduced", "same order", "not reproduced")
 
 
-def verdict(ours: pd.Series, figure: float, same_place: bool) -> str | None:
-    """The rule, written down before the runs were in; None for fewer than two runs.
+def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | None:
+    """The rule, written down before the runs were in; None where it cannot say.
+
+    Fewer than two runs have no spread, and ``same_place`` is None while a row is missing.
 
     The note prints one figure. Were it one more run of ours, it would lie about
     ``std * sqrt(1 + 1/n)`` off the mean of our n. So it is
@@ -46,25 +47,24 @@ def verdict(ours: pd.Series, figure: float, same_place: bool) -> str | None:
     - else of the same order if the row has its place among the six rows, by our means;
     - else not reproduced.
     """
-    bound = tolerance(ours)
-    if bound is None:
+    if len(ours) < 2:
         return None
-    if abs(figure - ours.mean()) <= bound:
+    if abs(figure - ours.mean()) <= 2 * spread(ours, len(ours)):
         return VERDICTS[0]
+    if same_place is None:
+        return None
     return VERDICTS[1] if same_place else VERDICTS[2]
 
 
-def tolerance(ours: pd.Series) -> float | None:
-    """How far one more run may lie from the mean of ours; None for fewer than two."""
-    return 2 * ours.std(ddof=1) * math.sqrt(1 + 1 / len(ours)) if len(ours) > 1 else None
+def spread(ours: pd.Series, n: int) -> float:
+    """Standard error of the difference between the mean of n runs and one more run."""
+    return ours.std(ddof=1) * math.sqrt(1 + 1 / n)
 
 
 def interval(ours: pd.Series) -> float | None:
-    """Half the width of the 95% interval for one more run's distance from the mean of ours.
+    """Half the width of the 95% interval of our mean's difference to one more run.
 
     Student's t: wider than the rule's two spreads while n is small. None for fewer than two runs.
     """
     n = len(ours)
-    if n < 2:
-        return None
-    return float(stats.t.ppf(0.975, n - 1)) * ours.std(ddof=1) * math.sqrt(1 + 1 / n)
+    return float(stats.t.ppf(0.975, n - 1)) * spread(ours, n) if n > 1 else None

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from scripts.note import ROWS
-from scripts.tables import METRICS
+from scripts.tables import METRICS, last_looks
 
 # Okabe and Ito's palette, safe for the colour-blind.
 COLOURS = {
@@ -30,11 +30,11 @@ LOOKS = {
     "agreement": "moves the way that Lion would",
     "memory": "moves by its memory",
     "without_gradient": "moves without a gradient",
-    "counter": "fills its counter (|s| / w)",
+    "counter": "mean |s| / w of its counters",
 }
 DRIFT = {
-    "absent": "steps taken while the item\nis not in the batch",
-    "net": "distance made in an epoch,\nof the farthest possible",
+    "absent": "share of an epoch's steps taken\nwhile the item is not in the batch",
+    "net": "distance from an epoch's start to its end,\nin steps an epoch, decay included",
 }
 
 
@@ -88,7 +88,7 @@ def beside_the_note(study: pd.DataFrame) -> Figure:
     axes[0].invert_yaxis()
     axes[0].plot([], [], "D", color="gray", mfc="white", ms=9, label="the note")
     axes[0].plot([], [], "o", color="gray", alpha=0.6, label="a run of ours")
-    axes[0].legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
@@ -117,7 +117,7 @@ def why(looks: pd.DataFrame) -> Figure:
         _bands(axis, shown, "epoch", "value")
         where = "item embeddings" if of == "items" else "all other weights"
         axis.set(xlabel="epoch", title=f"{LOOKS[quantity]}\n({where})")
-    last = looks[looks["epoch"] == looks["epoch"].max()]
+    last = last_looks(looks)
     for axis, (quantity, title) in zip(axes[1, 2:], DRIFT.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, shown, "of", "value", marker="o")
@@ -125,7 +125,7 @@ def why(looks: pd.DataFrame) -> Figure:
         axis.set_xticks(range(1, 6), ["rarest", "2", "3", "4", "most\npopular"])
     for axis in axes.flat:
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axis.set_ylim(0, 1.03)
+        axis.set_ylim(0, max(1.03, axis.get_ylim()[1]))
     _key(figure, axes[0], _optimizers(looks))
     return figure
 
@@ -135,21 +135,16 @@ def _bands(axis: Axes, points: pd.DataFrame, x: str, y: str, marker: str | None 
     for optimizer in _optimizers(points):
         lines = points[points["optimizer"] == optimizer]
         over = lines.groupby(x)[y].agg(["mean", "min", "max"])
-        colour, width = COLOURS.get(optimizer), WIDTHS.get(optimizer)
+        colour, width = COLOURS[optimizer], WIDTHS[optimizer]
         (line,) = axis.plot(over.index, over["mean"], marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=line.get_color(), alpha=0.2)
     axis.grid(alpha=0.3)
 
 
 def _optimizers(frame: pd.DataFrame) -> list[str]:
-    """The note's rows first, in its order."""
-    found = set(frame["optimizer"])
-    return [o for o in ROWS if o in found] + sorted(found - set(ROWS))
+    return [o for o in ROWS if o in set(frame["optimizer"])]
 
 
 def _key(figure: Figure, axes: Sequence[Axes] | np.ndarray, optimizers: Iterable[str]) -> None:
-    handles = [
-        Line2D([], [], color=COLOURS.get(o), lw=2, label=ROWS[o].label if o in ROWS else o)
-        for o in optimizers
-    ]
+    handles = [Line2D([], [], color=COLOURS[o], lw=2, label=ROWS[o].label) for o in optimizers]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)

@@ -1,24 +1,22 @@
 """The tables of a study; scripts/make_tables.py says which there are."""
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
 from scipy import stats
 
 from scripts import paired
-from scripts.note import ROWS, SETTING, TABLES, VERDICTS, interval, tolerance, verdict
+from scripts.note import ROWS, TABLES, VERDICTS, interval, spread, verdict
+from scripts.studies import SEARCH, SETTING, STUDY, is_notes, of_study
 
-STUDY = ["experiment", "model", "dataset"]
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # rows whose memory moves by sign(m)
-SEARCH = "search_"  # experiments that change one thing of the note's setting
 CHOICES = {  # of the looks of scripts/diagnosis.py
     "move as Lion would": ("agreement", "items"),
     "move by memory": ("memory", "items"),
     "move without gradient": ("without_gradient", "items"),
-    "counter full": ("counter", "items"),
+    "mean abs(s)/w": ("counter", "items"),
     "moves, rarest fifth": ("path", "1"),
     "moves, most popular": ("path", "5"),
     "distance made, rarest fifth": ("net", "1"),
@@ -27,16 +25,12 @@ CHOICES = {  # of the looks of scripts/diagnosis.py
 MISSING = "–"
 
 
-def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
-    return frame[(frame[STUDY] == list(keys)).all(axis=1)]
-
-
 def tables_of(
     keys: tuple[str, ...], study: pd.DataFrame, users: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
     others = [o for o in sorted(study["optimizer"].unique()) if o not in ROWS]
-    made = {"paired": beside_lion(study, users, [*ROWS, *others])}
-    if keys == SETTING:
+    made = {"paired": beside_lion(study, users, [*ROWS, *others])} if len(users) else {}
+    if is_notes(keys, study):
         lines = {o: figures_of(study, o) for o in ROWS}
         for table, rows in TABLES.items():
             made[table] = pd.DataFrame([line for o in rows for line in lines[o]])
@@ -54,9 +48,8 @@ def figures_of(study: pd.DataFrame, optimizer: str) -> list[dict[str, str]]:
     for i, ((metric, column), figure) in enumerate(zip(METRICS.items(), figures, strict=True)):
         ours = row[column]
         note = pd.Series({o: published[i + 1] for o, published in ROWS.items()})
-        same_place = place(means(study, column), metric, optimizer) == place(
-            note, metric, optimizer
-        )
+        here = place(means(study, column), metric, optimizer)
+        same_place = None if here == MISSING else here == place(note, metric, optimizer)
         half, difference = interval(ours), ours.mean() - figure
         lines.append(
             {
@@ -145,9 +138,9 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(looks: pd.DataFrame) -> pd.DataFrame:
-    """What each row chose at the last look, mean over seeds; see scripts/diagnosis.py."""
-    last = looks[looks["epoch"] == looks["epoch"].max()]
-    found = last.pivot_table(index="optimizer", columns=["quantity", "of"], values="value")
+    """What each row chose at its last look, mean over seeds; see scripts/diagnosis.py."""
+    keys = ["quantity", "of"]
+    found = last_looks(looks).pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
     for optimizer in [o for o in ROWS if o in found.index]:
         line = {"item embeddings with": label_of(optimizer)}
@@ -158,56 +151,69 @@ def choices(looks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
+    return looks[looks["epoch"] == looks.groupby("optimizer")["epoch"].transform("max")]
+
+
 def line_of_order(keys: tuple[str, ...], study: pd.DataFrame) -> dict[str, str]:
     """Does the order of the note's rows hold in this study?"""
     ours = means(study, METRICS[DECIDES]).dropna().sort_values(ascending=False, kind="stable")
-    on_top = set(ours.index[: len(BY_SIGN_M)]) == set(BY_SIGN_M)
-    tau = stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours).statistic
+    seeds = study.groupby("optimizer")["seed"].nunique()
+    on_top, tau = MISSING, MISSING
+    if len(ours) == len(ROWS):
+        on_top = "yes" if set(ours.index[: len(BY_SIGN_M)]) == set(BY_SIGN_M) else "no"
+        tau = f"{stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours).statistic:.2f}"
     return {
-        **{key: value for key, value in zip(STUDY, keys, strict=True) if key != "model"},
-        "seeds": str(study["seed"].nunique()),
+        **dict(zip(STUDY, keys, strict=True)),
+        "seeds": str(seeds.min()),
         f"rows by {DECIDES} on test": " > ".join(label_of(str(o)) for o in ours.index),
-        "sign(m) on top": "yes" if on_top else "no",
-        "Kendall's tau with the note": f"{tau:.2f}",
+        "sign(m) on top": on_top,
+        "Kendall's tau with the note": tau,
     }
 
 
 def search(runs: pd.DataFrame) -> pd.DataFrame:
     """The note's losses beside ours in its setting and in those that were searched (``search_*``).
 
-    A setting explains a row if the note's loss is as near as one more run of the ablation would be.
-    Losses are of training: nothing is searched by figures on test.
+    A setting explains a row if the note's loss is as near to the mean of its runs as one more run
+    would be, by the spread of the ablation's. Nothing is searched by figures on test.
     """
     base = of_study(runs, SETTING)
     curves = base["curve/train/loss"].map(lambda text: [float(v) for v in text.split()])
     epochs = base["curve/epoch"].map(lambda text: [int(v) for v in text.split()])
-    at_200 = [
-        c[e.index(200)] if 200 in e else math.nan for c, e in zip(curves, epochs, strict=True)
-    ]
-    settings = {
-        "ablation": base["train/loss"],
-        "ablation, lowest epoch": curves.map(min),
-        "ablation, epoch 200": pd.Series(at_200, base.index),
+    at_200 = [c[e.index(200)] for c, e in zip(curves, epochs, strict=True)]
+    tried = {
+        "ablation": base,
+        "ablation, loss of its lowest epoch": base.assign(**{"train/loss": curves.map(min)}),
+        "ablation, loss of epoch 200": base.assign(**{"train/loss": at_200}),
     }
-    found = {name: loss.groupby(base["optimizer"]).mean() for name, loss in settings.items()}
-    tried = runs[runs["experiment"].str.startswith(SEARCH)]
-    for experiment, study in tried.groupby("experiment"):
-        name = str(experiment).removeprefix(SEARCH).replace("_", " ")
-        found[name] = study.groupby("optimizer")["train/loss"].mean()
-    lines = [
-        {"setting": "loss in the note"} | {row.label: f"{row.loss:.4f}" for row in ROWS.values()}
-    ]
-    for name, losses in found.items():
-        line, explained = {"setting": name}, 0
-        for optimizer, row in ROWS.items():
-            loss, ours = (
-                losses.get(optimizer),
-                base.loc[base["optimizer"] == optimizer, "train/loss"],
-            )
-            line[row.label] = MISSING if loss is None or pd.isna(loss) else f"{loss:.4f}"
-            explained += loss is not None and abs(loss - row.loss) <= (tolerance(ours) or 0)
-        lines.append(line | {"rows explained": str(explained)})
+    alike = (runs[STUDY[1:]] == list(SETTING[1:])).all(axis=1)
+    searched = runs[alike & runs["experiment"].str.startswith(SEARCH)]
+    for experiment, study in searched.groupby("experiment"):
+        tried[str(experiment).removeprefix(SEARCH).replace("_", " ")] = study
+    lines = [_line("note", "loss", {o: row.loss for o, row in ROWS.items()})]
+    for setting, study in tried.items():
+        losses, valid = means(study, "train/loss"), means(study, "valid/NDCG@10")
+        explained = sum(
+            abs(loss - ROWS[str(o)].loss) <= 2 * spread(_of(base, o, "train/loss"), n)
+            for o, loss in losses.dropna().items()
+            if (n := len(_of(study, o, "train/loss")))
+        )
+        lines.append(_line(setting, "loss", losses) | {"rows explained": str(explained)})
+        if not setting.startswith("ablation,"):
+            lines.append(_line(setting, "valid NDCG@10", valid))
     return pd.DataFrame(lines).fillna("")
+
+
+def _of(study: pd.DataFrame, optimizer: object, column: str) -> pd.Series:
+    return study.loc[study["optimizer"] == optimizer, column]
+
+
+def _line(setting: str, quantity: str, values: Mapping[str, float] | pd.Series) -> dict[str, str]:
+    cells = {
+        row.label: MISSING if pd.isna(values[o]) else f"{values[o]:.4f}" for o, row in ROWS.items()
+    }
+    return {"setting": setting, "quantity": quantity, **cells}
 
 
 def means(study: pd.DataFrame, column: str) -> pd.Series:

@@ -88,7 +88,7 @@ class Training:
     def train_epoch(self, epoch: int) -> float:
         """One pass over all users; the loss before each update, averaged over users."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        if self.diagnosis:
+        if self.diagnosis and self.diagnosed(epoch):
             self.diagnosis.start_epoch()
         for batch, keys in self.batches(epoch, self.in_rows):
             loss = self.model.loss(*self.step(batch, keys))

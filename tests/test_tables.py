@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.errors import ConfigError
 from scripts.make_tables import tables
 from scripts.note import ROWS, interval, verdict
 from scripts.paired import bootstrap, holm
 from scripts.published import comparison
-from scripts.tables import METRICS, STUDY
+from scripts.studies import HYPERPARAMETERS, STUDY
+from scripts.tables import METRICS
 
 NO_USERS = pd.DataFrame(columns=[*STUDY, "optimizer", "seeds", "users", "better", "worse", "p"])
 NO_LOOKS = pd.DataFrame(columns=[*STUDY, "optimizer", "seed", "epoch", "quantity", "of", "value"])
@@ -23,7 +25,8 @@ def runs(values, experiment="ablation", dataset="beauty", **more):
             "dataset": dataset,
             "optimizer": optimizer,
             "seed": seed,
-            "lr": 1e-4,
+            **HYPERPARAMETERS,
+            "valid/NDCG@10": 0.03,
             "setting": "same",
             "record": "a.json",
             **dict(zip(METRICS.values(), figures, strict=True)),
@@ -71,7 +74,7 @@ def test_a_row_gets_the_worst_verdict_of_its_figures():
 
 def test_only_the_notes_own_setting_is_held_against_its_figures():
     exact = {o: [row[1:]] for o, row in ROWS.items()}
-    for other in ({"experiment": "short"}, {"dataset": "toys"}):
+    for other in ({"experiment": "short"}, {"dataset": "toys"}, {"epochs": 10}, {"lr": 1e-3}):
         made = tables(runs(exact, **other), NO_USERS, NO_LOOKS)
         assert not any("note_" in name for name in made)
         assert not any("verdict" in frame.columns for frame in made.values())
@@ -96,23 +99,45 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
         }
 
     curve = {"curve/epoch": "200 500", "curve/train/loss": "0.9 0.142"}
-    base = runs(losses(0.02, 0.002), **curve)  # tolerance: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069
+    base = runs(losses(0.02, 0.002), **curve)  # of two: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069
     near = runs({o: losses(0.006)[o] for o in ("lion", "simba")}, "search_no_decay", **curve)
-    far = runs({o: losses(0.008)[o] for o in ("lion", "simba")}, "search_window_100", **curve)
-    made = tables(pd.concat([base, near, far]), NO_USERS, NO_LOOKS)
-    lines = made["search"].set_index("setting")
-    assert lines.loc["loss in the note", "Lion"] == "0.1451"
+    one = near.assign(experiment="search_window_100")  # of one: 2 * 0.002 * sqrt(2) * sqrt(2)
+    one = one[one["seed"] == 0].assign(**{"train/loss": one["train/loss"] + 0.0015})
+    far = near.assign(experiment="search_far", **{"train/loss": 0.5})
+    toys = far.assign(experiment="search_no_decay", dataset="toys", record="b.json")
+    made = tables(pd.concat([base, near, one, far, toys]), NO_USERS, NO_LOOKS)
+    lines = made["search"][made["search"]["quantity"] == "loss"].set_index("setting")
+    assert lines.loc["note", "Lion"] == "0.1451"
     assert lines.loc["ablation", "Simba"] == "0.8930"
     assert lines["rows explained"].to_dict() == {
-        "loss in the note": "",
+        "note": "",
         "ablation": "0",
-        "ablation, lowest epoch": "3",  # 0.142: those of the note around it
-        "ablation, epoch 200": "0",
+        "ablation, loss of its lowest epoch": "3",  # 0.142: those of the note around it
+        "ablation, loss of epoch 200": "0",
         "no decay": "2",
-        "window 100": "0",
+        "window 100": "2",
+        "far": "0",
     }
     assert lines.loc["no decay", "Simba + m"] == "–"
     assert not any("search" in name for name in made if "/" in name)
+
+
+def test_a_missing_row_takes_no_verdict_from_the_others():
+    off = {o: [(0.5, 0.5, row.loss + 0.001 * i) for i in (40, 41)] for o, row in ROWS.items()}
+    del off["simba_c_eq_m"]
+    made = tables(runs(off), NO_USERS, NO_LOOKS, partial=True)
+    assert set(made["ablation-sasrec-beauty/note_1"]["verdict"]) == {"–"}
+    order = made["order"].iloc[0]
+    assert (order["sign(m) on top"], order["Kendall's tau with the note"]) == ("–", "–")
+
+
+def test_one_run_has_one_record_and_all_rows_one_rate():
+    study = runs({o: [row[1:]] for o, row in ROWS.items()})
+    with pytest.raises(ConfigError, match=r"one run, two records \(a.json, b.json\)"):
+        tables(pd.concat([study, study[:1].assign(record="b.json")]), NO_USERS, NO_LOOKS)
+    study.loc[study["optimizer"] == "simba", "weight_decay"] = 0.0
+    with pytest.raises(ConfigError, match="several values of weight_decay"):
+        tables(study, NO_USERS, NO_LOOKS)
 
 
 def test_choices_are_those_of_the_last_look():
@@ -126,14 +151,14 @@ def test_choices_are_those_of_the_last_look():
     exact = {o: [row[1:]] for o, row in ROWS.items()}
     table = tables(runs(exact), NO_USERS, looks)["ablation-sasrec-beauty/choices"]
     assert table["item embeddings with"].tolist() == ["Lion"]
-    assert (table["move by memory"][0], table["counter full"][0]) == ("55%", "–")
+    assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
 
 
 def test_bootstrap_and_holm():
-    # of three values, 1/27 of the means of resamples are the lowest and 1/27 the highest
-    assert bootstrap(np.array([1.0, 2.0, 3.0])) == (1.0, 3.0)
-    assert bootstrap(np.array([0.5, 0.5, 0.5])) == (0.5, 0.5)
-    assert bootstrap(np.array([1.0, 2.0])) is None
+    # of five zeros and ones, a resample's mean is binomial: all ones 7.8%, at most 0.2 8.7%, 0 1%
+    assert bootstrap(np.array([0.0, 0.0, 1.0, 1.0, 1.0])) == (0.2, 1.0)
+    assert bootstrap(np.full(5, 0.5)) == (0.5, 0.5)
+    assert bootstrap(np.array([1.0, 2.0, 3.0, 4.0])) is None
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1, 1]
     assert holm([]) == []
