@@ -26,10 +26,12 @@ try:
     import numba
 except ImportError:
     raise ImportError("fused=True needs numba: pip install 'simba-optim[fused]'") from None
+import numpy as np  # which numba brings
 from llvmlite import ir
 from numba import float32, types
 from numba.extending import intrinsic, overload, register_jitable
 
+PLAIN = (Tensor, torch.nn.Parameter)
 COUNTERS = {torch.int8: numba.int8, torch.int16: numba.int16}
 
 
@@ -46,11 +48,15 @@ def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> li
 
 def _is_plain(slot: Slot) -> bool:
     """Contiguous float32 in memory, which a compiled loop can run over."""
-    tensors = [t for t in slot if t is not None]
-    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.is_neg() for t in tensors):
-        return False  # a subclass may keep its numbers elsewhere, a lazy minus is not in memory
-    floats = all(t is None or t.dtype == torch.float32 for t in slot[:3])
-    return floats and all(t.is_cpu and t.is_contiguous() for t in tensors)
+    p, g, m, s = slot
+    floats = p.dtype == g.dtype == torch.float32 and (m is None or m.dtype == torch.float32)
+    memories = (m is None or _in_memory(m)) and (s is None or _in_memory(s))
+    return floats and _in_memory(p) and _in_memory(g) and memories
+
+
+def _in_memory(t: Tensor) -> bool:
+    """A subclass may keep its numbers elsewhere, and a lazy minus is not among them."""
+    return type(t) in PLAIN and t.is_cpu and t.is_contiguous() and not t.is_neg()
 
 
 def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
@@ -64,8 +70,8 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     torch.autograd.graph.increment_version([slot.p for slot in slots])
     try:
         loop(
-            torch.tensor(addresses).numpy(),
-            torch.tensor([slot.p.numel() for slot in slots]).numpy(),
+            np.array(addresses),
+            np.array([slot.p.numel() for slot in slots]),
             float32(-1 if numbers["maximize"] else 1),
             tuple(float32(numbers[name]) for name in names) or (float32(0),),
             *map(float32, scalars),
