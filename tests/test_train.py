@@ -11,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from hydra import compose, initialize_config_dir
 
 import simba
+from scripts.config import checked
 from scripts.note import ROWS
 from scripts.run_record import decode_ranks
+from scripts.training import build
 from tests.conftest import REPOSITORY, SMALL
 
 PUT_ASIDE = (
@@ -258,3 +262,16 @@ def test_arrows_go_one_way():
                 words = line.split()
                 if words[:1] in (["import"], ["from"]):
                     assert words[1].split(".")[0] not in forbidden, f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in (REPOSITORY / "configs/experiment").glob("*.yaml"))
+)
+def test_every_experiment_composes_for_every_row_of_its_sweep(name):
+    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+        whole = compose("train", [f"experiment={name}"], return_hydra_config=True)
+        rows = whole.hydra.sweeper.params.get("optimizer", whole.hydra.runtime.choices.optimizer)
+        for row in rows.split(","):
+            config = checked(compose("train", [f"experiment={name}", f"optimizer={row}"]))
+            build(config["optimizer"], "optimizer")([torch.nn.Parameter(torch.zeros(1))])
+            assert config["epochs"] > 1
