@@ -7,8 +7,8 @@ A study is one (experiment, model, dataset). One that holds the note's rows gets
 - paired: every row beside Lion, over seeds and over users;
 - choices: what the optimizers chose, where runs were diagnosed.
 
-That of the experiment ``lr`` gets rates (every row at every learning rate), that of ``validate``,
-which holds Adam alone, gets published (its figures beside the published ones). order.* compares the
+That of the experiment ``lr`` gets rates (every row at every learning rate), those of ``validate*``,
+which hold Adam alone, get published (its figures beside the published ones). order.* compares the
 order of the rows over all studies; search.* holds the note's losses against the experiments
 ``search_*``, which change one thing of its setting. All as Markdown, CSV and LaTeX.
 """
@@ -60,7 +60,7 @@ def tables(
         keys = experiment, _, dataset = tuple(map(str, key))
         name = "-".join(keys)
         check_settings(name, study)
-        if experiment == "validate":
+        if experiment.startswith("validate"):
             theirs = study[(study["optimizer"] == "adam") & (study["model"] == "sasrec_prenorm")]
             if dataset in FIGURES and len(theirs):
                 made[f"{name}/published"] = comparison(dataset, theirs, METRICS)
