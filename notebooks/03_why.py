@@ -58,3 +58,23 @@ for name, figure in drawn.items():
 
 # %%
 display(Markdown(page(made, "choices")))
+
+# %% [markdown]
+# ## In words
+# **Sign-SGD stands still.** Without a gradient it does not move, and most item weights have none
+# in most steps. Where it does move, it turns so often that an epoch takes it nowhere near as far
+# as the others.
+#
+# **Rows with a memory never rest, and are alike in that.** They move item weights without a
+# gradient in more than half of all cases, by their memory far more often than not, and rare items
+# travel about as far in one row as in the other. *When* a row trusts its memory, by eq. 1, by eq.
+# 5 or always, changes little: in Simba + m the counter is soon so full that eq. 5 always says yes.
+#
+# **They differ in where they go.** On item embeddings, rows that follow sign(m) go Lion's way
+# nearly always; rows that follow sign(s) little more often than a coin would. That is the line
+# between the rows that learn and those that do not.
+#
+# **Our reading**, which is not measured here: a counter gives every gradient one vote, m weighs it
+# by its size. An item is pushed away a little whenever it is drawn as a negative and pulled hard
+# when it is the answer; the votes for away outnumber the pulls, and a saturating counter takes as
+# many opposite votes to turn as went into it.
