@@ -34,7 +34,7 @@ LOOKS = {
 }
 DRIFT = {
     "absent": "share of an epoch's steps taken\nwhile the item is not in the batch",
-    "net": "distance from an epoch's start to its end,\nin steps an epoch, decay included",
+    "net": "how far an epoch takes it, of\nall its steps (decay included)",
 }
 
 

@@ -185,7 +185,7 @@ def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_pa
 
 def test_the_readme_shows_a_committed_table():
     shown = (REPOSITORY / "README.md").read_text()
-    assert (REPOSITORY / "results/tables/short-sasrec-beauty/rows.md").read_text() in shown
+    assert (REPOSITORY / "results/tables/ablation-sasrec-beauty/rows.md").read_text() in shown
     assert all(row.label in shown for row in ROWS.values())
 
 
