@@ -184,7 +184,7 @@ def search(runs: pd.DataFrame) -> pd.DataFrame:
     at_200 = [c[e.index(200)] for c, e in zip(curves, epochs, strict=True)]
     tried = {
         "ablation": base,
-        "ablation, loss of its lowest epoch": base.assign(**{"train/loss": curves.map(min)}),
+        "ablation, lowest loss (evaluated epochs)": base.assign(**{"train/loss": curves.map(min)}),
         "ablation, loss of epoch 200": base.assign(**{"train/loss": at_200}),
     }
     alike = (runs[STUDY[1:]] == list(SETTING[1:])).all(axis=1)

@@ -112,7 +112,7 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
     assert lines["rows explained"].to_dict() == {
         "note": "",
         "ablation": "0",
-        "ablation, loss of its lowest epoch": "3",  # 0.142: those of the note around it
+        "ablation, lowest loss (evaluated epochs)": "3",  # 0.142: those of the note around it
         "ablation, loss of epoch 200": "0",
         "no decay": "2",
         "window 100": "2",
