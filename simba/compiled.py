@@ -29,4 +29,5 @@ def _compiled_update(rule: Rule) -> Callable[..., None]:
         for slot in slots:
             update(rule, slot, numbers)
 
-    return torch.compile(update_all)
+    # combo kernels: those of all tensors in one launch
+    return torch.compile(update_all, options={"combo_kernels": True})
