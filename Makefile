@@ -42,12 +42,14 @@ sweep:
 	@$(PY) -m scripts.make_tables results.root=$(ROOT)
 	@$(PY) -m scripts.make_figures results.root=$(ROOT)
 
-tables: .venv/study  ## CSV files and tables from the committed records
+.PHONY: csv
+csv: .venv/study
 	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
+
+tables: csv  ## CSV files and tables from the committed records
 	@$(PY) -m scripts.make_tables $(filter results.root=%,$(ARGS))
 
-figures: .venv/study  ## the figures from the committed records
-	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
+figures: csv  ## the figures from the committed records
 	@$(PY) -m scripts.make_figures $(filter results.root=%,$(ARGS))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves

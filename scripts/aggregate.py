@@ -14,11 +14,11 @@ from scripts import run_record
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
 from scripts.paired import user_tests
+from scripts.studies import RUN
 
 # Whatever may differ between the runs of one row: the rest is the row's setting.
 NOT_A_SETTING = ("seed",)
 CURVES = ("train/loss", "valid/HR@10", "valid/NDCG@10")
-WHAT = ("dataset", "model", "optimizer", "seed", "experiment")
 
 
 def aggregate(root: Path) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def aggregate(root: Path) -> pd.DataFrame:
     keys = ["dataset", "model", "experiment", "optimizer", "seed", "record"]
     runs = pd.DataFrame(rows).sort_values(keys, ignore_index=True)
     files = {"runs": runs, "paired": user_tests(root, runs)}
-    files["diagnosis"] = pd.DataFrame(looks, columns=[*WHAT, "epoch", "quantity", "of", "value"])
+    files["diagnosis"] = pd.DataFrame(looks, columns=[*RUN, "epoch", "quantity", "of", "value"])
     for name, frame in files.items():
         run_record.atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
     return runs
@@ -67,7 +67,7 @@ def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
     history = record["history"]
     evaluated = [entry for entry in history if "valid/NDCG@10" in entry]
     setting = {key: value for key, value in config.items() if key not in NOT_A_SETTING}
-    start = {key: record[key] for key in WHAT}
+    start = {key: record[key] for key in RUN}
     return (
         start
         | {
@@ -98,7 +98,7 @@ def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def diagnosis(record: dict[str, Any]) -> list[dict[str, Any]]:
     """One line a look and quantity; see scripts/diagnosis.py."""
-    start = {key: record[key] for key in WHAT}
+    start = {key: record[key] for key in RUN}
     return [
         start | {"epoch": e["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}
         for e in record["history"]

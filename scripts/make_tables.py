@@ -25,7 +25,7 @@ from scripts.errors import ConfigError
 from scripts.note import ROWS
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-from scripts.studies import SEARCH, SETTING, STUDY, compared, is_notes, of_study
+from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched
 from scripts.tables import METRICS, MISSING, choices, line_of_order, rates, search, tables_of
 
 
@@ -75,11 +75,11 @@ def tables(
         if len(looked := of_study(looks, keys)):
             made[f"{name}/choices"] = choices(looked)
         order.append(line_of_order(keys, study))
-    searched = runs[runs["experiment"].str.startswith(SEARCH)]
-    for key, study in searched.groupby(STUDY):
+    tried, ablation = searched(runs), of_study(runs, SETTING)
+    for key, study in tried.groupby(STUDY):
         check_settings("-".join(map(str, key)), study)
-    if len(searched) and is_notes(SETTING, notes := of_study(runs, SETTING)) and len(notes):
-        made["search"] = search(runs)
+    if len(tried) and len(ablation) and is_notes(SETTING, ablation):
+        made["search"] = search(ablation, tried)
     return made | ({"order": pd.DataFrame(order)} if order else {})
 
 

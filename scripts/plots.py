@@ -1,8 +1,5 @@
 """The figures of a study, from the CSV files alone; a row has one colour everywhere."""
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from scripts.note import ROWS
+from scripts.studies import curves
 from scripts.tables import METRICS, last_looks
 
 # Okabe and Ito's palette, safe for the colour-blind.
@@ -22,7 +20,7 @@ COLOURS = {
     "simba_c_eq_m": "#CC79A7",
 }
 WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}  # equal lines both show
-CURVES = {
+TITLES = {
     "train/loss": "training loss (lower is better)",
     "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
 }
@@ -38,18 +36,6 @@ DRIFT = {
 }
 
 
-def curves(runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each run and evaluated epoch: what was run, ``epoch`` and its curves."""
-    frames = []
-    for _, run in runs.iterrows():
-        columns: dict[str, list] = {"epoch": [int(e) for e in str(run["curve/epoch"]).split()]}
-        for name in CURVES:
-            columns[name] = [float(v) for v in str(run[f"curve/{name}"]).split()]
-        keys = run[["dataset", "model", "experiment", "optimizer", "seed"]].to_dict()
-        frames.append(pd.DataFrame(columns).assign(**{str(k): v for k, v in keys.items()}))
-    return pd.concat(frames, ignore_index=True)
-
-
 def learning_curves(study: pd.DataFrame, note: bool = False) -> Figure:
     """Loss and valid NDCG@10 over epochs: mean over seeds, from the lowest to the highest.
 
@@ -58,7 +44,7 @@ def learning_curves(study: pd.DataFrame, note: bool = False) -> Figure:
     points = curves(study)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, (curve, title) in zip(axes, CURVES.items(), strict=True):
+    for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     if note:
@@ -67,7 +53,7 @@ def learning_curves(study: pd.DataFrame, note: bool = False) -> Figure:
             axes[0].plot(last, row.loss, "D", color=COLOURS[optimizer], mfc="white", clip_on=False)
         axes[0].plot([], [], "D", color="gray", mfc="white", label="the note's, at the end")
         axes[0].legend(frameon=False)
-    _key(figure, axes, _optimizers(points))
+    _key(figure, points)
     return figure
 
 
@@ -96,13 +82,13 @@ def rates(study: pd.DataFrame) -> Figure:
     """Final loss and best valid NDCG@10 of every row over learning rates."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, (curve, title) in zip(axes, CURVES.items(), strict=True):
+    for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, "lr", curve, marker="o")
         ticks = sorted(study["lr"].unique())
         axis.set(xscale="log", xlabel="learning rate", title=title)
         axis.set_xticks(ticks, [f"{lr:g}" for lr in ticks])
         axis.minorticks_off()
-    _key(figure, axes, _optimizers(study))
+    _key(figure, study)
     return figure
 
 
@@ -126,7 +112,7 @@ def why(looks: pd.DataFrame) -> Figure:
     for axis in axes.flat:
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.set_ylim(0, max(1.03, axis.get_ylim()[1]))
-    _key(figure, axes[0], _optimizers(looks))
+    _key(figure, looks)
     return figure
 
 
@@ -145,6 +131,8 @@ def _optimizers(frame: pd.DataFrame) -> list[str]:
     return [o for o in ROWS if o in set(frame["optimizer"])]
 
 
-def _key(figure: Figure, axes: Sequence[Axes] | np.ndarray, optimizers: Iterable[str]) -> None:
-    handles = [Line2D([], [], color=COLOURS[o], lw=2, label=ROWS[o].label) for o in optimizers]
+def _key(figure: Figure, points: pd.DataFrame) -> None:
+    handles = [
+        Line2D([], [], color=COLOURS[o], lw=2, label=ROWS[o].label) for o in _optimizers(points)
+    ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)

@@ -3,6 +3,8 @@
 import pandas as pd
 
 STUDY = ["experiment", "model", "dataset"]
+RUN = ["dataset", "model", "optimizer", "seed", "experiment"]  # what tells a run
+CURVES = ("train/loss", "valid/NDCG@10")
 SETTING = ("ablation", "sasrec", "beauty")  # of the note, with these hyperparameters:
 HYPERPARAMETERS = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5}
 SEARCH = "search_"  # begins the experiments that change one thing of it
@@ -20,5 +22,24 @@ def is_notes(keys: tuple[str, ...], study: pd.DataFrame) -> bool:
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of studies whose rows are compared with each other."""
-    alone = (runs["experiment"] == "single") | runs["experiment"].str.startswith(SEARCH)
-    return runs[~alone]
+    return runs[(runs["experiment"] != "single") & ~_is_search(runs)]
+
+
+def searched(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of the experiments that change one thing of the note's setting."""
+    return runs[_is_search(runs)]
+
+
+def curves(runs: pd.DataFrame) -> pd.DataFrame:
+    """One line for each run and evaluated epoch: what was run, ``epoch`` and its curves."""
+    frames = []
+    for _, run in runs.iterrows():
+        columns: dict[str, list] = {"epoch": [int(e) for e in str(run["curve/epoch"]).split()]}
+        for name in CURVES:
+            columns[name] = [float(v) for v in str(run[f"curve/{name}"]).split()]
+        frames.append(pd.DataFrame(columns).assign(**{key: run[key] for key in RUN}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _is_search(runs: pd.DataFrame) -> pd.Series:
+    return runs["experiment"].str.startswith(SEARCH)

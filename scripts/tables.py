@@ -1,13 +1,14 @@
 """The tables of a study; scripts/make_tables.py says which there are."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from scipy import stats
 
 from scripts import paired
 from scripts.note import ROWS, TABLES, VERDICTS, interval, spread, verdict
-from scripts.studies import SEARCH, SETTING, STUDY, is_notes, of_study
+from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, is_notes
 
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
@@ -43,10 +44,9 @@ def tables_of(
 def figures_of(study: pd.DataFrame, optimizer: str) -> list[dict[str, str]]:
     """A row of the note, figure by figure: the note's, ours, how they differ and what it means."""
     lines = []
-    row = study[study["optimizer"] == optimizer]
     label, *figures = ROWS[optimizer]
     for i, ((metric, column), figure) in enumerate(zip(METRICS.items(), figures, strict=True)):
-        ours = row[column]
+        ours = _of(study, optimizer, column)
         note = pd.Series({o: published[i + 1] for o, published in ROWS.items()})
         here = place(means(study, column), metric, optimizer)
         same_place = None if here == MISSING else here == place(note, metric, optimizer)
@@ -128,10 +128,7 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
     for optimizer in ROWS:
         line = {"valid NDCG@10 with": label_of(optimizer)}
         cells = found.loc[optimizer]
-        line |= {
-            f"lr {lr:g}": MISSING if pd.isna(value) else f"{value:.4f}"
-            for lr, value in cells.items()
-        }
+        line |= {f"lr {lr:g}": _cell(value) for lr, value in cells.items()}
         best = f"{cells.idxmax():g}" if cells.notna().any() else MISSING
         lines.append(line | {"best lr": best})
     return pd.DataFrame(lines)
@@ -172,24 +169,20 @@ def line_of_order(keys: tuple[str, ...], study: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def search(runs: pd.DataFrame) -> pd.DataFrame:
+def search(base: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     """The note's losses beside ours in its setting and in those that were searched (``search_*``).
 
     A setting explains a row if the note's loss is as near to the mean of its runs as one more run
     would be, by the spread of the ablation's. Nothing is searched by figures on test.
     """
-    base = of_study(runs, SETTING)
-    curves = base["curve/train/loss"].map(lambda text: [float(v) for v in text.split()])
-    epochs = base["curve/epoch"].map(lambda text: [int(v) for v in text.split()])
-    at_200 = [c[e.index(200)] for c, e in zip(curves, epochs, strict=True)]
+    points = curves(base)
     tried = {
         "ablation": base,
-        "ablation, lowest loss (evaluated epochs)": base.assign(**{"train/loss": curves.map(min)}),
-        "ablation, loss of epoch 200": base.assign(**{"train/loss": at_200}),
+        "ablation, lowest loss (evaluated epochs)": points.groupby(RUN, as_index=False).min(),
+        "ablation, loss of epoch 200": points[points["epoch"] == 200],
     }
-    alike = (runs[STUDY[1:]] == list(SETTING[1:])).all(axis=1)
-    searched = runs[alike & runs["experiment"].str.startswith(SEARCH)]
-    for experiment, study in searched.groupby("experiment"):
+    alike = (searched[STUDY[1:]] == list(SETTING[1:])).all(axis=1)
+    for experiment, study in searched[alike].groupby("experiment"):
         tried[str(experiment).removeprefix(SEARCH).replace("_", " ")] = study
     lines = [_line("note", "loss", {o: row.loss for o, row in ROWS.items()})]
     for setting, study in tried.items():
@@ -210,9 +203,7 @@ def _of(study: pd.DataFrame, optimizer: object, column: str) -> pd.Series:
 
 
 def _line(setting: str, quantity: str, values: Mapping[str, float] | pd.Series) -> dict[str, str]:
-    cells = {
-        row.label: MISSING if pd.isna(values[o]) else f"{values[o]:.4f}" for o, row in ROWS.items()
-    }
+    cells = {row.label: _cell(values[o]) for o, row in ROWS.items()}
     return {"setting": setting, "quantity": quantity, **cells}
 
 
@@ -239,6 +230,10 @@ def mean_and_std(values: pd.Series) -> str:
     if len(values) == 1:
         return f"{values.iloc[0]:.4f}"
     return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def _cell(value: Any) -> str:
+    return MISSING if pd.isna(value) else f"{value:.4f}"
 
 
 def _interval(middle: float, half: float | None) -> str:

@@ -260,6 +260,10 @@ def _is_number(value: Any) -> bool:
 def _is_rate(value: Any) -> bool:
     if isinstance(value, Tensor):
         return not value.is_cpu or bool(((value >= 0) & (value < math.inf)).all())
+    return _is_nonnegative(value)
+
+
+def _is_nonnegative(value: Any) -> bool:
     return _is_number(value) and 0 <= value < math.inf
 
 
@@ -278,10 +282,7 @@ def _is_switch(value: Any) -> bool:
 _SWITCH = (_is_switch, "true, false or None")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_is_rate, "a finite number >= 0"),
-    "weight_decay": (
-        lambda v: _is_number(v) and 0 <= v < math.inf,
-        "a finite number >= 0",
-    ),
+    "weight_decay": (_is_nonnegative, "a finite number >= 0"),
     "beta2": (_is_share, "a number in [0, 1]"),
     "betas": (_is_betas, "two numbers in [0, 1]"),
     "threshold": (_is_share, "a number in [0, 1]"),

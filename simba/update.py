@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**18  # elements: enough to hide each call's cost, few enough for a cache
-
 LIST = 2**22  # elements of tensors that are stepped together
 
 

@@ -99,6 +99,7 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
         }
 
     curve = {"curve/epoch": "200 500", "curve/train/loss": "0.9 0.142"}
+    curve["curve/valid/NDCG@10"] = "0.02 0.03"
     base = runs(losses(0.02, 0.002), **curve)  # of two: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069
     near = runs({o: losses(0.006)[o] for o in ("lion", "simba")}, "search_no_decay", **curve)
     one = near.assign(experiment="search_window_100")  # of one: 2 * 0.002 * sqrt(2) * sqrt(2)
