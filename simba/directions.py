@@ -16,7 +16,8 @@ Simba + (c=m)   always                                sign(m)      m
 ``g`` is the gradient, ``m`` its exponential moving average and ``s`` the sign counter, all of one
 shape and all as they were *before* this gradient entered them. The result is -1, 0 or +1. Equation
 numbers are those of the note that proposed Simba; eq. 1 is Chen et al. 2023 (arXiv 2302.06675),
-rewritten as a choice.
+rewritten as a choice. Beside the six stands ``simba_eq4``, the form in which the note first has its
+idea.
 
 An argument's name says what it is: ``g``, ``m``, ``s``; ``b1`` and ``rest`` are beta1 and
 1 - beta1, ``limit`` is int(w * gamma), and any other name is a hyperparameter of the row.
@@ -66,6 +67,11 @@ def simba_m(g: Tensor, m: Tensor, s: Tensor, limit: int) -> Tensor:
 
 def simba_eq1(g: Tensor, m: Tensor, s: Tensor, b1: float, rest: float) -> Tensor:
     return choose(lead_over_gradient(g, m, b1, rest), s, g)
+
+
+def simba_eq4(g: Tensor, s: Tensor, limit: int) -> Tensor:
+    """Eq. 4: the bar is gamma * sign(abs(g)), so without a gradient any surplus is above it."""
+    return torch.where(g == 0, torch.sign(s), simba(g, s, limit))
 
 
 def simba_c_eq_m(m: Tensor) -> Tensor:

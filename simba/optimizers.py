@@ -168,6 +168,40 @@ class SimbaEq1(SignOptimizer):
         super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
 
 
+class SimbaEq4(SignOptimizer):
+    """Simba by eq. 4, the note's first idea: without a gradient it follows ``sign(s)`` at once.
+
+    With one it is Simba, whose bar gamma is here ``(1 - b1) / b1`` of Lion's b1 = 0.9 by default.
+    State: s, one byte for w <= 127, else two.
+
+    Args:
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        window_size: w, the bound of the counter, an integer in [1, 32767].
+        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
+            [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    rule = staticmethod(directions.simba_eq4)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        window_size: int = 128,
+        threshold: float = 1 / 9,
+        weight_decay: float = 0.0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+
+
 class SimbaCeqM(SignOptimizer):
     """Simba + (c = m): always ``sign(m)``, never the current gradient; Lion with b1 -> 1.
 

@@ -20,6 +20,7 @@ ROWS = {
     "Simba": (simba.Simba, {"window_size": 8, "threshold": 0.3}),
     "SimbaM": (simba.SimbaM, {"window_size": 8, "threshold": 0.3}),
     "SimbaEq1": (simba.SimbaEq1, {"window_size": 8}),
+    "SimbaEq4": (simba.SimbaEq4, {"window_size": 8, "threshold": 0.3}),
     "SimbaCeqM": (simba.SimbaCeqM, {}),
 }
 every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
@@ -90,6 +91,22 @@ def test_limits_are_sign_sgd(cls, kwargs):
         path(cls, grads, weight_decay=0.1, **kwargs),
         path(simba.SignSGD, grads, weight_decay=0.1),
     )
+
+
+def test_eq4_is_the_notes_inequality():
+    p, s = start().detach(), torch.zeros(257, dtype=torch.int16)
+    grads = gradients(300)
+    for g, ours in zip(grads, path(simba.SimbaEq4, grads), strict=True):
+        trusts = s.abs() / 128 > 1 / 9 * torch.sign(abs(g))
+        p.add_(torch.where(trusts, s.sign(), g.sign()), alpha=-1e-4)
+        s.add_(g.sign().to(torch.int16)).clamp_(-128, 128)
+        assert torch.equal(ours, p)
+
+
+def test_eq4_is_simba_where_there_are_gradients():
+    grads = [g + 1e-3 for g in gradients(200)]
+    assert all((g != 0).all() for g in grads)
+    assert_same(path(simba.SimbaEq4, grads, threshold=0.1), path(simba.Simba, grads))
 
 
 def test_rows_differ():

@@ -32,6 +32,7 @@ ROWS = {
     "Simba int16": (simba.Simba, {"window_size": 128, "threshold": 0.02}),
     "SimbaM": (simba.SimbaM, {"window_size": 8, "threshold": 0.3}),
     "SimbaEq1": (simba.SimbaEq1, {"window_size": 8}),
+    "SimbaEq4": (simba.SimbaEq4, {"window_size": 8, "threshold": 0.3}),
     "SimbaCeqM": (simba.SimbaCeqM, {}),
 }
 every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
@@ -195,6 +196,7 @@ BYTES = {  # of state a parameter, float32
     "Simba int16": 2,
     "SimbaM": 5,
     "SimbaEq1": 5,
+    "SimbaEq4": 1,
     "SimbaCeqM": 4,
 }
 
