@@ -44,25 +44,30 @@ class Diagnosis:
 
     Args:
         popularity: (num_items,) how often each item is in training.
+        every: every so many epochs are looked at.
 
     Raises:
         ConfigError: the optimizer is not one of simba's.
     """
 
     def __init__(
-        self, model: PackedTransformer, optimizer: torch.optim.Optimizer, popularity: np.ndarray
+        self,
+        model: PackedTransformer,
+        optimizer: torch.optim.Optimizer,
+        popularity: np.ndarray,
+        every: int,
     ) -> None:
         if not isinstance(optimizer, SignOptimizer):
             raise ConfigError("diagnose_every: only simba's own optimizers can be diagnosed")
-        self.optimizer = optimizer
+        self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]
         self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # Lion's m
         by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
-    def start_epoch(self) -> None:
-        """Before an epoch whose choices are looked at."""
+    def start_epoch(self, epoch: int) -> None:
+        self.looks = epoch % self.every == 0
         self.steps = 0
         self.sums: dict[str, float] = defaultdict(float)
         self.coordinates = {"items": 0, "weights": 0}
@@ -71,17 +76,18 @@ class Diagnosis:
         self.moved_absent = torch.zeros_like(self.moved)
 
     @torch.no_grad()
-    def before_step(self, look: bool) -> None:
-        """Look at the choices of the coming step, and follow Lion's memory."""
+    def before_step(self) -> None:
+        """Look at the choices of the coming step, if it is time, and follow Lion's memory."""
         for p, m in zip(self.group["params"], self.shadow, strict=True):
-            if look:
+            if self.looks:
                 self._look(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
-        if look:
-            self.steps += 1
+        self.steps += 1
 
     def summary(self) -> dict[str, float]:
-        """The averages of the epoch since ``start_epoch``, by name."""
+        """The averages of the epoch since ``start_epoch``, by name; none if it is not looked at."""
+        if not self.looks:
+            return {}
         found = {}
         for name, total in self.sums.items():
             found[name] = total / self.coordinates[name.split("/")[-1]]

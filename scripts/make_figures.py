@@ -17,7 +17,7 @@ from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
 from scripts.note import ROWS
 from scripts.run_record import atomically
-from scripts.studies import STUDY, compared, is_notes, of_study
+from scripts.studies import STUDY, compared, is_notes, of_study, swept
 
 
 def make_figures(root: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         name = "-".join(keys)
-        if keys[0] == "lr":
+        if swept(keys):
             made[f"rates-{name}"] = plots.rates(study)
             continue
         made[f"curves-{name}"] = plots.learning_curves(study, note=is_notes(keys, study))

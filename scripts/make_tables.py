@@ -25,7 +25,7 @@ from scripts.errors import ConfigError
 from scripts.note import ROWS
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched
+from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched, swept
 from scripts.tables import METRICS, MISSING, choices, line_of_order, rates, search, tables_of
 
 
@@ -59,15 +59,15 @@ def tables(
     for key, study in compared(runs).groupby(STUDY):
         keys = experiment, _, dataset = tuple(map(str, key))
         name = "-".join(keys)
-        check_settings(name, study)
+        check_settings(keys, study)
         if experiment.startswith("validate"):
             theirs = study[(study["optimizer"] == "adam") & (study["model"] == "sasrec_prenorm")]
             if dataset in FIGURES and len(theirs):
                 made[f"{name}/published"] = comparison(dataset, theirs, METRICS)
             continue
         if not partial:
-            check_seeds(name, study)
-        if experiment == "lr":
+            check_seeds(keys, study)
+        if swept(keys):
             made[f"{name}/rates"] = rates(study)
             continue
         beside = of_study(users, keys)
@@ -77,25 +77,25 @@ def tables(
         order.append(line_of_order(keys, study))
     tried, ablation = searched(runs), of_study(runs, SETTING)
     for key, study in tried.groupby(STUDY):
-        check_settings("-".join(map(str, key)), study)
+        check_settings(tuple(map(str, key)), study)
     if len(tried) and len(ablation) and is_notes(SETTING, ablation):
         made["search"] = search(ablation, tried)
     return made | ({"order": pd.DataFrame(order)} if order else {})
 
 
-def check_settings(name: str, study: pd.DataFrame) -> None:
-    """Each row of a study was run in one setting and once a seed; in a study of rates, at each.
+def check_settings(keys: tuple[str, ...], study: pd.DataFrame) -> None:
+    """Each row of a study was run in one setting and once a seed; at every value of what it sweeps.
 
     What all rows have, they have alike.
     """
-    keys = ["optimizer", "lr"] if name.startswith("lr-") else ["optimizer"]
-    twice = study[study.duplicated([*keys, "seed"], keep=False)]
+    name, row_of = "-".join(keys), ["optimizer", *swept(keys)]
+    twice = study[study.duplicated([*row_of, "seed"], keep=False)]
     if len(twice):
         raise ConfigError(f"{name}: one run, two records ({', '.join(twice['record'])})")
-    for column in {"lr", "weight_decay"} - set(keys):
+    for column in {"lr", "weight_decay"} - set(row_of):
         if study[column].nunique() > 1:
             raise ConfigError(f"{name}: its rows were run with several values of {column}")
-    for (optimizer, *_), row in study.groupby(keys):
+    for (optimizer, *_), row in study.groupby(row_of):
         if row["setting"].nunique() > 1:
             records = row.drop_duplicates("setting")["record"]
             raise ConfigError(
@@ -104,15 +104,17 @@ def check_settings(name: str, study: pd.DataFrame) -> None:
             )
 
 
-def check_seeds(name: str, study: pd.DataFrame) -> None:
-    """Every row of the note is there, with equal seeds (and rates, where these are studied)."""
-    keys = ["seed", "lr"] if name.startswith("lr-") else ["seed"]
-    cells = {o: set(study.loc[study["optimizer"] == o, keys].itertuples(index=False)) for o in ROWS}
+def check_seeds(keys: tuple[str, ...], study: pd.DataFrame) -> None:
+    """Every row of the note is there, with equal seeds and equal values of what is swept."""
+    name, cell_of = "-".join(keys), ["seed", *swept(keys)]
+    cells = {
+        o: set(study.loc[study["optimizer"] == o, cell_of].itertuples(index=False)) for o in ROWS
+    }
     wanted = set().union(*cells.values())
     for optimizer, found in cells.items():
         if found != wanted:
             lacking = ", ".join(
-                " ".join(f"{key} {value:g}" for key, value in zip(keys, cell, strict=True))
+                " ".join(f"{key} {value:g}" for key, value in zip(cell_of, cell, strict=True))
                 for cell in sorted(wanted - found)
             )
             raise ConfigError(

@@ -10,6 +10,11 @@ HYPERPARAMETERS = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5}
 SEARCH = "search_"  # begins the experiments that change one thing of it
 
 
+def swept(keys: tuple[str, ...]) -> list[str]:
+    """The hyperparameter that a study sweeps over beside rows and seeds, if it does."""
+    return ["lr"] if keys[0] == "lr" else []
+
+
 def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
     return frame[(frame[STUDY] == list(keys)).all(axis=1)]
 

@@ -54,8 +54,8 @@ class Training:
             keep_freed_memory()
         self.optimizer = build(config["optimizer"], "optimizer")(self.model.parameters())
         self.diagnosis: Diagnosis | None = None
-        if config["diagnose_every"] is not None:
-            self.diagnosis = Diagnosis(self.model, self.optimizer, data.popularity)
+        if (every := config["diagnose_every"]) is not None:
+            self.diagnosis = Diagnosis(self.model, self.optimizer, data.popularity, every)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
@@ -88,8 +88,8 @@ class Training:
     def train_epoch(self, epoch: int) -> float:
         """One pass over all users; the loss before each update, averaged over users."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        if self.diagnosis and self.diagnosed(epoch):
-            self.diagnosis.start_epoch()
+        if self.diagnosis:
+            self.diagnosis.start_epoch(epoch)
         for batch, keys in self.batches(epoch, self.in_rows):
             loss = self.model.loss(*self.step(batch, keys))
             self.optimizer.zero_grad()
@@ -98,7 +98,7 @@ class Training:
                 norm = self.config["max_grad_norm"]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
             if self.diagnosis:
-                self.diagnosis.before_step(look=self.diagnosed(epoch))
+                self.diagnosis.before_step()
             self.optimizer.step()
             total += loss.detach() * batch.num_users
         return float(total / len(self.data.trainable()))
@@ -122,7 +122,7 @@ class Training:
             RunFailed: the loss is NaN or infinite.
         """
         entry = {"epoch": epoch, "train/loss": loss}
-        if self.diagnosis and self.diagnosed(epoch):
+        if self.diagnosis:
             entry |= self.diagnosis.summary()
         self.history.append(entry)
         if not np.isfinite(loss):
@@ -159,9 +159,6 @@ class Training:
         patience = self.config["patience"]
         since = sum("valid/NDCG@10" in entry for entry in self.history[self.best_epoch :])
         return patience is not None and since >= patience
-
-    def diagnosed(self, epoch: int) -> bool:
-        return epoch % self.config["diagnose_every"] == 0
 
     def latest(self) -> dict[str, float]:
         evaluated = [e for e in self.history if "valid/NDCG@10" in e]

@@ -17,8 +17,8 @@ def diagnosed(make):
     torch.manual_seed(0)
     model = SASRec(NUM_ITEMS, maxlen=3, hidden=4, ffn=4, blocks=1)
     optimizer = make(model.parameters())
-    diagnosis = Diagnosis(model, optimizer, np.arange(NUM_ITEMS))
-    diagnosis.start_epoch()
+    diagnosis = Diagnosis(model, optimizer, np.arange(NUM_ITEMS), every=1)
+    diagnosis.start_epoch(1)
     seen = []
     for _ in range(STEPS):
         for p in model.parameters():
@@ -27,7 +27,7 @@ def diagnosed(make):
         model.item.weight.grad[1 : NUM_ITEMS // 2] = 0  # not in the batch
         weight = model.item.weight.detach()[1:].numpy().copy()
         seen.append((weight, model.item.weight.grad[1:].numpy().copy()))
-        diagnosis.before_step(look=True)
+        diagnosis.before_step()
         optimizer.step()
     after = model.item.weight.detach()[1:].numpy()
     return {k.removeprefix("why/"): v for k, v in diagnosis.summary().items()}, seen, after
