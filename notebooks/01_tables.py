@@ -82,6 +82,16 @@ display(Markdown(page(made, "paired")))
 display(Markdown(markdown(made["order"])))
 
 # %% [markdown]
+# ## Where a row lands elsewhere
+# What else could the note have done? One thing at a time is changed for all rows that have it, one
+# run each, and looked at by training loss and valid alone. A setting *explains* a row if the note's
+# loss lies where one more run would.
+
+# %%
+if "search" in made:
+    display(Markdown(markdown(made["search"])))
+
+# %% [markdown]
 # ## Is the pipeline right?
 # Adam on the pre-norm SASRec, beside the figures that the note's author published for it.
 
