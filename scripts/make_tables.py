@@ -3,14 +3,14 @@
 A study is one (experiment, model, dataset). One that holds the note's rows gets a folder with
 
 - rows: every optimizer; in the note's own setting beside the note's figures, with verdicts;
-- note_1..3: the same figure by figure, with differences (in the note's setting);
 - paired: every row beside Lion, over seeds and over users;
 - choices: what the optimizers chose, where runs were diagnosed.
 
 That of the experiment ``lr`` gets rates (every row at every learning rate), those of ``validate*``,
-which hold Adam alone, get published (its figures beside the published ones). order.* compares the
-order of the rows over all studies; search.* holds the note's losses against the experiments
-``search_*``, which change one thing of its setting. All as Markdown, CSV and LaTeX.
+which hold Adam alone, get published (its figures beside the published ones). Outside the folders,
+note_1..3.* hold the rows in the note's setting figure by figure, with differences and intervals;
+order.* compares the order of the rows over all studies; search.* holds the note's losses against
+the experiments ``search_*``, which change one thing of its setting. All as Markdown, CSV and LaTeX.
 """
 
 import sys
@@ -22,7 +22,7 @@ import pandas as pd
 from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS
+from scripts.note import ROWS, TABLES
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
 from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched, swept
@@ -49,7 +49,7 @@ def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
 def tables(
     runs: pd.DataFrame, users: pd.DataFrame, looks: pd.DataFrame, partial: bool = False
 ) -> dict[str, pd.DataFrame]:
-    """All tables as ``STUDY/TABLE``, and ``order``.
+    """All tables as ``STUDY/TABLE``, and those over all studies or of the note by their name.
 
     Raises:
         ConfigError: a study lacks a cell and ``partial`` is not set.
@@ -71,7 +71,8 @@ def tables(
             made[f"{name}/rates"] = rates(study)
             continue
         beside = of_study(users, keys)
-        made |= {f"{name}/{t}": frame for t, frame in tables_of(keys, study, beside).items()}
+        for table, frame in tables_of(keys, study, beside).items():
+            made[table if table in TABLES else f"{name}/{table}"] = frame
         if len(looked := of_study(looks, keys)):
             made[f"{name}/choices"] = choices(looked)
         order.append(line_of_order(keys, study))
@@ -124,9 +125,9 @@ def check_seeds(keys: tuple[str, ...], study: pd.DataFrame) -> None:
 
 
 def page(made: Mapping[str, pd.DataFrame], *titles: str) -> str:
-    """The tables of these titles as Markdown, each under the name of its study."""
-    chosen = [name.split("/") for name in made if name.split("/")[-1] in titles]
-    return "\n".join(f"**{s}**\n\n{markdown(made[f'{s}/{title}'])}" for s, title in chosen)
+    """The tables of these titles as Markdown, each under the name of its study or its own."""
+    chosen = [name for name in made if name.split("/")[-1] in titles]
+    return "\n".join(f"**{n.rpartition('/')[0] or n}**\n\n{markdown(made[n])}" for n in chosen)
 
 
 def markdown(frame: pd.DataFrame) -> str:

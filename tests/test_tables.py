@@ -64,7 +64,7 @@ def test_a_row_gets_the_worst_verdict_of_its_figures():
     made = tables(runs(exact), NO_USERS, NO_LOOKS)
     rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Simba", "verdict"] == "same order"
-    figures = made["ablation-sasrec-beauty/note_1"]
+    figures = made["note_1"]
     line = figures[(figures["SASRec with"] == "Simba") & (figures["figure"] == "Loss")].iloc[0]
     assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same order")
     order = made["order"].iloc[0]
@@ -127,7 +127,7 @@ def test_a_missing_row_takes_no_verdict_from_the_others():
     off = {o: [(0.5, 0.5, row.loss + 0.001 * i) for i in (40, 41)] for o, row in ROWS.items()}
     del off["simba_c_eq_m"]
     made = tables(runs(off), NO_USERS, NO_LOOKS, partial=True)
-    assert set(made["ablation-sasrec-beauty/note_1"]["verdict"]) == {"–"}
+    assert set(made["note_1"]["verdict"]) == {"–"}
     order = made["order"].iloc[0]
     assert (order["sign(m) on top"], order["Kendall's tau with the note"]) == ("–", "–")
 
