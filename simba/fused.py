@@ -99,6 +99,7 @@ def _loop(
     def loop(addresses, sizes, sign, n, lr, decay, b2, rest2, window):
         if version < 0:  # never: it makes the version part of what the cache goes by
             return
+        w, low = count(window), count(-window)
         for k in range(sizes.size):
             size = sizes[k]
             p = numba.carray(_pointer(addresses[k, 0]), size, float32)
@@ -113,9 +114,9 @@ def _loop(
                 if has_m:
                     m[i] = _fma(gi, rest2, mi * b2)
                 if has_s:
-                    c = si + torch.sign(gi)
-                    c = window if c > window else c
-                    s[i] = count(-window if c < -window else c)
+                    # in whole numbers, which is quicker; there may be no room for w + 1
+                    up, down = (gi > 0) & (s[i] < w), (gi < 0) & (s[i] > -w)
+                    s[i] = max(min(count(s[i] + count(up) - count(down)), w), low)
 
     def compiled(cache: bool) -> Callable[..., None]:
         return numba.njit(error_model="numpy", nogil=True, cache=cache)(loop)
