@@ -124,6 +124,22 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
         torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
 
 
+def test_each_list_of_tensors_is_compiled_anew():
+    """torch compiles no code more often than a limit, and then silently runs it uncompiled."""
+    compiled = torch._dynamo.utils.counters["stats"]
+    before = compiled["unique_graphs"]
+    rule = simba.update.rule_of(simba.SignSGD.rule)
+    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
+        for size in (3, 4, 5):
+            p = nn.Parameter(torch.zeros(size))
+            p.grad = torch.ones(size)
+            group = simba.SignSGD([p], lr=0.5).param_groups[0]
+            slots = (simba.update.Slot(p, p.grad, None, None),)
+            simba.compiled.compiled_step(rule, slots, simba.base.numbers_of(group))
+            assert p.tolist() == [-0.5] * size
+    assert compiled["unique_graphs"] - before == 3
+
+
 @every_row
 def test_fused_takes_what_it_can_and_only_that(cls, kwargs, monkeypatch):
     taken = []
