@@ -42,7 +42,7 @@ print(f"{len(runs)} runs")
 # %% [markdown]
 # ## The six rows
 # In the note's own setting its figures stand beside ours (mean ± sample std over n seeds) with a
-# **verdict**, by a rule written down before the runs were in: *reproduced* if the note's figure
+# **verdict**, by a rule fixed with the plan before any run: *reproduced* if the note's figure
 # lies within our mean ± 2 · std · √(1 + 1/n); else *same order* if the row has the note's place
 # among the six; else *not reproduced*. A row gets the worst verdict of its three figures. One more
 # run of ours would pass for one figure 88 times in 100 with five seeds, 70 with two: a verdict is
@@ -67,7 +67,7 @@ display(Markdown(page(made, "note_1", "note_2", "note_3")))
 # %% [markdown]
 # ## Beside Lion
 # Mean differences over equal seeds, from five seeds on with a 95% bootstrap interval (of so few it
-# is too narrow: it holds the truth some 85 times in 100); and, user by user, how many have a
+# is too narrow: it holds the truth some 84 times in 100); and, user by user, how many have a
 # better or a worse NDCG@10 on test than with Lion, with a paired t-test over users, corrected by
 # Holm for the number of rows. Five seeds alone cannot get below p = 0.06 in a two-sided sign-flip
 # test; thousands of users can tell, but only for these runs.
@@ -83,9 +83,9 @@ display(Markdown(markdown(made["order"])))
 
 # %% [markdown]
 # ## Where a row lands elsewhere
-# What else could the note have done? One thing at a time is changed for all rows that have it, one
-# run each, and looked at by training loss and valid alone. A setting *explains* a row if the note's
-# loss lies where one more run would.
+# What else could the note have done? One thing at a time is changed for all rows that have it (eq.
+# 4 brings its own bar, 1/9), one run each, and looked at by training loss and valid alone. A
+# setting *explains* a row if the note's loss lies where one more run would.
 
 # %%
 if "search" in made:

@@ -66,15 +66,21 @@ display(Markdown(page(made, "choices")))
 # as the others.
 #
 # **Rows with a memory never rest, and are alike in that.** They move item weights without a
-# gradient in more than half of all cases, by their memory far more often than not, and rare items
-# travel about as far in one row as in the other. *When* a row trusts its memory, by eq. 1, by eq.
-# 5 or always, changes little: in Simba + m the counter is soon so full that eq. 5 always says yes.
+# gradient in more than half of all cases, by their memory far more often than not, and a rare item
+# goes an equally long way in each of them; how much of it is undone by turns differs less between
+# them than from sign-SGD. *When* a row that follows sign(m) trusts its memory, by eq. 1, by eq. 5
+# or always, changes little: on item embeddings the counter of Simba + m is soon so full that eq. 5
+# nearly always says yes. For rows that follow sign(s) it does matter: Simba + (1), which listens to
+# the gradient more often, learns more than Simba.
 #
-# **They differ in where they go.** On item embeddings, rows that follow sign(m) go Lion's way
-# nearly always; rows that follow sign(s) little more often than a coin would. That is the line
-# between the rows that learn and those that do not.
+# **They differ in where they go.** Of the rows with a memory, those that follow sign(m) move item
+# embeddings as Lion would nearly always; Simba does it about as often as a coin would, Simba + (1)
+# in six cases of ten. That is the line between those of them that learn and those that hardly do.
+# Two things it does not tell: sign-SGD agrees with Lion least of all, for it rests where Lion moves,
+# and yet it learns more than Simba, so resting harms less than going astray; and on all other
+# weights Simba + (1) goes Lion's way more often than Simba + m.
 #
 # **Our reading**, which is not measured here: a counter gives every gradient one vote, m weighs it
 # by its size. An item is pushed away a little whenever it is drawn as a negative and pulled hard
-# when it is the answer; the votes for away outnumber the pulls, and a saturating counter takes as
-# many opposite votes to turn as went into it.
+# when it is the answer; for most items the votes for away outnumber the pulls, and a saturating
+# counter takes as many opposite votes to turn as went into it.

@@ -14,11 +14,10 @@ from scripts import run_record
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
 from scripts.paired import user_tests
-from scripts.studies import RUN
+from scripts.studies import CURVES, RUN
 
 # Whatever may differ between the runs of one row: the rest is the row's setting.
 NOT_A_SETTING = ("seed",)
-CURVES = ("train/loss", "valid/HR@10", "valid/NDCG@10")
 
 
 def aggregate(root: Path) -> pd.DataFrame:

@@ -36,7 +36,7 @@ VERDICTS = ("reproduced", "same order", "not reproduced")
 
 
 def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | None:
-    """The rule, written down before the runs were in; None where it cannot say.
+    """The rule, fixed with the plan of the study before any run; None where it cannot say.
 
     Fewer than two runs have no spread, and ``same_place`` is None while a row is missing.
 

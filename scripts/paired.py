@@ -56,7 +56,7 @@ def differences(study: pd.DataFrame, optimizer: str, column: str) -> np.ndarray:
 def bootstrap(values: np.ndarray) -> tuple[float, float] | None:
     """95% percentile interval of the mean; None for fewer than five values.
 
-    Of so few it is too narrow: of five normal ones it holds the true mean 85 times in 100.
+    Of so few it is too narrow: of five normal ones it holds the true mean 84 times in 100.
     """
     if len(values) < 5:
         return None

@@ -177,7 +177,8 @@ def rerun_command(name: str) -> str:
     dropped = ("results.root", "results.name", "data.root", "tracker.mode", "force", "device")
     kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in dropped]
     kept.append(f"results.name={name}" if "=" not in name else f"results.name='{name}'")
-    return shlex.join(["python", "-m", "scripts.train", *kept])
+    threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
+    return f"{threads} {shlex.join(['python', '-m', 'scripts.train', *kept])}"
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -27,7 +27,7 @@ class Switches(TypedDict, total=False):
 
 
 class SignOptimizer(Optimizer):
-    r"""Moves every coordinate by exactly ``lr``, in the direction that the row chooses.
+    r"""Moves every coordinate by ``lr`` or not at all, in the direction that the row chooses.
 
     .. math::
         \theta &\leftarrow (1 - \eta\lambda)\,\theta - \eta\,\mathrm{rule}(g, m, s) \\
@@ -170,11 +170,14 @@ class SignOptimizer(Optimizer):
         loaded: list[dict[str, Any]] = []
 
         def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            needed = self.defaults.keys() - Switches.__annotations__.keys()
+            switches = Switches.__annotations__.keys()
+            own, known = self.defaults.keys() - switches, _RULES.keys() - switches
             for group in state_dict["param_groups"]:
-                if lacking := ", ".join(sorted(needed - group.keys())):
+                wrong = [f"without {key}" for key in sorted(own - group.keys())]
+                wrong += [f"with {key}" for key in sorted((known - own) & group.keys())]
+                if wrong:
                     raise ValueError(
-                        f"{type(self).__name__}: the state of another optimizer, without {lacking}"
+                        f"{type(self).__name__}: the state of another optimizer, {', '.join(wrong)}"
                     )
             loaded.append(state_dict)
 

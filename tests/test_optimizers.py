@@ -23,6 +23,7 @@ ROWS = {
     "SimbaEq4": (simba.SimbaEq4, {"window_size": 8, "threshold": 0.3}),
     "SimbaCeqM": (simba.SimbaCeqM, {}),
 }
+assert {cls.__name__ for cls, _ in ROWS.values()} == {*simba.__all__} - {"SignOptimizer"}
 every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
 
 
@@ -418,6 +419,8 @@ def test_the_state_of_another_optimizer_is_refused():
     lion, simba_ = simba.Lion([p]), simba.Simba([p])
     with pytest.raises(ValueError, match="Simba: the state of another optimizer, without thresh"):
         simba_.load_state_dict(lion.state_dict())
+    with pytest.raises(ValueError, match="Lion: the state of another optimizer, with window_size"):
+        lion.load_state_dict(simba.SimbaEq1([p]).state_dict())
 
 
 @pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}])

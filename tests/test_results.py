@@ -197,6 +197,13 @@ def test_notebooks_run_on_the_committed_results(name):
     assert [c.source for c in notebook.cells] == [c.source for c in script.cells], (
         "run make notebooks"
     )
+    committed = shown_by(notebook)
     NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    shown = [t for c in notebook.cells for o in c.get("outputs", []) for t in o.get("data", {})]
-    assert "image/png" in shown or "text/markdown" in shown
+    assert committed, "it shows nothing: run make notebooks"
+    assert committed == shown_by(notebook), "run make notebooks"
+
+
+def shown_by(notebook) -> list[str]:
+    """Its tables, and that there are figures: their bits depend on matplotlib's version."""
+    data = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
+    return [d.get("text/markdown", "a figure") for d in data]

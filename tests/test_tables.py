@@ -112,13 +112,15 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
     assert lines.loc["ablation", "Simba"] == "0.8930"
     assert lines["rows explained"].to_dict() == {
         "note": "",
-        "ablation": "0",
-        "ablation, lowest loss (evaluated epochs)": "3",  # 0.142: those of the note around it
-        "ablation, loss of epoch 200": "0",
-        "no decay": "2",
-        "window 100": "2",
-        "far": "0",
+        "ablation": "0 of 6",
+        "ablation, last epoch": "3 of 6",  # 0.142 in this curve: those of the note around it
+        "ablation, epoch 200": "0 of 6",
+        "ablation, lowest loss of the evaluated epochs": "3 of 6",
+        "no decay": "2 of 2",
+        "window 100": "2 of 2",
+        "far": "0 of 2",
     }
+    assert len(made["search"]) == 1 + 2 * 7 - 1  # a lowest loss has no valid of its own
     assert lines.loc["no decay", "Simba + m"] == "–"
     assert not any("search" in name for name in made if "/" in name)
 

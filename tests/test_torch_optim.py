@@ -35,6 +35,7 @@ ROWS = {
     "SimbaEq4": (simba.SimbaEq4, {"window_size": 8, "threshold": 0.3}),
     "SimbaCeqM": (simba.SimbaCeqM, {}),
 }
+assert {cls.__name__ for cls, _ in ROWS.values()} == {*simba.__all__} - {"SignOptimizer"}
 every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
 HOW = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 every_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -66,7 +67,21 @@ def test_a_record_tells_all(train, tmp_path):
     assert record["best_epoch"] == best["epoch"]
     assert record["valid"]["NDCG@10"] == best["valid/NDCG@10"]
     assert not list((tmp_path / "results" / "checkpoints").rglob("*.pt"))
+    assert not list(REPOSITORY.glob("*.log"))  # where it was started
     assert {"commit", "dirty", "versions", "device", "config", "config_hash"} <= record.keys()
+
+
+def test_a_records_command_gives_the_same_record(train, tmp_path):
+    assert train("-m", "optimizer=simba_m", "optimizer.lr=1e-3,1e-2", "seed=3").returncode == 0
+    path, record = sorted(records(tmp_path / "results").items())[0]
+    command = record["command"].replace("python", shlex.quote(sys.executable), 1)
+    again = tmp_path / "again"
+    command += f" tracker.mode=disabled results.root={shlex.quote(str(again))}"
+    done = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ((other_path, other),) = records(again).items()
+    assert other_path == path
+    assert results_of(other) == results_of(record)
 
 
 def test_skips_a_finished_run_refuses_a_clash_and_obeys_force(train, tmp_path):
