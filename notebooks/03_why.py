@@ -76,9 +76,9 @@ display(Markdown(page(made, "choices")))
 # **They differ in where they go.** Of the rows with a memory, those that follow sign(m) move item
 # embeddings as Lion would nearly always; Simba does it about as often as a coin would, Simba + (1)
 # in six cases of ten. That is the line between those of them that learn and those that hardly do.
-# Two things it does not tell: sign-SGD agrees with Lion least of all, for it rests where Lion moves,
-# and yet it learns more than Simba, so resting harms less than going astray; and on all other
-# weights Simba + (1) goes Lion's way more often than Simba + m.
+# Two things it does not tell: sign-SGD agrees with Lion least of all, for it rests where Lion
+# moves, and yet it learns more than Simba, so resting harms less than going astray; and on all
+# other weights Simba + (1) goes Lion's way more often than Simba + m.
 #
 # **Our reading**, which is not measured here: a counter gives every gradient one vote, m weighs it
 # by its size. An item is pushed away a little whenever it is drawn as a negative and pulled hard
