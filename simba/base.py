@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from simba.update import Rule, Slot, in_chunks, in_lists, rule_of
 
-LARGEST_WINDOW = torch.iinfo(torch.int16).max
+ONE_BYTE, LARGEST_WINDOW = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
 HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
 
 
@@ -205,7 +205,7 @@ class SignOptimizer(Optimizer):
 
 
 def counter_dtype(window_size: int) -> torch.dtype:
-    return torch.int8 if window_size <= torch.iinfo(torch.int8).max else torch.int16
+    return torch.int8 if window_size <= ONE_BYTE else torch.int16
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, Any]:

@@ -49,15 +49,14 @@ def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> li
 
 def _is_plain(slot: Slot) -> bool:
     """Contiguous float32 in memory, which a compiled loop can run over."""
-    p, g, m, s = slot
-    floats = p.dtype == g.dtype == torch.float32 and (m is None or m.dtype == torch.float32)
-    memories = (m is None or _in_memory(m)) and (s is None or _in_memory(s))
-    return floats and _in_memory(p) and _in_memory(g) and memories
-
-
-def _in_memory(t: Tensor) -> bool:
-    """A subclass may keep its numbers elsewhere, and a lazy minus is not among them."""
-    return type(t) in PLAIN and t.is_cpu and t.is_contiguous() and not t.is_neg()
+    for t in slot:
+        if t is None:
+            continue
+        # a subclass may keep its numbers elsewhere, and a lazy minus is not among them
+        if type(t) not in PLAIN or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+            return False
+    p, g, m, _ = slot
+    return p.dtype == g.dtype == torch.float32 and (m is None or m.dtype == torch.float32)
 
 
 def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
@@ -65,17 +64,20 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     names = tuple(name for name in rule.arguments if name not in ("g", "m", "s"))
     counter = None if first.s is None else first.s.dtype
     loop = _loop(rule, names, first.m is not None, counter)
-    addresses = _integers([0 if t is None else t.data_ptr() for slot in slots for t in slot])
+    table = array("q")  # five integers a tensor: plain numbers are the quickest to pass
+    for slot in slots:
+        addresses = [0 if t is None else t.data_ptr() for t in slot]
+        table.extend((*addresses, slot.p.numel()))
     lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
     scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window
     torch.autograd.graph.increment_version([slot.p for slot in slots])
     try:
         loop(
-            addresses.view(-1, len(Slot._fields)).numpy(),
-            _integers([slot.p.numel() for slot in slots]).numpy(),
-            float32(-1 if numbers["maximize"] else 1),
-            tuple(float32(numbers[name]) for name in names) or (float32(0),),
-            *map(float32, scalars),
+            table.buffer_info()[0],
+            len(slots),
+            -1.0 if numbers["maximize"] else 1.0,
+            tuple(float(numbers[name]) for name in names) or (0.0,),
+            *map(float, scalars),
         )
     except numba.errors.TypingError as error:
         raise TypeError(
@@ -84,29 +86,28 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
         ) from error
 
 
-def _integers(values: list[int]) -> Tensor:
-    return torch.frombuffer(array("q", values), dtype=torch.int64)  # quicker than torch.tensor
-
-
 @cache
 def _loop(
     rule: Rule, names: tuple[str, ...], has_m: bool, counter: torch.dtype | None
 ) -> Callable[..., None]:
-    """The loop of a rule over (addresses of p, g, m, s; sizes; sign of g; its numbers; ...)."""
+    """The loop of a rule over (a table of the addresses of p, g, m, s and their size; ...)."""
     direction = _on_numbers(rule, names)
     version = _version(_parts(rule.function))
     has_s, count = counter is not None, COUNTERS[counter or torch.int8]
 
-    def loop(addresses, sizes, sign, n, lr, decay, b2, rest2, window):
+    def loop(table, length, sign, n, lr, decay, b2, rest2, window):
         if version < 0:  # never: it makes the version part of what the cache goes by
             return
+        sign, lr, decay = float32(sign), float32(lr), float32(decay)
+        b2, rest2, window = float32(b2), float32(rest2), float32(window)
         w, low = count(window), count(-window)
-        for k in range(sizes.size):
-            size = sizes[k]
-            p = numba.carray(_pointer(addresses[k, 0]), size, float32)
-            g = numba.carray(_pointer(addresses[k, 1]), size, float32)
-            m = numba.carray(_pointer(addresses[k, 2]), size, float32)
-            s = numba.carray(_pointer(addresses[k, 3]), size, count)
+        rows = numba.carray(_pointer(table), (length, 5), numba.int64)
+        for k in range(length):
+            size = rows[k, 4]
+            p = numba.carray(_pointer(rows[k, 0]), size, float32)
+            g = numba.carray(_pointer(rows[k, 1]), size, float32)
+            m = numba.carray(_pointer(rows[k, 2]), size, float32)
+            s = numba.carray(_pointer(rows[k, 3]), size, count)
             for i in range(size):
                 gi = sign * g[i]
                 mi = m[i] if has_m else float32(0)
@@ -132,9 +133,9 @@ def _on_numbers(rule: Rule, names: tuple[str, ...]) -> Callable[..., float]:
     """The rule on single numbers: (g, m, s, its other arguments as a tuple)."""
     for part in _parts(rule.function):
         register_jitable(part)
-    taken = (f"n[{names.index(name)}]" if name in names else name for name in rule.arguments)
-    call = f"lambda g, m, s, n: rule({', '.join(taken)})"
-    return register_jitable(eval(call, {"rule": rule.function}))
+    taken = {name: f"float32(n[{k}])" for k, name in enumerate(names)}
+    call = f"lambda g, m, s, n: rule({', '.join(taken.get(a, a) for a in rule.arguments)})"
+    return register_jitable(eval(call, {"rule": rule.function, "float32": float32}))
 
 
 def _parts(function: Callable[..., Tensor]) -> list[FunctionType]:
