@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 2**18  # elements: enough to hide each call's cost, few enough for a cache
+CHUNK = 2**16  # elements: enough to hide each call's cost; temporaries too small to be given back
 LIST = 2**22  # elements of tensors that are stepped together
 
 
