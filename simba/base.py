@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from simba.update import Rule, Slot, in_chunks, in_lists, rule_of
+from simba.update import Rule, Slot, in_chunks, in_lists
 
 ONE_BYTE, LARGEST_WINDOW = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
+MEMORY = {"exp_avg", "sign_counts"}  # what a state may hold
 HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
+# its name before torch 2.13, and since
+CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"
+CHECK_CAPTURE: Callable[[Optimizer], None] = [
+    getattr(Optimizer, name) for name in CAPTURE if hasattr(Optimizer, name)
+][-1]
 
 
 class Switches(TypedDict, total=False):
@@ -53,9 +59,9 @@ class SignOptimizer(Optimizer):
         capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
             written to between replays.
         differentiable: refused; the derivative of a sign is zero.
-        fused: take the step in one compiled pass (simba/fused.py): contiguous float32 on a CPU
-            through numba, with the same bits, and any tensor on a GPU through torch.compile.
-            Tensors that it cannot take are left to the plain step.
+        fused: take the step in one compiled pass: float32 without gaps on a CPU through numba
+            (simba/fused.py), with the same bits, and any tensor on a CUDA GPU through torch.compile
+            (simba/compiled.py). Tensors that it cannot take are left to the plain step.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -63,11 +69,15 @@ class SignOptimizer(Optimizer):
     """
 
     rule: Callable[..., Tensor]
+    _rule: Rule
 
-    # torch guards these against torch.compile by importing the compiler at their first call, which
-    # takes over a second of every process; these are the same without the guard.
-    state_dict = unwrap(Optimizer.state_dict)
+    # torch guards its methods against torch.compile by importing the compiler at their first call,
+    # which takes over a second of every process: hence unwrap, here and below.
     zero_grad = unwrap(Optimizer.zero_grad)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._rule = Rule.of(cls.rule)
 
     def __init__(
         self,
@@ -84,8 +94,6 @@ class SignOptimizer(Optimizer):
         defaults |= {"differentiable": differentiable, "fused": fused}
         _check(type(self).__name__, defaults)
         super().__init__(params, defaults)
-        if fused and any(p.is_cpu for group in self.param_groups for p in group["params"]):
-            from simba import fused as _  # noqa: F401  (says now whether numba is missing)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -96,9 +104,12 @@ class SignOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its own hyperparameters are checked as the constructor's are."""
         unwrap(Optimizer.add_param_group)(self, param_group)
+        group = self.param_groups[-1]
         try:
-            _check(type(self).__name__, self.param_groups[-1])
-        except (ValueError, RuntimeError):
+            _check(type(self).__name__, group)
+            if group["fused"] and any(p.is_cpu for p in group["params"]):
+                from simba import fused as _  # noqa: F401  (says now whether numba is missing)
+        except (ValueError, RuntimeError, ImportError):
             self.param_groups.pop()
             raise
 
@@ -113,23 +124,22 @@ class SignOptimizer(Optimizer):
         Raises:
             RuntimeError: a gradient is sparse or complex.
         """
-        self._cuda_graph_capture_health_check()
+        CHECK_CAPTURE(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        rule = rule_of(self.rule)
         found = [
-            (group, [self.slot(p, rule, group) for p in group["params"] if p.grad is not None])
+            (group, [self.slot(p, group) for p in group["params"] if p.grad is not None])
             for group in self.param_groups
         ]
         for group, slots in found:  # only once every gradient is one that can be taken
             numbers = numbers_of(group)
             for alike in _alike(slots):
-                _take(rule, alike, group, numbers)
+                _take(self._rule, alike, group, numbers)
         return loss
 
-    def slot(self, p: Tensor, rule: Rule, group: dict[str, Any]) -> Slot:
+    def slot(self, p: Tensor, group: dict[str, Any]) -> Slot:
         """A parameter with its gradient and memory, which is made when first asked for.
 
         Of a DTensor, the part that lies here: a step needs no other.
@@ -141,22 +151,33 @@ class SignOptimizer(Optimizer):
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         state, m, s = self.state[p], None, None
-        if "m" in rule.arguments:
+        if "m" in self._rule.arguments:
             if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             m = state["exp_avg"]
-        if "s" in rule.arguments:
+        if "s" in self._rule.arguments:
             window = group["window_size"]
             dtype = counter_dtype(window)
             if "sign_counts" not in state:
                 state["sign_counts"] = torch.zeros_like(
                     p, dtype=dtype, memory_format=torch.preserve_format
                 )
-            elif state["sign_counts"].dtype != dtype:  # loaded, or made for another window
-                counts = state["sign_counts"].to(torch.int32).clamp_(-window, window)
-                state["sign_counts"] = counts.to(dtype)
+            elif state["sign_counts"].dtype != dtype:  # made for another window
+                state["sign_counts"] = _fitted(state["sign_counts"], window)
             s = state["sign_counts"]
         return _local(p, g, m, s) if hasattr(p, "to_local") else Slot(p, g, m, s)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as torch's; counters of two bytes are copied to four.
+
+        Collectives do not know int16, and full state dicts of sharded models need them.
+        """
+        found: dict[str, Any] = unwrap(Optimizer.state_dict)(self)
+        for key, state in found["state"].items():
+            counts = state.get("sign_counts")
+            if counts is not None and counts.dtype == torch.int16:
+                found["state"][key] = {**state, "sign_counts": counts.to(torch.int32)}
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; counters stay integers (torch alone would make them floats).
@@ -164,7 +185,7 @@ class SignOptimizer(Optimizer):
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
 
         Raises:
-            ValueError: it is the state of an optimizer with other hyperparameters.
+            ValueError: it is the state of an optimizer with other hyperparameters or memory.
         """
         kept = [{key: group[key] for key in HOW} for group in self.param_groups]
         loaded: list[dict[str, Any]] = []
@@ -175,6 +196,8 @@ class SignOptimizer(Optimizer):
             for group in state_dict["param_groups"]:
                 wrong = [f"without {key}" for key in sorted(own - group.keys())]
                 wrong += [f"with {key}" for key in sorted((known - own) & group.keys())]
+                held = {name for state in state_dict["state"].values() for name in state}
+                wrong += [f"with {name}" for name in sorted(held - MEMORY)]
                 if wrong:
                     raise ValueError(
                         f"{type(self).__name__}: the state of another optimizer, {', '.join(wrong)}"
@@ -182,7 +205,7 @@ class SignOptimizer(Optimizer):
             loaded.append(state_dict)
 
         def restore(_: Optimizer) -> None:
-            self._restore_integers(loaded[0])
+            self._restore_counts(loaded[0])
             for group, how in zip(self.param_groups, kept, strict=True):
                 group.update(how)
 
@@ -195,17 +218,22 @@ class SignOptimizer(Optimizer):
             last.remove()
             first.remove()
 
-    def _restore_integers(self, state_dict: dict[str, Any]) -> None:
-        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for saved_id, p in zip(saved_ids, params, strict=True):
-            for name, value in state_dict["state"].get(saved_id, {}).items():
-                if isinstance(value, Tensor) and not value.is_floating_point():
-                    self.state[p][name] = value.to(p.device, copy=True)
+    def _restore_counts(self, state_dict: dict[str, Any]) -> None:
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            for saved_id, p in zip(saved["params"], group["params"], strict=True):
+                counts = state_dict["state"].get(saved_id, {}).get("sign_counts")
+                if counts is not None:
+                    fitted = _fitted(counts, group["window_size"])
+                    self.state[p]["sign_counts"] = fitted.to(p.device)
 
 
 def counter_dtype(window_size: int) -> torch.dtype:
     return torch.int8 if window_size <= ONE_BYTE else torch.int16
+
+
+def _fitted(counts: Tensor, window_size: int) -> Tensor:
+    whole = counts.to(torch.int32, copy=True).clamp_(-window_size, window_size)
+    return whole.to(counter_dtype(window_size))
 
 
 def numbers_of(group: dict[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,20 @@ On a CPU numba makes one loop a row, which runs over all float32 tensors of a gr
 coordinate, in the same order and rounding, what the plain step does: the bits are the same. It is
 compiled at the first step, in about a second, and kept on disk for the next process, which takes
 half of that to load it. Only
-for that is numba needed: ``pip install 'simba-optim[fused]'``.
+for that is numba needed.
 
 Tensors on a GPU are for simba/compiled.py.
 """
 
 import hashlib
 import inspect
+import os
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from types import FunctionType
 from typing import Any
 
@@ -22,17 +25,18 @@ import torch
 from torch import Tensor
 
 from simba import directions
-from simba.update import Rule, Slot
+from simba.update import Rule, Slot, lies_alike
 
 try:
     import numba
 except ImportError:
-    raise ImportError("fused=True needs numba: pip install 'simba-optim[fused]'") from None
+    raise ImportError("fused=True needs numba: pip install numba") from None
 from llvmlite import ir
 from numba import float32, types
 from numba.extending import intrinsic, overload, register_jitable
 
 PLAIN = (Tensor, torch.nn.Parameter)
+SHARE = 2**20  # elements: fewer are not worth a thread
 COUNTERS = {torch.int8: numba.int8, torch.int16: numba.int16}
 
 
@@ -48,15 +52,14 @@ def fused_step(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> li
 
 
 def _is_plain(slot: Slot) -> bool:
-    """Contiguous float32 in memory, which a compiled loop can run over."""
+    """Float32 in memory, all in one order and without gaps: a compiled loop can run over it."""
     for t in slot:
-        if t is None:
-            continue
         # a subclass may keep its numbers elsewhere, and a lazy minus is not among them
-        if type(t) not in PLAIN or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+        if t is not None and (type(t) not in PLAIN or not t.is_cpu or t.is_neg()):
             return False
     p, g, m, _ = slot
-    return p.dtype == g.dtype == torch.float32 and (m is None or m.dtype == torch.float32)
+    floats = p.dtype == g.dtype == torch.float32 and (m is None or m.dtype == torch.float32)
+    return floats and lies_alike(slot)
 
 
 def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
@@ -71,14 +74,15 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
     scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window
     torch.autograd.graph.increment_version([slot.p for slot in slots])
+    numbers_of_row = tuple(float(numbers[name]) for name in names) or (0.0,)
+    sign = -1.0 if numbers["maximize"] else 1.0
+    where, total = table.buffer_info()[0], sum(table[4::5])
+
+    def run(first: int, last: int) -> None:
+        loop(where, len(slots), first, last, sign, numbers_of_row, *map(float, scalars))
+
     try:
-        loop(
-            table.buffer_info()[0],
-            len(slots),
-            -1.0 if numbers["maximize"] else 1.0,
-            tuple(float(numbers[name]) for name in names) or (0.0,),
-            *map(float, scalars),
-        )
+        _in_threads(run, total)
     except numba.errors.TypingError as error:
         raise TypeError(
             f"fused=True cannot compile {rule.function.__name__}: it knows abs, choose, "
@@ -86,16 +90,36 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
         ) from error
 
 
+def _in_threads(run: Callable[[int, int], None], total: int) -> None:
+    """All of range(total), each of torch's threads its share if that is worth it."""
+    shares = max(1, min(torch.get_num_threads(), total // SHARE))
+    bounds = [total * k // shares for k in range(shares + 1)]
+    others = [
+        _threads(torch.get_num_threads(), os.getpid()).submit(run, *bound)
+        for bound in pairwise(bounds[1:])
+    ]
+    run(*bounds[:2])
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a fork has none of its parent's
+    return ThreadPoolExecutor(count)
+
+
 @cache
 def _loop(
     rule: Rule, names: tuple[str, ...], has_m: bool, counter: torch.dtype | None
 ) -> Callable[..., None]:
-    """The loop of a rule over (a table of the addresses of p, g, m, s and their size; ...)."""
+    """The loop of a rule over (a table of the addresses of p, g, m, s and their size, its length;
+    the first and last of all its elements; ...)."""
     direction = _on_numbers(rule, names)
     version = _version(_parts(rule.function))
     has_s, count = counter is not None, COUNTERS[counter or torch.int8]
+    width = count.bitwidth // 8
 
-    def loop(table, length, sign, n, lr, decay, b2, rest2, window):
+    def loop(table, length, first, last, sign, n, lr, decay, b2, rest2, window):
         if version < 0:  # never: it makes the version part of what the cache goes by
             return
         sign, lr, decay = float32(sign), float32(lr), float32(decay)
@@ -103,11 +127,13 @@ def _loop(
         w, low = count(window), count(-window)
         rows = numba.carray(_pointer(table), (length, 5), numba.int64)
         for k in range(length):
-            size = rows[k, 4]
-            p = numba.carray(_pointer(rows[k, 0]), size, float32)
-            g = numba.carray(_pointer(rows[k, 1]), size, float32)
-            m = numba.carray(_pointer(rows[k, 2]), size, float32)
-            s = numba.carray(_pointer(rows[k, 3]), size, count)
+            start, stop = max(first, 0), min(last, rows[k, 4])
+            first, last = first - rows[k, 4], last - rows[k, 4]
+            size = max(stop - start, 0)
+            p = numba.carray(_pointer(rows[k, 0] + 4 * start), size, float32)
+            g = numba.carray(_pointer(rows[k, 1] + 4 * start), size, float32)
+            m = numba.carray(_pointer(rows[k, 2] + 4 * start), size, float32)
+            s = numba.carray(_pointer(rows[k, 3] + width * start), size, count)
             for i in range(size):
                 gi = sign * g[i]
                 mi = m[i] if has_m else float32(0)
@@ -151,13 +177,22 @@ def _parts(function: Callable[..., Tensor]) -> list[FunctionType]:
 
 
 def _version(functions: Sequence[FunctionType]) -> int:
-    """A number that changes with the source of the functions' modules; 0 where there is none."""
+    """A number that changes with the source of the functions' modules and with the constants that
+    they use; 0 where it cannot be told."""
+    constants = []
+    for function in functions:
+        used = inspect.getclosurevars(function)
+        for name, value in sorted([*used.globals.items(), *used.nonlocals.items()]):
+            if isinstance(value, int | float | tuple):
+                constants.append(f"{name} = {value!r}")
+            elif not callable(value) and not inspect.ismodule(value):
+                return 0
     try:
         modules = sorted({f.__module__ for f in functions})
-        source = "".join(inspect.getsource(sys.modules[module]) for module in modules)
+        source = [inspect.getsource(sys.modules[module]) for module in modules]
     except (OSError, TypeError):
         return 0
-    return int(hashlib.sha256(source.encode()).hexdigest()[:15], 16)
+    return int(hashlib.sha256("\n".join(source + constants).encode()).hexdigest()[:15], 16)
 
 
 @overload(torch.sign)

@@ -4,8 +4,8 @@ A ``Slot`` is a parameter with its gradient and memory; ``numbers`` are a group'
 the names that formulas use (see SignOptimizer).
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**16  # elements: enough to hide each call's cost; temporaries too small to be given back
-LIST = 2**22  # elements of tensors that are stepped together
+SHARE = 2**15  # elements: torch gives no thread of a CPU fewer
+LIST = 2**22  # elements of tensors that are stepped together on a GPU
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Slot(NamedTuple):
@@ -29,14 +31,13 @@ class Rule(NamedTuple):
     function: Callable[..., Tensor]
     arguments: tuple[str, ...]
 
+    @classmethod
+    def of(cls, function: Callable[..., Tensor]) -> "Rule":
+        return cls(function, tuple(signature(function).parameters))
+
     def __call__(self, g: Tensor, m: Tensor | None, s: Tensor | None, numbers: Any) -> Tensor:
         values = {**numbers, "g": g, "m": m, "s": s}
         return self.function(*(values[name] for name in self.arguments))
-
-
-@cache
-def rule_of(function: Callable[..., Tensor]) -> Rule:
-    return Rule(function, tuple(signature(function).parameters))
 
 
 def update(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
@@ -69,14 +70,34 @@ def in_chunks(rule: Rule, slot: Slot, numbers: dict[str, Any]) -> None:
 
 
 def _chunks(slot: Slot) -> Iterator[Slot]:
-    p = slot.p
-    alike = all(t is None or t.is_contiguous() for t in slot)
-    if p.numel() <= CHUNK or not alike or not p.is_cpu:
+    size, most = slot.p.numel(), _largest()
+    if size <= most or not slot.p.is_cpu or not lies_alike(slot):
         yield slot
         return
-    flat = [None if t is None else t.view(-1) for t in slot]
-    for first in range(0, p.numel(), CHUNK):
-        yield Slot(*(None if t is None else t[first : first + CHUNK] for t in flat))  # type: ignore[arg-type]
+    lines = [None if t is None else t.as_strided((size,), (1,)) for t in slot]
+    for first in range(0, size, most):
+        yield Slot(*(None if t is None else t[first : first + most] for t in lines))  # type: ignore[arg-type]
+
+
+def _largest() -> int:
+    """Elements of a part: enough for every thread. A traced step is not divided."""
+    if torch.compiler.is_compiling():
+        return sys.maxsize
+    return max(CHUNK, SHARE * torch.get_num_threads())
+
+
+def lies_alike(slot: Slot) -> bool:
+    """Whether its tensors are equally long and lie in memory in one order, without gaps."""
+    size = slot.p.numel()
+    for t in slot:
+        if t is not None and not (t.numel() == size and t.is_contiguous()):
+            break
+    else:
+        return True
+    tensors, last = [t for t in slot if t is not None], LAST.get(slot.p.dim())
+    return last is not None and all(
+        t.numel() == size and t.is_contiguous(memory_format=last) for t in tensors
+    )
 
 
 def in_lists(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
@@ -84,18 +105,22 @@ def in_lists(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None
 
     A list's temporaries are several times as large as all of it, so lists are not made long.
     """
+    most = _largest() if slots and slots[0].p.is_cpu else LIST
     first = size = 0
     for i, slot in enumerate(slots):
-        if i > first and size + slot.p.numel() > LIST:
+        if i > first and size + slot.p.numel() > most:
             _in_list(rule, slots[first:i], numbers)
             first, size = i, 0
         size += slot.p.numel()
-    if slots:
-        _in_list(rule, slots[first:], numbers)
+    _in_list(rule, slots[first:], numbers)
 
 
 def _in_list(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     """The rule is evaluated once, on all of them end to end."""
+    if len(slots) < 2:
+        for slot in slots:
+            in_chunks(rule, slot, numbers)
+        return
     params, grads = [slot.p for slot in slots], [slot.g for slot in slots]
     ms = [slot.m for slot in slots if slot.m is not None]
     ss = [slot.s for slot in slots if slot.s is not None]

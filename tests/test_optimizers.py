@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -170,7 +171,10 @@ def test_fused_without_numba_says_what_to_install():
     run = [sys.executable, "-c"]
     subprocess.run([*run, code % args], check=True)
     done = subprocess.run([*run, code % f"{args}, fused=True"], capture_output=True, text=True)
-    assert "pip install 'simba-optim[fused]'" in done.stderr
+    assert "fused=True needs numba: pip install numba" in done.stderr
+    late = f"{args}).add_param_group(dict(params={args}, fused=True)"
+    done = subprocess.run([*run, code % late], capture_output=True, text=True)
+    assert "fused=True needs numba: pip install numba" in done.stderr
 
 
 @every_row
@@ -335,10 +339,11 @@ print(p.tolist())
 
 HELPER = """
 import torch
+from constant import FACTOR
 def sign(x):
     return torch.sign(x)
 def towards(m, g):
-    return torch.where(m != 0, m, {sign}sign(g))
+    return torch.where(m != 0, m, FACTOR * {sign}sign(g))
 def unknown(m, g):
     return torch.tanh(g)
 """
@@ -348,7 +353,8 @@ def unknown(m, g):
 def new_row(tmp_path):
     """Write a row and what it is made of, and take a fused step in a process of its own."""
 
-    def steps(formula="towards", sign="", **more) -> subprocess.CompletedProcess[str]:
+    def steps(formula="towards", sign="", factor=1, **more) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "constant.py").write_text(f"FACTOR = {factor}")
         (tmp_path / "row.py").write_text(ROW.format(formula=formula))
         (tmp_path / "helper.py").write_text(HELPER.format(sign=sign))
         environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"} | more
@@ -361,6 +367,7 @@ def new_row(tmp_path):
 def test_a_new_row_is_fused_for_free_and_recompiled_when_a_part_of_it_changes(new_row):
     assert new_row().stdout == new_row().stdout == "[1.0, 0.0, -1.0]\n"
     assert new_row(sign="-").stdout == "[-1.0, 0.0, 1.0]\n"
+    assert new_row(sign="-", factor=-2).stdout == "[2.0, 0.0, -2.0]\n"
 
 
 def test_what_cannot_be_fused_is_said(new_row):
@@ -421,11 +428,16 @@ def test_the_state_of_another_optimizer_is_refused():
         simba_.load_state_dict(lion.state_dict())
     with pytest.raises(ValueError, match="Lion: the state of another optimizer, with window_size"):
         lion.load_state_dict(simba.SimbaEq1([p]).state_dict())
+    p.grad = torch.ones(2)
+    adam = torch.optim.AdamW([p])
+    adam.step()
+    with pytest.raises(ValueError, match="with exp_avg_sq, with step"):
+        lion.load_state_dict(adam.state_dict())
 
 
 @pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}])
 def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
-    monkeypatch.setattr(update, "LIST", 5)
+    monkeypatch.setattr(update, "_largest", lambda: 5)
     params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
     optimizer = simba.Lion(params, lr=1.0, **how)
     for p in params:
@@ -479,3 +491,64 @@ def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
         assert torch.equal(a["sign_counts"], b["sign_counts"])
     target.load_state_dict(source.state_dict())  # the hooks of loading are gone again
     assert len(target._optimizer_load_state_dict_pre_hooks) == 1
+
+
+@pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}])
+@every_row
+def test_a_memory_of_another_size_is_an_error_and_no_crash(cls, kwargs, how):
+    p = torch.nn.Parameter(torch.zeros(10, 8))
+    optimizer = cls([p], **kwargs, **how)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    p.data = torch.zeros(5000, 8)
+    p.grad = torch.ones_like(p)
+    if cls is simba.SignSGD:
+        return optimizer.step()
+    with pytest.raises(RuntimeError, match="size"):
+        optimizer.step()
+
+
+@every_row
+def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
+    from simba import fused
+
+    monkeypatch.setattr(fused, "SHARE", 50)
+    before = torch.get_num_threads()
+    ends = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            torch.manual_seed(0)
+            params = [torch.nn.Parameter(torch.randn(n)) for n in (100, 1, 0, 257, 64)]
+            optimizer = cls(params, **kwargs, fused=True)
+            for _ in range(5):
+                for p in params:
+                    p.grad = torch.randn_like(p)
+                optimizer.step()
+            ends.append([p.detach() for p in params])
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*ends)
+
+
+@every_row
+def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, monkeypatch):
+    for most in ("CHUNK", "SHARE"):
+        monkeypatch.setattr(update, most, 16)
+    graphs = []
+    p = start()
+    optimizer = cls([p], **kwargs)
+    p.grad = torch.ones_like(p)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()
+    before = p.detach().clone()
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    torch.compile(optimizer.step, backend=backend, fullgraph=True)()
+    assert not torch.equal(p, before)
+    assert len(graphs) == 1
+    assert len(graphs[0].graph.nodes) < 60  # not once for each chunk
