@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables figures notebooks test bench bench-optim lint format clean
+.PHONY: help reproduce paper tables figures notebooks test test-examples bench bench-optim lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets

@@ -1,6 +1,6 @@
-"""The six rows, one pure function each: which way does a coordinate move?
+"""The rows, one pure function each: which way does a coordinate move?
 
-Every row but the last chooses, coordinate by coordinate, between a *memory* and ``sign(g)``:
+Each of the six but the last chooses, coordinate by coordinate, a *memory* or ``sign(g)``:
 
 ==============  ====================================  ===========  ======
 row             uses its memory when                  memory       state

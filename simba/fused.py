@@ -3,8 +3,7 @@
 On a CPU numba makes one loop a row, which runs over all float32 tensors of a group and does to each
 coordinate, in the same order and rounding, what the plain step does: the bits are the same. It is
 compiled at the first step, in about a second, and kept on disk for the next process, which takes
-half of that to load it. Only
-for that is numba needed.
+half of that to load it. Only for that is numba needed.
 
 Tensors on a GPU are for simba/compiled.py.
 """

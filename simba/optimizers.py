@@ -1,4 +1,4 @@
-"""The six rows as torch optimizers: each pairs a rule with its hyperparameters."""
+"""The rows as torch optimizers: each pairs a rule with its hyperparameters."""
 
 from typing import Unpack
 

@@ -109,12 +109,18 @@ def test_halves_agree_to_a_rounding_in_each_step(cls, kwargs, dtype):
             torch.testing.assert_close(a, b, **tolerance)
 
 
-@every_row
-def test_a_compiled_pass_over_all_tensors_is_the_plain_step(cls, kwargs):
+CLIMB = {"maximize": True, "capturable": True, "lr": torch.tensor(1e-2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, {}) for name in ROWS), ("Lion", CLIMB), ("Simba int8", CLIMB)]
+)
+def test_a_compiled_pass_over_all_tensors_is_the_plain_step(name, more):
     """What a GPU runs, compiled for this machine: torch.compile of the plain step."""
-    params, optimizer = run(cls, kwargs, steps=4)
+    cls, kwargs = ROWS[name]
+    params, optimizer = run(cls, kwargs | more, steps=4)
     others = parameters()
-    other = cls(others, lr=1e-2, weight_decay=0.1, **kwargs)
+    other = cls(others, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs | more)
     rule = simba.update.Rule.of(cls.rule)
     with torch.no_grad():
         for step in range(4):
