@@ -62,9 +62,6 @@ def optimizers() -> dict[str, Callable[..., Any]]:
     found = {f"ours: {name}, fused": _with(row, fused=True) for name, row in rows.items()}
     found |= {f"ours: {name}": row for name, row in rows.items()}
     found |= {
-        f"ours: {name}, foreach": _with(rows[name], foreach=True) for name in ("Lion", "Simba int8")
-    }
-    found |= {
         "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
         "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
         "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),

@@ -55,7 +55,7 @@ class SignOptimizer(Optimizer):
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
         defaults: the row's hyperparameters.
         maximize: ascend instead of descend.
-        foreach: take the step for all tensors in few calls; None: on a GPU.
+        foreach: take the step of small tensors together; False: one by one.
         capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
             written to between replays.
         differentiable: refused; the derivative of a sign is zero.
@@ -269,8 +269,7 @@ def _alike(slots: list[Slot]) -> list[list[Slot]]:
 
 def _take(rule: Rule, slots: list[Slot], group: dict[str, Any], numbers: dict[str, Any]) -> None:
     """The step of slots that are alike, in the way that their group asks for."""
-    on_gpu = slots[0].p.is_cuda
-    if group["fused"] and on_gpu:
+    if group["fused"] and slots[0].p.is_cuda:
         from simba.compiled import compiled_step
 
         return compiled_step(rule, slots, numbers)
@@ -278,10 +277,11 @@ def _take(rule: Rule, slots: list[Slot], group: dict[str, Any], numbers: dict[st
         from simba.fused import fused_step
 
         slots = fused_step(rule, slots, numbers)
-    if on_gpu if group["foreach"] is None else group["foreach"]:
-        return in_lists(rule, slots, numbers)
-    for slot in slots:
-        in_chunks(rule, slot, numbers)
+    if group["foreach"] is False:
+        for slot in slots:
+            in_chunks(rule, slot, numbers)
+    else:
+        in_lists(rule, slots, numbers)
 
 
 def _is_number(value: Any) -> bool:

@@ -38,7 +38,7 @@ ROWS = {
 }
 assert {cls.__name__ for cls, _ in ROWS.values()} == {*simba.__all__} - {"SignOptimizer"}
 every_row = pytest.mark.parametrize(("cls", "kwargs"), ROWS.values(), ids=ROWS)
-HOW = {"plain": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+HOW = {"forloop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 every_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 SHAPES = [(3, 5), (), (0,), (70,), (2, 3, 4), (1,)]
 
@@ -85,8 +85,8 @@ def assert_same(a, b) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("maximize", [False, True])
 @every_row
-def test_plain_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dtype):
-    params, optimizer = run(cls, kwargs, dtype=dtype, maximize=maximize)
+def test_forloop_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dtype):
+    params, optimizer = run(cls, kwargs, dtype=dtype, maximize=maximize, foreach=False)
     for how in ({"foreach": True}, {"fused": True}):
         others, other = run(cls, kwargs, dtype=dtype, maximize=maximize, **how)
         assert_same(states(params, optimizer), states(others, other))
@@ -99,7 +99,7 @@ def test_halves_agree_to_a_rounding_in_each_step(cls, kwargs, dtype):
     """torch itself rounds a half by the way it is called."""
     eps = torch.finfo(dtype).eps
     tolerance = {"rtol": 4 * eps, "atol": 0.01 * eps}
-    params, optimizer = run(cls, kwargs, steps=2, dtype=dtype)
+    params, optimizer = run(cls, kwargs, steps=2, dtype=dtype, foreach=False)
     for how in ({"foreach": True}, {"fused": True}):
         others, other = run(cls, kwargs, steps=2, dtype=dtype, **how)
         ours = states(params, optimizer) + [p.detach() for p in params]
@@ -448,7 +448,7 @@ EVENTS = st.lists(
 @given(
     name=st.sampled_from(sorted(ROWS)),
     events=EVENTS,
-    how=st.sampled_from([{}, {"foreach": True}, {"fused": True}]),
+    how=st.sampled_from(list(HOW.values())),
 )
 def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, events, how):
     cls, kwargs = ROWS[name]
