@@ -70,18 +70,18 @@ def on_cpu(rule: Rule, slots: Sequence[Slot], numbers: dict[str, Any]) -> None:
     for slot in slots:
         addresses = [0 if t is None else t.data_ptr() for t in slot]
         table.extend((*addresses, slot.p.numel()))
-    lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
-    scalars = lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window
     torch.autograd.graph.increment_version([slot.p for slot in slots])
-    numbers_of_row = tuple(float(numbers[name]) for name in names) or (0.0,)
     sign = -1.0 if numbers["maximize"] else 1.0
-    where, total = table.buffer_info()[0], sum(table[4::5])
+    of_row = tuple(float(numbers[name]) for name in names) or (0.0,)
+    lr, b2, window = float(numbers["lr"]), numbers.get("b2", 0.0), numbers.get("window_size", 0)
+    scalars = map(float, (lr, 1 - lr * numbers["weight_decay"], b2, 1 - b2, window))
+    arguments = sign, of_row, *scalars
 
-    def run(first: int, last: int) -> None:
-        loop(where, len(slots), first, last, sign, numbers_of_row, *map(float, scalars))
+    def run(start: int, stop: int) -> None:
+        loop(table.buffer_info()[0], len(slots), start, stop, *arguments)
 
     try:
-        _in_threads(run, total)
+        _in_threads(run, sum(table[4::5]))
     except numba.errors.TypingError as error:
         raise TypeError(
             f"fused=True cannot compile {rule.function.__name__}: it knows abs, choose, "
