@@ -44,6 +44,10 @@ for name, figure in drawn.items():
 # %% [markdown]
 # ## Learning rates
 # A step moves a weight by the learning rate, however large or small its gradient. Who needs which?
+# The note's setting, cut to 100 epochs, one seed: Lion and Simba + m learn most at three times the
+# note's 1e-4 and Simba + (c = m) at 1e-4 itself, so a rate chosen for one of the three rows by
+# sign(m) need not serve the next. Sign-SGD gains with every rate tried, up to the largest. The two
+# rows that follow a count of signs hardly care: no rate makes them learn.
 
 # %%
 for name, figure in drawn.items():
