@@ -32,7 +32,6 @@ from models.sasrec import PackedTransformer
 from scripts.errors import ConfigError
 from simba import directions
 from simba.base import SignOptimizer, numbers_of
-from simba.update import Rule
 
 LION = {"b1": 0.9, "rest": 1 - 0.9}  # the betas of Chen et al. 2023, as in configs/optimizer
 BETA2 = 0.99
@@ -105,7 +104,7 @@ class Diagnosis:
         self.shadow = state["shadow"]
 
     def _look(self, p: Tensor, lion_m: Tensor) -> None:
-        rule, numbers = Rule.of(self.optimizer.rule), numbers_of(self.group)
+        rule, numbers = self.optimizer.row, numbers_of(self.group)
         _, g, m, s = self.optimizer.slot(p, self.group)
         direction = rule(g, m, s, numbers)
         moves = direction != 0

@@ -69,7 +69,7 @@ class SignOptimizer(Optimizer):
     """
 
     rule: Callable[..., Tensor]
-    _rule: Rule
+    row: Rule  # the rule with the names of what it takes
 
     # torch guards its methods against torch.compile by importing the compiler at their first call,
     # which takes over a second of every process: hence unwrap, here and below.
@@ -77,7 +77,7 @@ class SignOptimizer(Optimizer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._rule = Rule.of(cls.rule)
+        cls.row = Rule.of(cls.rule)
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class SignOptimizer(Optimizer):
         for group, slots in found:  # only once every gradient is one that can be taken
             numbers = numbers_of(group)
             for alike in _alike(slots):
-                _take(self._rule, alike, group, numbers)
+                _take(self.row, alike, group, numbers)
         return loss
 
     def slot(self, p: Tensor, group: dict[str, Any]) -> Slot:
@@ -151,11 +151,11 @@ class SignOptimizer(Optimizer):
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         state, m, s = self.state[p], None, None
-        if "m" in self._rule.arguments:
+        if "m" in self.row.arguments:
             if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             m = state["exp_avg"]
-        if "s" in self._rule.arguments:
+        if "s" in self.row.arguments:
             window = group["window_size"]
             dtype = counter_dtype(window)
             if "sign_counts" not in state:

@@ -121,7 +121,7 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(name, more):
     params, optimizer = run(cls, kwargs | more, steps=4)
     others = parameters()
     other = cls(others, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs | more)
-    rule = simba.update.Rule.of(cls.rule)
+    rule = cls.row
     with torch.no_grad():
         for step in range(4):
             give_gradients(others, step)
@@ -138,7 +138,7 @@ def test_each_list_of_tensors_is_compiled_anew():
     """torch compiles no code more often than a limit, and then silently runs it uncompiled."""
     compiled = torch._dynamo.utils.counters["stats"]
     before = compiled["unique_graphs"]
-    rule = simba.update.Rule.of(simba.SignSGD.rule)
+    rule = simba.SignSGD.row
     with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
         for size in (3, 4, 5):
             p = nn.Parameter(torch.zeros(size))
