@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**16  # elements: enough to hide each call's cost; temporaries too small to be given back
-SHARE = 2**15  # elements: torch gives no thread of a CPU fewer
+GRAIN = 2**15  # elements: torch gives no thread of a CPU fewer
 LIST = 2**22  # elements of tensors that are stepped together on a GPU
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -83,7 +83,7 @@ def _largest() -> int:
     """Elements of a part: enough for every thread. A traced step is not divided."""
     if torch.compiler.is_compiling():
         return sys.maxsize
-    return max(CHUNK, SHARE * torch.get_num_threads())
+    return max(CHUNK, GRAIN * torch.get_num_threads())
 
 
 def lies_alike(slot: Slot) -> bool:

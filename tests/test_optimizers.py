@@ -533,7 +533,7 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
 
 @every_row
 def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, monkeypatch):
-    for most in ("CHUNK", "SHARE"):
+    for most in ("CHUNK", "GRAIN"):
         monkeypatch.setattr(update, most, 16)
     graphs = []
     p = start()
