@@ -10,7 +10,7 @@ That of the experiment ``lr`` gets rates (every row at every learning rate), tho
 which hold Adam alone, get published (its figures beside the published ones). Outside the folders,
 note_1..3.* hold the rows in the note's setting figure by figure, with differences and intervals;
 order.* compares the order of the rows over all studies; search.* holds the note's losses against
-the experiments ``search_*``, which change one thing of its setting. All as Markdown, CSV and LaTeX.
+the experiments ``search_*``, which depart from its setting. All as Markdown, CSV and LaTeX.
 """
 
 import sys

@@ -7,7 +7,7 @@ RUN = ["dataset", "model", "optimizer", "seed", "experiment"]  # what tells a ru
 CURVES = ("train/loss", "valid/NDCG@10")
 SETTING = ("ablation", "sasrec", "beauty")  # of the note, with these hyperparameters:
 HYPERPARAMETERS = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5}
-SEARCH = "search_"  # begins the experiments that change one thing of it
+SEARCH = "search_"  # begins the experiments that depart from it
 
 
 def swept(keys: tuple[str, ...]) -> list[str]:
@@ -31,7 +31,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def searched(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs of the experiments that change one thing of the note's setting."""
+    """Runs of the experiments that depart from the note's setting."""
     return runs[_is_search(runs)]
 
 
