@@ -80,7 +80,8 @@ def summarise(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> list[dict[s
     """One line an implementation, medians over rounds."""
     lines = []
     for name, modes in rounds.items():
-        line: dict[str, Any] = {"implementation": name, "version": modes["one core"][0]["version"]}
+        versions = dict.fromkeys(r["version"] for reports in modes.values() for r in reports)
+        line: dict[str, Any] = {"implementation": name, "version": ", ".join(versions)}
         for mode, reports in modes.items():
             line[mode] = {
                 key: statistics.median(r[key] for r in reports)

@@ -91,7 +91,7 @@ def row(record: dict[str, Any], path: Path) -> dict[str, Any]:
         | {"record": path.as_posix(), "setting": run_record.digest(setting)}
         # at the evaluated epochs, separated by blanks
         | {"curve/epoch": " ".join(str(entry["epoch"]) for entry in evaluated)}
-        | {f"curve/{k}": " ".join(f"{entry[k]:.5f}" for entry in evaluated) for k in CURVES}
+        | {f"curve/{k}": " ".join(f"{entry[k]:.7f}" for entry in evaluated) for k in CURVES}
     )
 
 

@@ -3,14 +3,15 @@
 A study is one (experiment, model, dataset). One that holds the note's rows gets a folder with
 
 - rows: every optimizer; in the note's own setting beside the note's figures, with verdicts;
-- paired: every row beside Lion, over seeds and over users;
+- paired: every row beside Lion, over seeds and over users, from two seeds on;
 - choices: what the optimizers chose, where runs were diagnosed.
 
 That of the experiment ``lr`` gets rates (every row at every learning rate), those of ``validate*``,
 which hold Adam alone, get published (its figures beside the published ones). Outside the folders,
 note_1..3.* hold the rows in the note's setting figure by figure, with differences and intervals;
-order.* compares the order of the rows over all studies; search.* holds the note's losses against
-the experiments ``search_*``, which depart from its setting. All as Markdown, CSV and LaTeX.
+order.* compares the order of the rows over all studies of two seeds or more; search.* holds the
+note's losses against the experiments ``search_*``, which depart from its setting. All as Markdown,
+CSV and LaTeX.
 """
 
 import sys
@@ -70,12 +71,14 @@ def tables(
         if swept(keys):
             made[f"{name}/rates"] = rates(study)
             continue
-        beside = of_study(users, keys)
+        several = study.groupby("optimizer")["seed"].nunique().min() > 1
+        beside = of_study(users[users["seeds"] > 1], keys)
         for table, frame in tables_of(keys, study, beside).items():
             made[table if table in TABLES else f"{name}/{table}"] = frame
         if len(looked := of_study(looks, keys)):
             made[f"{name}/choices"] = choices(looked)
-        order.append(line_of_order(keys, study))
+        if several:
+            order.append(line_of_order(keys, study))
     tried, ablation = searched(runs), of_study(runs, SETTING)
     for key, study in tried.groupby(STUDY):
         check_settings(tuple(map(str, key)), study)

@@ -36,7 +36,10 @@ VERDICTS = ("reproduced", "same order", "not reproduced")
 
 
 def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | None:
-    """The rule, fixed with the plan of the study before any run; None where it cannot say.
+    """The rule; None where it cannot say.
+
+    The bound was fixed with the plan of the study, the places before any row of it had more than
+    two of its five runs.
 
     Fewer than two runs have no spread, and ``same_place`` is None while a row is missing.
 

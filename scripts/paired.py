@@ -35,7 +35,7 @@ def user_tests(root: Path, runs: pd.DataFrame) -> pd.DataFrame:
             d[np.abs(d) < 1e-12] = 0  # means that cancel but for rounding
             p = stats.ttest_1samp(d, 0).pvalue if d.any() else 1.0
             better, worse = int((d > 0).sum()), int((d < 0).sum())
-            found = [*keys, optimizer, len(seeds), len(d), better, worse, float(f"{p:.3g}")]
+            found = [*keys, optimizer, len(seeds), len(d), better, worse, float(f"{p:.6g}")]
             lines.append(found)
     columns = [*STUDY, "optimizer", "seeds", "users", "better", "worse", "p"]
     return pd.DataFrame(lines, columns=columns)

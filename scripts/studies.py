@@ -1,5 +1,7 @@
 """What runs belong together: a study is one (experiment, model, dataset)."""
 
+from typing import Any
+
 import pandas as pd
 
 STUDY = ["experiment", "model", "dataset"]
@@ -33,6 +35,12 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 def searched(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of the experiments that depart from the note's setting."""
     return runs[_is_search(runs)]
+
+
+def label_of_rate(lr: Any) -> str:
+    """3e-4 for 0.0003."""
+    short = f"{lr:.0e}"
+    return short.replace("e-0", "e-") if lr == float(short) else f"{lr:g}"
 
 
 def curves(runs: pd.DataFrame) -> pd.DataFrame:

@@ -8,13 +8,15 @@ from scipy import stats
 
 from scripts import paired
 from scripts.note import ROWS, TABLES, VERDICTS, interval, spread, verdict
-from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, is_notes
+from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, is_notes, label_of_rate
 
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # rows whose memory moves by sign(m)
 CHOICES = {  # of the looks of scripts/diagnosis.py
-    "move as Lion would": ("agreement", "items"),
+    "move against Lion": ("against", "items"),
+    "rest": ("rests", "items"),
+    "move, or rest, as Lion would": ("agreement", "items"),
     "move by memory": ("memory", "items"),
     "move without gradient": ("without_gradient", "items"),
     "mean abs(s)/w": ("counter", "items"),
@@ -23,6 +25,7 @@ CHOICES = {  # of the looks of scripts/diagnosis.py
     "distance made, rarest fifth": ("net", "1"),
     "distance made, most popular": ("net", "5"),
 }
+LAST = "ablation, last epoch"
 LOWEST = "ablation, lowest loss of the evaluated epochs"
 MISSING = "–"
 
@@ -70,19 +73,26 @@ def figures_of(study: pd.DataFrame, optimizer: str) -> list[dict[str, str]]:
 def summary(
     study: pd.DataFrame, lines: Mapping[str, list[dict[str, str]]], others: list[str]
 ) -> pd.DataFrame:
-    """One line an optimizer; its verdict is the worst of its three figures'."""
+    """One line an optimizer; its verdict is the worst of its three figures', which are named."""
     rows = []
-    for figures in lines.values():
+    for optimizer, figures in lines.items():
         row = {"SASRec with": figures[0]["SASRec with"]}
         for figure in figures:
             row |= {f"{figure['figure']} {who}": figure[who] for who in ("note", "ours")}
         verdicts = [figure["verdict"] for figure in figures]
         worst = MISSING if MISSING in verdicts else max(verdicts, key=VERDICTS.index)
-        rows.append(row | {"n": figures[0]["n"], "verdict": worst})
+        named = [
+            f["figure"] for f in figures if f["verdict"] == worst not in (MISSING, VERDICTS[0])
+        ]
+        if named:
+            worst += f" ({', '.join(named)})"
+        row |= {"n": figures[0]["n"], "best epoch": best_epochs(study, optimizer)}
+        rows.append(row | {"verdict": worst})
     for optimizer in others:
         own = study[study["optimizer"] == optimizer]
         ours = {f"{metric} ours": mean_and_std(own[c]) for metric, c in METRICS.items()}
-        rows.append({"SASRec with": optimizer, **ours, "n": str(len(own))})
+        row = {"SASRec with": optimizer, **ours, "n": str(len(own))}
+        rows.append(row | {"best epoch": best_epochs(study, optimizer)})
     return pd.DataFrame(rows).fillna(MISSING)
 
 
@@ -95,7 +105,8 @@ def plain_rows(study: pd.DataFrame, optimizers: list[str]) -> pd.DataFrame:
         row = study[study["optimizer"] == optimizer]
         line = {"SASRec with": label_of(optimizer)}
         line |= {metric: mean_and_std(row[column]) for metric, column in METRICS.items()}
-        line |= {"n": str(len(row)), "place": place(ours, DECIDES, optimizer)}
+        line |= {"n": str(len(row)), "best epoch": best_epochs(study, optimizer)}
+        line |= {"place": place(ours, DECIDES, optimizer)}
         lines.append(line | {"note's place": place(note, DECIDES, optimizer)})
     return pd.DataFrame(lines)
 
@@ -129,8 +140,8 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
     for optimizer in ROWS:
         line = {"valid NDCG@10 with": label_of(optimizer)}
         cells = found.loc[optimizer]
-        line |= {f"lr {lr:g}": _cell(value) for lr, value in cells.items()}
-        best = f"{cells.idxmax():g}" if cells.notna().any() else MISSING
+        line |= {f"lr {label_of_rate(lr)}": _cell(value) for lr, value in cells.items()}
+        best = label_of_rate(cells.idxmax()) if cells.notna().any() else MISSING
         lines.append(line | {"best lr": best})
     return pd.DataFrame(lines)
 
@@ -138,15 +149,32 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
 def choices(looks: pd.DataFrame) -> pd.DataFrame:
     """What each row chose at its last look, mean over seeds; see scripts/diagnosis.py."""
     keys = ["quantity", "of"]
+    looks = pd.concat([looks, beside_lions_step(looks)])
     found = last_looks(looks).pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
     for optimizer in [o for o in ROWS if o in found.index]:
         line = {"item embeddings with": label_of(optimizer)}
         for title, cell in CHOICES.items():
             value = found.loc[optimizer].get(cell)
-            line[title] = MISSING if value is None or pd.isna(value) else f"{100 * value:.0f}%"
+            line[title] = MISSING if value is None or pd.isna(value) else f"{round(100 * value)}%"
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def beside_lions_step(looks: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the item embeddings that ``rests`` or moves ``against`` Lion, look by look.
+
+    What moves and does not agree with Lion goes against it: Lion itself moves every weight that
+    ever had a gradient. Moves are recorded by fifths of the items, which are equally many.
+    """
+    of_items = looks["of"].eq("items") & looks["quantity"].eq("agreement")
+    agrees = looks[of_items].set_index([*RUN, "epoch"])["value"]
+    moves = looks[looks["quantity"] == "path"].groupby([*RUN, "epoch"])["value"].mean()
+    parts = {"rests": 1 - moves, "against": moves - agrees}
+    return pd.concat(
+        value.rename("value").reset_index().assign(quantity=name, of="items")
+        for name, value in parts.items()
+    )
 
 
 def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
@@ -174,33 +202,36 @@ def search(base: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     """The note's losses beside ours in its setting and in those that were searched (``search_*``).
 
     A setting explains a row if the note's loss is as near to the mean of its runs as one more run
-    would be, by the spread of the ablation's. Nothing is searched by figures on test; NDCG@10 on
-    valid is that of the best epoch where no other is named.
+    would be, by the spread of the ablation's. A row that a setting leaves as it is has no runs of
+    it (–) and counts as it does in the ablation. Nothing is searched by figures on test; NDCG@10
+    on valid is that of the best epoch where no other is named.
     """
     searched = searched.replace({"optimizer": {"simba_eq4": "simba"}})  # the row by another rule
     points = curves(base)
     tried = {
         "ablation": base,
-        "ablation, last epoch": points[points["epoch"] == points["epoch"].max()],
+        LAST: points[points["epoch"] == points["epoch"].max()],
         "ablation, epoch 200": points[points["epoch"] == 200],
         LOWEST: points.groupby(RUN, as_index=False).min(),
     }
     alike = (searched[STUDY[1:]] == list(SETTING[1:])).all(axis=1)
     for experiment, study in searched[alike].groupby("experiment"):
         tried[str(experiment).removeprefix(SEARCH).replace("_", " ")] = study
+    losses = {o: _of(base, o, "train/loss") for o in ROWS}
     lines = [_line("note", "loss", {o: row.loss for o, row in ROWS.items()})]
     for setting, study in tried.items():
-        losses = means(study, "train/loss")
-        explained = sum(
-            abs(loss - ROWS[str(o)].loss) <= 2 * spread(_of(base, o, "train/loss"), n)
-            for o, loss in losses.dropna().items()
-            if (n := len(_of(study, o, "train/loss")))
-        )
-        of = f"{explained} of {losses.count()}"
-        lines.append(_line(setting, "loss", losses) | {"rows explained": of})
+        if setting != LAST:  # a loss is of the last epoch as it is
+            found = {o: _of(study, o, "train/loss") for o in ROWS}
+            explained = sum(
+                abs(here.mean() - row.loss) <= 2 * spread(losses[o], len(here))
+                for o, row in ROWS.items()
+                if len(here := found[o] if len(found[o]) else losses[o])
+            )
+            line = _line(setting, "loss", {o: here.mean() for o, here in found.items()})
+            n = str(study.groupby("optimizer")["seed"].nunique().min())
+            lines.append(line | {"n": n, "rows explained": f"{explained} of {len(ROWS)}"})
         if setting != LOWEST:
-            valid = means(study, "valid/NDCG@10")
-            lines.append(_line(setting, "valid NDCG@10", valid))
+            lines.append(_line(setting, "valid NDCG@10", means(study, "valid/NDCG@10")))
     return pd.DataFrame(lines).fillna("")
 
 
@@ -228,6 +259,15 @@ def place(values: pd.Series, metric: str, optimizer: str) -> str:
 
 def label_of(optimizer: str) -> str:
     return ROWS[optimizer].label if optimizer in ROWS else optimizer
+
+
+def best_epochs(study: pd.DataFrame, optimizer: str) -> str:
+    """The epochs whose weights were tested, from the earliest to the latest of all seeds."""
+    epochs = _of(study, optimizer, "best_epoch")
+    if len(epochs) == 0:
+        return MISSING
+    low, high = epochs.min(), epochs.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def mean_and_std(values: pd.Series) -> str:

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from scripts import plots
-from scripts.note import ROWS
+from scripts.note import ROWS, verdict
+from scripts.tables import METRICS
 
 
 def drawn(axis, optimizer):
@@ -57,9 +58,14 @@ def test_rates():
     columns = {"train/loss": lambda i, seed: i + seed, "valid/NDCG@10": lambda i, seed: 0.1}
     low, high = study(**columns).assign(lr=1e-4), study(**columns).assign(lr=1e-3)
     high["train/loss"] += 1
-    axis = plots.rates(pd.concat([low, high])).axes[0]
+    figure = plots.rates(pd.concat([low, high]).assign(epochs=100))
+    axis = figure.axes[0]
     assert drawn(axis, "lion")[:2] == ([1e-4, 1e-3], [0.5, 1.5])
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["0.0001", "0.001"]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["1e-4", "1e-3"]
+    assert (
+        figure.get_suptitle()
+        == "e: m on d, 100 epochs, mean of 2 seeds, from the lowest to the highest"
+    )
 
 
 def test_beside_the_note():
@@ -71,10 +77,23 @@ def test_beside_the_note():
     assert figure.axes[2].lines[1].get_xdata()[0] == ROWS["lion"].loss
 
 
+def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
+    columns = {column: lambda i, seed: 0.02 + 0.001 * seed for column in METRICS.values()}
+    runs = study(**columns)
+    figure = plots.beside_the_note(runs)
+    for axis, (metric, column) in zip(figure.axes[3:], METRICS.items(), strict=True):
+        line = axis.lines[list(ROWS).index("simba")]
+        low, high = line.get_xdata()
+        note = {"HR@10": 0.0195, "NDCG@10": 0.0094, "Loss": 0.872968}[metric]
+        ours = runs.loc[runs["optimizer"] == "simba", column]
+        reproduced = verdict(ours, note, same_place=False) == "reproduced"
+        assert (low <= 0 <= high) == reproduced == (metric == "HR@10")
+        assert (1 + low) * note == pytest.approx(0.0205 - 2 * 0.001 / 2**0.5 * 1.5**0.5)
+
+
 def test_why():
-    parts = dict.fromkeys(plots.LOOKS, ("items", "weights")) | {
-        name: tuple("12345") for name in plots.DRIFT
-    }
+    parts = dict.fromkeys((name for name, _ in plots.LOOKS), ("items", "weights"))
+    parts |= dict.fromkeys(["path", *plots.DRIFT], tuple("12345"))
     looks = pd.concat(
         study(value=lambda i, seed: 0.1 * i + 0.1 * seed).assign(
             epoch=epoch, quantity=quantity, of=of
@@ -82,14 +101,22 @@ def test_why():
         for epoch in (10, 20)
         for quantity, ofs in parts.items()
         for of in ofs
-    )
+    ).reset_index(drop=True)
     looks.loc[looks["epoch"] == 10, "value"] /= 2
+    against = looks["optimizer"].map(lambda o: 0.02 if o == "simba_m" else 0.06)
+    path = looks["quantity"] == "path"  # of fifth k: what agrees and k / 3 of what goes against
+    looks.loc[path, "value"] += against * looks.loc[path, "of"].astype(int) / 3
     figure = plots.why(looks)
-    x, y, low, high = drawn(figure.axes[0], "simba_m")
+    x, y, low, high = drawn(figure.axes[1], "simba_m")
     i = list(ROWS).index("simba_m")
     assert x == [10, 20]
     assert y == pytest.approx([0.05 * (i + 0.5), 0.1 * (i + 0.5)])
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
+    bars = figure.axes[0]
+    assert bars.get_yticklabels()[0].get_text() == "Simba + m"
+    widths = [bar[0].get_width() for bar in bars.containers]  # as Lion, rests, against
+    agrees = 0.1 * (i + 0.5)
+    assert widths == pytest.approx([agrees, 1 - agrees - 0.02, 0.02])
     x, y, *_ = drawn(figure.axes[7], "simba_m")  # the last look alone
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))

@@ -27,6 +27,7 @@ def runs(values, experiment="ablation", dataset="beauty", **more):
             "seed": seed,
             **HYPERPARAMETERS,
             "valid/NDCG@10": 0.03,
+            "best_epoch": 5 * (seed + 1),
             "setting": "same",
             "record": "a.json",
             **dict(zip(METRICS.values(), figures, strict=True)),
@@ -57,13 +58,14 @@ def test_a_row_gets_the_worst_verdict_of_its_figures():
     made = tables(runs(exact), NO_USERS, NO_LOOKS)
     rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
-    assert rows.loc["Simba", "verdict"] == "not reproduced"  # its place went to sign-SGD
-    assert rows.loc["Sign Gradient", "verdict"] == "not reproduced"
+    assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # its place went to sign-SGD
+    assert rows.loc["Sign Gradient", "verdict"] == "not reproduced (Loss)"
+    assert rows.loc["Lion", "best epoch"] == "5 to 10"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     exact["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
     made = tables(runs(exact), NO_USERS, NO_LOOKS)
     rows = made["ablation-sasrec-beauty/rows"].set_index("SASRec with")
-    assert rows.loc["Simba", "verdict"] == "same order"
+    assert rows.loc["Simba", "verdict"] == "same order (Loss)"
     figures = made["note_1"]
     line = figures[(figures["SASRec with"] == "Simba") & (figures["figure"] == "Loss")].iloc[0]
     assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same order")
@@ -87,8 +89,9 @@ def test_rates_are_ranked_by_valid():
     high.loc[high["optimizer"] == "lion", "valid/NDCG@10"] = 0.005
     made = tables(pd.concat([low, high]), NO_USERS, NO_LOOKS)["lr-sasrec-beauty/rates"]
     lines = made.set_index("valid NDCG@10 with")
-    assert lines.loc["Lion"].tolist() == ["0.0100", "0.0050", "0.0001"]
-    assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.001"]
+    assert lines.columns.tolist() == ["lr 1e-4", "lr 1e-3", "best lr"]
+    assert lines.loc["Lion"].tolist() == ["0.0100", "0.0050", "1e-4"]
+    assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "1e-3"]
 
 
 def test_a_search_counts_the_rows_that_a_setting_explains():
@@ -113,14 +116,21 @@ def test_a_search_counts_the_rows_that_a_setting_explains():
     assert lines["rows explained"].to_dict() == {
         "note": "",
         "ablation": "0 of 6",
-        "ablation, last epoch": "3 of 6",  # 0.142 in this curve: those of the note around it
         "ablation, epoch 200": "0 of 6",
+        # 0.142 in this curve: the note's three around it
         "ablation, lowest loss of the evaluated epochs": "3 of 6",
-        "no decay": "2 of 2",
-        "window 100": "2 of 2",
-        "far": "0 of 2",
+        "no decay": "2 of 6",
+        "window 100": "2 of 6",
+        "far": "0 of 6",
     }
-    assert len(made["search"]) == 1 + 2 * 7 - 1  # a lowest loss has no valid of its own
+    assert lines["n"].tolist() == ["", "2", "2", "2", "2", "2", "1"]
+    # the last epoch's loss is the ablation's; a lowest loss has no valid of its own
+    assert len(made["search"]) == 1 + 2 * 7 - 2
+    lion = base["optimizer"] == "lion"
+    base.loc[lion, "train/loss"] -= 0.02  # explained as it is: counts where it has no runs, too
+    some = near[near["optimizer"] == "simba"]
+    found = tables(pd.concat([base, some]), NO_USERS, NO_LOOKS)["search"].set_index("setting")
+    assert found.loc["no decay", "rows explained"].tolist() == ["2 of 6", ""]
     assert lines.loc["no decay", "Simba + m"] == "–"
     assert not any("search" in name for name in made if "/" in name)
 
@@ -150,11 +160,20 @@ def test_choices_are_those_of_the_last_look():
         for epoch in (10, 20)
         for seed in (0, 1)
     ]
-    looks = pd.DataFrame(lines).assign(experiment="ablation", model="sasrec", dataset="beauty")
+    moves = [
+        {"optimizer": "lion", "seed": seed, "epoch": 20, "quantity": quantity, "of": of}
+        | {"value": value}
+        for seed in (0, 1)
+        for quantity, ofs, value in (("path", "12345", 0.9), ("agreement", ["items"], 0.7))
+        for of in ofs
+    ]
+    looks = pd.DataFrame(lines + moves)
+    looks = looks.assign(experiment="ablation", model="sasrec", dataset="beauty")
     exact = {o: [row[1:]] for o, row in ROWS.items()}
     table = tables(runs(exact), NO_USERS, looks)["ablation-sasrec-beauty/choices"]
     assert table["item embeddings with"].tolist() == ["Lion"]
     assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
+    assert (table["move against Lion"][0], table["rest"][0]) == ("20%", "10%")
 
 
 def test_bootstrap_and_holm():

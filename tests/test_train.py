@@ -84,6 +84,28 @@ def test_a_records_command_gives_the_same_record(train, tmp_path):
     assert results_of(other) == results_of(record)
 
 
+def test_a_record_is_run_again_and_held_against_itself(train, module, tmp_path):
+    assert train("optimizer=simba_m", "seed=3").returncode == 0
+    ((name, record),) = records(tmp_path / "results").items()
+    path = tmp_path / "results" / name
+    before = path.read_bytes()
+    same = module("scripts.rerun", path)
+    assert same.returncode == 0, same.stderr
+    assert f"{name}: the same to the bit" in same.stdout
+    assert path.read_bytes() == before
+    record["history"][1]["train/loss"] += 1e-9
+    record["test"]["HR@10"] = 2
+    path.write_text(json.dumps(record))
+    other = module("scripts.rerun", path)
+    assert other.returncode == 1
+    assert "HR@10: 2 -> " in other.stdout
+    assert "first in epoch 2: train/loss" in other.stdout
+    path.write_text("{}")
+    broken = module("scripts.rerun", path)
+    assert broken.returncode == 2
+    assert "not a record" in broken.stderr
+
+
 def test_skips_a_finished_run_refuses_a_clash_and_obeys_force(train, tmp_path):
     assert train().returncode == 0
     ((path, first),) = records(tmp_path / "results").items()
