@@ -19,9 +19,20 @@ absent              how much of that while the item is not in the batch
 net                 how far it is at the epoch's end from where it was at its start, by its steps
                     and by weight decay
 ==================  =====================================================================
+
+and at the epoch's end, of the items' coordinates that had a gradient in it, beside the sum of these
+gradients, which is where the epoch's data would have them go:
+
+==================  =====================================================================
+astray_m            Lion's m points against the sum
+astray_s            s does (rows that count)
+outvoted            more of the epoch's signs point against the sum than with it
+lags                s points against what most of the epoch's signs do (rows that count)
+==================  =====================================================================
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,14 +84,18 @@ class Diagnosis:
         self.before = self.items.detach().clone()
         self.moved = torch.zeros(len(self.items), device=self.items.device)
         self.moved_absent = torch.zeros_like(self.moved)
+        self.sum, self.count = torch.zeros_like(self.items), torch.zeros_like(self.items)
 
     @torch.no_grad()
     def before_step(self) -> None:
         """Look at the choices of the coming step, if it is time, and follow Lion's memory."""
-        for p, m in zip(self.group["params"], self.shadow, strict=True):
+        for p, m in self._parameters():
             if self.looks:
                 self._look(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
+        if self.looks:
+            self.sum += self.items.grad
+            self.count += torch.sign(self.items.grad)
         self.steps += 1
 
     def summary(self) -> dict[str, float]:
@@ -95,6 +110,7 @@ class Diagnosis:
         for name, value in (("path", self.moved), ("absent", self.moved_absent), ("net", net)):
             for i, fifth in enumerate(self.fifths, start=1):
                 found[f"{name}/{i}"] = float(value[fifth].mean()) / self.steps
+        found |= self._against_the_sum()
         return {f"why/{name}": value for name, value in found.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,6 +118,22 @@ class Diagnosis:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.shadow = state["shadow"]
+
+    def _parameters(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each with the m that Lion would have."""
+        return zip(self.group["params"], self.shadow, strict=True)
+
+    def _against_the_sum(self) -> dict[str, float]:
+        m = next(m for p, m in self._parameters() if p is self.items)
+        s = self.optimizer.slot(self.items, self.group).s
+        pairs = {"outvoted": (self.count, self.sum), "astray_m": (m, self.sum)}
+        if s is not None:
+            pairs |= {"lags": (s, self.count), "astray_s": (s, self.sum)}
+        had = self.sum != 0
+        return {
+            f"{name}/items": float((torch.sign(a) == -torch.sign(b))[had].float().mean())
+            for name, (a, b) in pairs.items()
+        }
 
     def _look(self, p: Tensor, lion_m: Tensor) -> None:
         rule, numbers = self.optimizer.row, numbers_of(self.group)

@@ -1,7 +1,8 @@
 """Draw the figures from the CSV files, as PNG and PDF: ``python -m scripts.make_figures``.
 
 Below ``root/figures``, for each study: curves-STUDY, rates-STUDY for the experiment ``lr``,
-why-STUDY where a run was diagnosed, and note, where the study is in the note's own setting.
+why-STUDY and memories-STUDY where a run was diagnosed, and note, where the study is in the note's
+own setting.
 """
 
 import io
@@ -52,6 +53,8 @@ def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
             made["note"] = plots.beside_the_note(study)
         if len(looked := of_study(looks, keys)):
             made[f"why-{name}"] = plots.why(looked)
+        if looked["quantity"].isin(plots.MEMORIES).any():
+            made[f"memories-{name}"] = plots.memories(looked)
     return made
 
 

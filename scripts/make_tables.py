@@ -4,7 +4,7 @@ A study is one (experiment, model, dataset). One that holds the note's rows gets
 
 - rows: every optimizer; in the note's own setting beside the note's figures, with verdicts;
 - paired: every row beside Lion, over seeds and over users, from two seeds on;
-- choices: what the optimizers chose, where runs were diagnosed.
+- choices and memories: what the optimizers chose and kept, where runs were diagnosed.
 
 That of the experiment ``lr`` gets rates (every row at every learning rate), those of ``validate*``,
 which hold Adam alone, get published (its figures beside the published ones). Outside the folders,
@@ -27,7 +27,17 @@ from scripts.note import ROWS, TABLES
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
 from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched, swept
-from scripts.tables import METRICS, MISSING, choices, line_of_order, rates, search, tables_of
+from scripts.tables import (
+    CHOICES,
+    MEMORIES,
+    METRICS,
+    MISSING,
+    choices,
+    line_of_order,
+    rates,
+    search,
+    tables_of,
+)
 
 
 def make_tables(root: Path, partial: bool) -> dict[str, pd.DataFrame]:
@@ -76,7 +86,9 @@ def tables(
         for table, frame in tables_of(keys, study, beside).items():
             made[table if table in TABLES else f"{name}/{table}"] = frame
         if len(looked := of_study(looks, keys)):
-            made[f"{name}/choices"] = choices(looked)
+            made[f"{name}/choices"] = choices(looked, CHOICES)
+        if looked["quantity"].eq("outvoted").any():  # earlier records have no looks at memories
+            made[f"{name}/memories"] = choices(looked, MEMORIES)
         if several:
             order.append(line_of_order(keys, study))
     tried, ablation = searched(runs), of_study(runs, SETTING)

@@ -42,6 +42,13 @@ DRIFT = {  # over the items by popularity, at the last look
 }
 
 
+MEMORIES = {
+    "astray_m": "Lion's m points against\nthe epoch's sum of gradients",
+    "astray_s": "the counter s does",
+    "outvoted": "the epoch's own count\nof signs does",
+}
+
+
 def learning_curves(study: pd.DataFrame, note: bool = False) -> Figure:
     """Loss and valid NDCG@10 over epochs: mean over seeds, from the lowest to the highest.
 
@@ -147,6 +154,25 @@ def why(looks: pd.DataFrame) -> Figure:
     return figure
 
 
+def memories(looks: pd.DataFrame) -> Figure:
+    """How often what an optimizer remembers contradicts the gradients of the last look's epoch."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    _title(figure, looks, ", item embeddings")
+    last = last_looks(looks)
+    for axis, (quantity, title) in zip(figure.subplots(1, 3), MEMORIES.items(), strict=True):
+        shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
+        rows = _optimizers(last)
+        values = shown.reindex(rows)
+        axis.barh([label_of(o) for o in rows], values, color=[COLOURS[o] for o in rows])
+        axis.axvline(0.5, color="gray", ls=":")
+        axis.text(0.5, 1, "a coin", ha="right", va="top", color="gray", rotation=90)
+        axis.set(title=title, xlim=(0, 0.6))
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.invert_yaxis()
+        axis.label_outer()
+    return figure
+
+
 def _beside_lion(axis: Axes, looks: pd.DataFrame) -> None:
     """A bar an optimizer, in parts: how its steps relate to Lion's at the last look."""
     last = last_looks(pd.concat([looks, beside_lions_step(looks)]))
@@ -174,7 +200,7 @@ def _pair(study: pd.DataFrame, of: str = "") -> tuple[Figure, list[Axes]]:
 def _title(figure: Figure, frame: pd.DataFrame, of: str = "") -> None:
     experiment, model, dataset = (frame[key].iloc[0] for key in STUDY)
     n = frame["seed"].nunique()
-    seeds = f"mean of {n} seeds, from the lowest to the highest" if n > 1 else "one seed"
+    seeds = f"mean of {n} seeds (band: lowest to highest)" if n > 1 else "one seed"
     figure.suptitle(f"{experiment}: {model} on {dataset}{of}, {seeds}")
 
 

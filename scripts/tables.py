@@ -25,6 +25,12 @@ CHOICES = {  # of the looks of scripts/diagnosis.py
     "distance made, rarest fifth": ("net", "1"),
     "distance made, most popular": ("net", "5"),
 }
+MEMORIES = {
+    "m against the epoch's sum": ("astray_m", "items"),
+    "s against the epoch's sum": ("astray_s", "items"),
+    "epoch's count against its sum": ("outvoted", "items"),
+    "s against the epoch's count": ("lags", "items"),
+}
 LAST = "ablation, last epoch"
 LOWEST = "ablation, lowest loss of the evaluated epochs"
 MISSING = "–"
@@ -146,7 +152,7 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def choices(looks: pd.DataFrame) -> pd.DataFrame:
+def choices(looks: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     """What each row chose at its last look, mean over seeds; see scripts/diagnosis.py."""
     keys = ["quantity", "of"]
     looks = pd.concat([looks, beside_lions_step(looks)])
@@ -154,7 +160,7 @@ def choices(looks: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for optimizer in [o for o in ROWS if o in found.index]:
         line = {"item embeddings with": label_of(optimizer)}
-        for title, cell in CHOICES.items():
+        for title, cell in columns.items():
             value = found.loc[optimizer].get(cell)
             line[title] = MISSING if value is None or pd.isna(value) else f"{round(100 * value)}%"
         lines.append(line)

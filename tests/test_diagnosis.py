@@ -41,7 +41,8 @@ def test_lion_agrees_with_itself_and_sign_sgd_has_no_memory():
     assert why["memory/items"] == why["without_gradient/weights"] == why["absent/5"] == 0
     moving = [np.mean(g[-2:] != 0) for _, g in seen]
     assert why["path/5"] == pytest.approx(np.mean(moving))
-    assert not any(name.startswith("counter") for name in why)
+    assert not {"counter/items", "astray_s/items", "lags/items"} & why.keys()
+    assert "outvoted/items" in why
 
 
 def test_the_quantities_of_simba_counted_by_hand():
@@ -64,6 +65,14 @@ def test_the_quantities_of_simba_counted_by_hand():
         m = 0.99 * m + 0.01 * g
     for name, value in found.items():
         assert why[f"{name}/items"] == pytest.approx(np.mean(value)), name
+    total, count = sum(g for _, g in seen), sum(np.sign(g) for _, g in seen)
+    had = total != 0
+    pairs = {"outvoted": (count, total), "astray_m": (m, total)}
+    pairs |= {"astray_s": (s, total), "lags": (s, count)}
+    for name, (a, b) in pairs.items():
+        share = (np.sign(a) == -np.sign(b))[had].mean()
+        assert why[f"{name}/items"] == pytest.approx(share), name
+    assert 0 < why["outvoted/items"] < 1
     net = abs(after - seen[0][0]).mean(1) / lr
     for i in range(5):
         fifth = slice(2 * i, 2 * i + 2)  # item i is the i-th least popular

@@ -63,8 +63,7 @@ def test_rates():
     assert drawn(axis, "lion")[:2] == ([1e-4, 1e-3], [0.5, 1.5])
     assert [t.get_text() for t in axis.get_xticklabels()] == ["1e-4", "1e-3"]
     assert (
-        figure.get_suptitle()
-        == "e: m on d, 100 epochs, mean of 2 seeds, from the lowest to the highest"
+        figure.get_suptitle() == "e: m on d, 100 epochs, mean of 2 seeds (band: lowest to highest)"
     )
 
 
@@ -120,3 +119,18 @@ def test_why():
     x, y, *_ = drawn(figure.axes[7], "simba_m")  # the last look alone
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))
+
+
+def test_memories_are_those_of_the_last_look():
+    last = study(value=lambda i, seed: 0.2 + 0.02 * i * seed).assign(epoch=20, of="items")
+    earlier = last.assign(epoch=10, value=0.9)
+    looks = pd.concat(
+        frame.assign(quantity=quantity) for frame in (earlier, last) for quantity in plots.MEMORIES
+    )
+    figure = plots.memories(
+        looks[(looks["optimizer"] != "lion") | (looks["quantity"] != "astray_s")]
+    )
+    widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
+    assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(ROWS))])
+    assert np.isnan(widths[1][0])  # Lion does not count
+    assert widths[1][1:] == pytest.approx(widths[0][1:])

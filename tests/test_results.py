@@ -76,7 +76,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert run(results) == 0
     folder = results / "tables" / "short-sasrec-toy"
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        f"{t}.{e}" for t in ("rows", "paired", "choices") for e in ("csv", "md", "tex")
+        f"{t}.{e}" for t in ("rows", "paired", "choices", "memories") for e in ("csv", "md", "tex")
     )
     table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
     assert table["note's place"].to_dict() == {
@@ -125,7 +125,9 @@ def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys)
     assert make_figures([root]) == 0
     files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
     assert sorted(files) == sorted(
-        f"{name}-short-sasrec-toy.{kind}" for name in ("curves", "why") for kind in ("png", "pdf")
+        f"{name}-short-sasrec-toy.{kind}"
+        for name in ("curves", "why", "memories")
+        for kind in ("png", "pdf")
     )
     assert make_figures([root]) == 0
     assert files == {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
