@@ -93,9 +93,6 @@ class Diagnosis:
             if self.looks:
                 self._look(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
-        if self.looks:
-            self.sum += self.items.grad
-            self.count += torch.sign(self.items.grad)
         self.steps += 1
 
     def summary(self) -> dict[str, float]:
@@ -119,7 +116,7 @@ class Diagnosis:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.shadow = state["shadow"]
 
-    def _parameters(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _parameters(self) -> Iterator[tuple[Any, Tensor]]:
         """Each with the m that Lion would have."""
         return zip(self.group["params"], self.shadow, strict=True)
 
@@ -156,3 +153,5 @@ class Diagnosis:
             share = moves.float().mean(1)
             self.moved += share
             self.moved_absent += share * (g == 0).all(1)
+            self.sum += g
+            self.count += torch.sign(g)
