@@ -159,17 +159,17 @@ def memories(looks: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     _title(figure, looks, ", item embeddings")
     last = last_looks(looks)
-    for axis, (quantity, title) in zip(figure.subplots(1, 3), MEMORIES.items(), strict=True):
+    rows = _optimizers(last)
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
         shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
-        rows = _optimizers(last)
-        values = shown.reindex(rows)
-        axis.barh([label_of(o) for o in rows], values, color=[COLOURS[o] for o in rows])
+        axis.barh(range(len(rows)), shown.reindex(rows), color=[COLOURS[o] for o in rows])
         axis.axvline(0.5, color="gray", ls=":")
-        axis.text(0.5, 1, "a coin", ha="right", va="top", color="gray", rotation=90)
         axis.set(title=title, xlim=(0, 0.6))
-        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axis.invert_yaxis()
-        axis.label_outer()
+    axes[0].text(0.49, 0, "a coin", ha="right", va="center", color="gray")
+    axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0].set_yticks(range(len(rows)), [label_of(o) for o in rows])
+    axes[0].invert_yaxis()
     return figure
 
 
