@@ -19,6 +19,7 @@ from scripts.errors import ConfigError
 from scripts.note import ROWS
 from scripts.run_record import atomically
 from scripts.studies import STUDY, compared, is_notes, of_study, swept
+from scripts.tables import looked_at_memories
 
 
 def make_figures(root: Path) -> list[Path]:
@@ -53,7 +54,7 @@ def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
             made["note"] = plots.beside_the_note(study)
         if len(looked := of_study(looks, keys)):
             made[f"why-{name}"] = plots.why(looked)
-        if looked["quantity"].isin(plots.MEMORIES).any():
+        if looked_at_memories(looked):
             made[f"memories-{name}"] = plots.memories(looked)
     return made
 

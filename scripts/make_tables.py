@@ -26,7 +26,16 @@ from scripts.errors import ConfigError
 from scripts.note import ROWS, TABLES
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
-from scripts.studies import SETTING, STUDY, compared, is_notes, of_study, searched, swept
+from scripts.studies import (
+    SETTING,
+    STUDY,
+    compared,
+    fewest_seeds,
+    is_notes,
+    of_study,
+    searched,
+    swept,
+)
 from scripts.tables import (
     CHOICES,
     MEMORIES,
@@ -34,6 +43,7 @@ from scripts.tables import (
     MISSING,
     choices,
     line_of_order,
+    looked_at_memories,
     rates,
     search,
     tables_of,
@@ -81,15 +91,14 @@ def tables(
         if swept(keys):
             made[f"{name}/rates"] = rates(study)
             continue
-        several = study.groupby("optimizer")["seed"].nunique().min() > 1
         beside = of_study(users[users["seeds"] > 1], keys)
         for table, frame in tables_of(keys, study, beside).items():
             made[table if table in TABLES else f"{name}/{table}"] = frame
         if len(looked := of_study(looks, keys)):
             made[f"{name}/choices"] = choices(looked, CHOICES)
-        if looked["quantity"].eq("outvoted").any():  # earlier records have no looks at memories
+        if looked_at_memories(looked):
             made[f"{name}/memories"] = choices(looked, MEMORIES)
-        if several:
+        if fewest_seeds(study) > 1:
             order.append(line_of_order(keys, study))
     tried, ablation = searched(runs), of_study(runs, SETTING)
     for key, study in tried.groupby(STUDY):

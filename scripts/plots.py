@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from scripts.note import ROWS, spread
-from scripts.studies import HYPERPARAMETERS, STUDY, curves, label_of_rate
-from scripts.tables import METRICS, beside_lions_step, label_of, last_looks
+from scripts.studies import HYPERPARAMETERS, STUDY, curves
+from scripts.tables import METRICS, label_of, label_of_rate, last_looks
 
 # Okabe and Ito's palette, safe for the colour-blind.
 COLOURS = {
@@ -27,8 +27,11 @@ TITLES = {
     "train/loss": "training loss (lower is better)",
     "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
 }
-PARTS = {"agreement": ("#0072B2", "as Lion would"), "rests": ("#DDDDDD", "rests")}
-PARTS["against"] = ("#661100", "against Lion")
+PARTS = {  # of a step
+    "agreement": ("#0072B2", "as Lion would"),
+    "rests": ("#DDDDDD", "rests"),
+    "against": ("#661100", "against Lion"),
+}
 LOOKS = {  # over the epochs
     ("agreement", "items"): "moves as Lion would\n(item embeddings)",
     ("agreement", "weights"): "moves as Lion would\n(all other weights)",
@@ -136,12 +139,12 @@ def why(looks: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     _title(figure, looks)
     axes = figure.subplots(2, 4)
-    _beside_lion(axes[0, 0], looks)
+    last = last_looks(looks)
+    _beside_lion(axes[0, 0], last)
     for axis, ((quantity, of), title) in zip(axes.flat[1:], LOOKS.items(), strict=False):
         shown = looks[(looks["quantity"] == quantity) & (looks["of"] == of)]
         _bands(axis, shown, "epoch", "value")
         axis.set(xlabel="epoch", title=title)
-    last = last_looks(looks)
     for axis, (quantity, title) in zip(axes[1, 2:], DRIFT.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, shown, "of", "value", marker="o")
@@ -173,16 +176,14 @@ def memories(looks: pd.DataFrame) -> Figure:
     return figure
 
 
-def _beside_lion(axis: Axes, looks: pd.DataFrame) -> None:
+def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
     """A bar an optimizer, in parts: how its steps relate to Lion's at the last look."""
-    last = last_looks(pd.concat([looks, beside_lions_step(looks)]))
     last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    shares = shares.sort_values("against", kind="stable")
-    labels, start = [label_of(str(o)) for o in shares.index], shares["agreement"] * 0
+    shares = shares[list(PARTS)].sort_values("against", kind="stable")
+    labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
     for part, (colour, label) in PARTS.items():
-        axis.barh(labels, shares[part], left=start, color=colour, label=label)
-        start = start + shares[part]
+        axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
     axis.set(title="all steps of item embeddings,\nat the last look")
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.invert_yaxis()

@@ -1,7 +1,5 @@
 """What runs belong together: a study is one (experiment, model, dataset)."""
 
-from typing import Any
-
 import pandas as pd
 
 STUDY = ["experiment", "model", "dataset"]
@@ -27,6 +25,11 @@ def is_notes(keys: tuple[str, ...], study: pd.DataFrame) -> bool:
     return keys == SETTING and bool(same)
 
 
+def fewest_seeds(study: pd.DataFrame) -> int:
+    """Of its rows."""
+    return int(study.groupby("optimizer")["seed"].nunique().min())
+
+
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of studies whose rows are compared with each other."""
     return runs[(runs["experiment"] != "single") & ~_is_search(runs)]
@@ -35,12 +38,6 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 def searched(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of the experiments that depart from the note's setting."""
     return runs[_is_search(runs)]
-
-
-def label_of_rate(lr: Any) -> str:
-    """3e-4 for 0.0003."""
-    short = f"{lr:.0e}"
-    return short.replace("e-0", "e-") if lr == float(short) else f"{lr:g}"
 
 
 def curves(runs: pd.DataFrame) -> pd.DataFrame:

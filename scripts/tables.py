@@ -8,7 +8,7 @@ from scipy import stats
 
 from scripts import paired
 from scripts.note import ROWS, TABLES, VERDICTS, interval, spread, verdict
-from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, is_notes, label_of_rate
+from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, fewest_seeds, is_notes
 
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
@@ -87,11 +87,8 @@ def summary(
             row |= {f"{figure['figure']} {who}": figure[who] for who in ("note", "ours")}
         verdicts = [figure["verdict"] for figure in figures]
         worst = MISSING if MISSING in verdicts else max(verdicts, key=VERDICTS.index)
-        named = [
-            f["figure"] for f in figures if f["verdict"] == worst not in (MISSING, VERDICTS[0])
-        ]
-        if named:
-            worst += f" ({', '.join(named)})"
+        if worst in VERDICTS[1:]:
+            worst += f" ({', '.join(f['figure'] for f in figures if f['verdict'] == worst)})"
         row |= {"n": figures[0]["n"], "best epoch": best_epochs(study, optimizer)}
         rows.append(row | {"verdict": worst})
     for optimizer in others:
@@ -153,9 +150,8 @@ def rates(study: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(looks: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What each row chose at its last look, mean over seeds; see scripts/diagnosis.py."""
+    """What each row chose or kept at its last look, mean over seeds; see scripts/diagnosis.py."""
     keys = ["quantity", "of"]
-    looks = pd.concat([looks, beside_lions_step(looks)])
     found = last_looks(looks).pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
     for optimizer in [o for o in ROWS if o in found.index]:
@@ -167,7 +163,18 @@ def choices(looks: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.D
     return pd.DataFrame(lines)
 
 
-def beside_lions_step(looks: pd.DataFrame) -> pd.DataFrame:
+def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
+    """Each optimizer's, and what they say of its steps beside Lion's."""
+    last = looks[looks["epoch"] == looks.groupby("optimizer")["epoch"].transform("max")]
+    return pd.concat([last, _beside_lion(last)])
+
+
+def looked_at_memories(looks: pd.DataFrame) -> bool:
+    """Records from before memories were looked at are not."""
+    return bool(looks["quantity"].eq("outvoted").any())
+
+
+def _beside_lion(looks: pd.DataFrame) -> pd.DataFrame:
     """Shares of the item embeddings that ``rests`` or moves ``against`` Lion, look by look.
 
     What moves and does not agree with Lion goes against it: Lion itself moves every weight that
@@ -183,21 +190,16 @@ def beside_lions_step(looks: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
-    return looks[looks["epoch"] == looks.groupby("optimizer")["epoch"].transform("max")]
-
-
 def line_of_order(keys: tuple[str, ...], study: pd.DataFrame) -> dict[str, str]:
     """Does the order of the note's rows hold in this study?"""
     ours = means(study, METRICS[DECIDES]).dropna().sort_values(ascending=False, kind="stable")
-    seeds = study.groupby("optimizer")["seed"].nunique()
     on_top, tau = MISSING, MISSING
     if len(ours) == len(ROWS):
         on_top = "yes" if set(ours.index[: len(BY_SIGN_M)]) == set(BY_SIGN_M) else "no"
         tau = f"{stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours).statistic:.2f}"
     return {
         **dict(zip(STUDY, keys, strict=True)),
-        "seeds": str(seeds.min()),
+        "seeds": str(fewest_seeds(study)),
         f"rows by {DECIDES} on test": " > ".join(label_of(str(o)) for o in ours.index),
         "sign(m) on top": on_top,
         "Kendall's tau with the note": tau,
@@ -227,15 +229,15 @@ def search(base: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     lines = [_line("note", "loss", {o: row.loss for o, row in ROWS.items()})]
     for setting, study in tried.items():
         if setting != LAST:  # a loss is of the last epoch as it is
-            found = {o: _of(study, o, "train/loss") for o in ROWS}
-            explained = sum(
-                abs(here.mean() - row.loss) <= 2 * spread(losses[o], len(here))
-                for o, row in ROWS.items()
-                if len(here := found[o] if len(found[o]) else losses[o])
-            )
-            line = _line(setting, "loss", {o: here.mean() for o, here in found.items()})
-            n = str(study.groupby("optimizer")["seed"].nunique().min())
-            lines.append(line | {"n": n, "rows explained": f"{explained} of {len(ROWS)}"})
+            explained = 0
+            for o, row in ROWS.items():
+                changed = _of(study, o, "train/loss")
+                here = changed if len(changed) else losses[o]
+                if len(here):
+                    explained += abs(here.mean() - row.loss) <= 2 * spread(losses[o], len(here))
+            line = _line(setting, "loss", means(study, "train/loss"))
+            line |= {"n": str(fewest_seeds(study))}
+            lines.append(line | {"rows explained": f"{explained} of {len(ROWS)}"})
         if setting != LOWEST:
             lines.append(_line(setting, "valid NDCG@10", means(study, "valid/NDCG@10")))
     return pd.DataFrame(lines).fillna("")
@@ -265,6 +267,12 @@ def place(values: pd.Series, metric: str, optimizer: str) -> str:
 
 def label_of(optimizer: str) -> str:
     return ROWS[optimizer].label if optimizer in ROWS else optimizer
+
+
+def label_of_rate(lr: Any) -> str:
+    """3e-4 for 0.0003."""
+    short = f"{lr:.0e}"
+    return short.replace("e-0", "e-") if lr == float(short) else f"{lr:g}"
 
 
 def best_epochs(study: pd.DataFrame, optimizer: str) -> str:
