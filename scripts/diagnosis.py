@@ -7,7 +7,7 @@ as shares of coordinates; apart for item embeddings (``items``) and all other we
 agreement           moves, or not, as Lion would at this very point
 memory              moves by its memory: it would move the same way with the opposite g
 without_gradient    moves although its gradient is zero
-counter             mean abs(s)/w (rows that count)
+counter             mean abs(s)/w (rows that count; w is the bound of s)
 ==================  =====================================================================
 
 and for the items alone, by fifths of popularity in training (``1``: the rarest), in units of
@@ -42,9 +42,9 @@ from torch import Tensor
 from models.sasrec import PackedTransformer
 from scripts.errors import ConfigError
 from simba import directions
-from simba.base import SignOptimizer, numbers_of
+from simba.base import SignOptimizer
 
-LION = {"b1": 0.9, "rest": 1 - 0.9}  # the betas of Chen et al. 2023, as in configs/optimizer
+LION = {"b1": 0.9, "one_minus_b1": 1 - 0.9}  # the betas of Chen et al. 2023, as in configs/optimizer
 BETA2 = 0.99
 FIFTHS = 5
 
@@ -72,6 +72,7 @@ class Diagnosis:
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]
+        self.bound = self.group.get("bound", self.group.get("window_size"))  # of the counter
         self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # Lion's m
         by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
@@ -122,7 +123,9 @@ class Diagnosis:
 
     def _against_the_sum(self) -> dict[str, float]:
         m = next(m for p, m in self._parameters() if p is self.items)
-        s = self.optimizer.slot(self.items, self.group).s
+        assert self.items.grad is not None
+        _, memories = self.optimizer.look(self.items, self.group, self.items.grad)
+        s = memories.get("s")
         pairs = {"outvoted": (self.count, self.sum), "astray_m": (m, self.sum)}
         if s is not None:
             pairs |= {"lags": (s, self.count), "astray_s": (s, self.sum)}
@@ -133,17 +136,19 @@ class Diagnosis:
         }
 
     def _look(self, p: Tensor, lion_m: Tensor) -> None:
-        rule, numbers = self.optimizer.row, numbers_of(self.group)
-        _, g, m, s = self.optimizer.slot(p, self.group)
-        direction = rule(g, m, s, numbers)
+        g = p.grad
+        assert g is not None
+        direction, memories = self.optimizer.look(p, self.group, g)
+        reverse, _ = self.optimizer.look(p, self.group, -g)
+        s = memories.get("s")
         moves = direction != 0
         quantities = {
             "agreement": direction == directions.lion(g, lion_m, **LION),
-            "memory": moves & (direction == rule(-g, m, s, numbers)),
+            "memory": moves & (direction == reverse),
             "without_gradient": moves & (g == 0),
         }
         if s is not None:
-            quantities["counter"] = abs(s.float()) / self.group["window_size"]
+            quantities["counter"] = abs(s) / self.bound
         part = "items" if p is self.items else "weights"
         for name, quantity in quantities.items():
             real = quantity[1:] if part == "items" else quantity  # row 0 stands for no item

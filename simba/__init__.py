@@ -1,15 +1,33 @@
 """Optimizers that keep only the signs of gradients. Needs torch, nothing else."""
 
 from simba.base import SignOptimizer
-from simba.optimizers import Lion, SignSGD, Simba, SimbaCeqM, SimbaEq1, SimbaEq4, SimbaM
+from simba.optimizers import (
+    Lion,
+    Lion8bit,
+    SignSGD,
+    Simba,
+    SimbaCeqM,
+    SimbaEq1,
+    SimbaEq4,
+    SimbaLeaky,
+    SimbaM,
+    SimbaWindow,
+    TernaryLion,
+    TernaryLionEF,
+)
 
 __all__ = [
     "Lion",
+    "Lion8bit",
     "SignOptimizer",
     "SignSGD",
     "Simba",
     "SimbaCeqM",
     "SimbaEq1",
     "SimbaEq4",
+    "SimbaLeaky",
     "SimbaM",
+    "SimbaWindow",
+    "TernaryLion",
+    "TernaryLionEF",
 ]

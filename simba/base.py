@@ -1,19 +1,19 @@
 """What the optimizers share: their switches, one ``step()``, their state and its round trip."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import unwrap
-from numbers import Integral, Real
 from typing import Any, TypedDict, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from simba.update import Rule, Slot, in_chunks, in_lists
+from simba import per_tensor
+from simba.backends import dispatch, eager
+from simba.checks import RANGES, SWITCHES, check
+from simba.state import KNOWN_KEYS, PER_TENSOR, fitted, layout, new_tensor
+from simba.types import ParamState, Variant
 
-ONE_BYTE, LARGEST_WINDOW = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
-MEMORY = {"exp_avg", "sign_counts"}  # what a state may hold
 HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
 # its name before torch 2.13, and since
 CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"
@@ -23,7 +23,7 @@ CHECK_CAPTURE: Callable[[Optimizer], None] = [
 
 
 class Switches(TypedDict, total=False):
-    """The keyword arguments that every row takes; see SignOptimizer."""
+    """The keyword arguments that every variant takes; see SignOptimizer."""
 
     maximize: bool
     foreach: bool | None
@@ -33,43 +33,47 @@ class Switches(TypedDict, total=False):
 
 
 class SignOptimizer(Optimizer):
-    r"""Moves every coordinate by ``lr`` or not at all, in the direction that the row chooses.
+    r"""Moves every coordinate by ``lr`` or not at all, in the direction that the variant chooses.
 
     .. math::
-        \theta &\leftarrow (1 - \eta\lambda)\,\theta - \eta\,\mathrm{rule}(g, m, s) \\
-        m &\leftarrow \beta_2 m + (1 - \beta_2)\, g \\
-        s &\leftarrow \mathrm{clamp}(s + \mathrm{sign}(g), -w, w)
+        q &= \mathrm{vote}(g) \\
+        \theta &\leftarrow (1 - \eta\lambda)\,\theta - \eta\,\mathrm{direction}(g, q, m, s, \ldots)
+        \\
+        (m, s, \ldots) &\leftarrow \mathrm{remember}(g, q, m, s, \ldots)
 
-    with the memory as it was before this gradient. A row is a subclass with its ``rule``, one of
-    simba/directions.py; what the rule takes (m, s) is what the optimizer keeps: m in the
-    parameter's dtype, s in one byte for a window of at most 127 and in two above.
+    with the memory as it was before this gradient. A variant is a subclass with its ``direction``,
+    what it ``remember``\ s and perhaps a ``vote``, all of simba/directions.py. What it remembers is
+    what the optimizer keeps: m in the parameter's dtype, whole numbers in one byte if they fit one.
 
     A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
-    gradient moves nothing by itself (decay does) and does not enter ``s``. An infinite one counts
-    by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate one way
-    from then on: check the loss. In bfloat16 an update of ``lr`` is lost on parameters some 256
-    times larger than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep float32
-    parameters.
+    gradient moves nothing by itself (decay does) and does not enter whole numbers. An infinite one
+    counts by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate
+    one way from then on: check the loss. In bfloat16 an update of ``lr`` is lost on parameters some
+    256 times larger than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep
+    float32 parameters.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
-        defaults: the row's hyperparameters.
+        defaults: the variant's hyperparameters.
         maximize: ascend instead of descend.
-        foreach: take the step of small tensors together; False: one by one.
+        foreach: take the step of small tensors together; False: one by one. Variants that need a
+            number of each tensor always go one by one.
         capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
             written to between replays.
         differentiable: refused; the derivative of a sign is zero.
         fused: take the step in one compiled pass: float32 without gaps on a CPU through numba
-            (simba/fused.py), with the same bits, and any tensor on a CUDA GPU through torch.compile
-            (simba/compiled.py). Tensors that it cannot take are left to the plain step.
+            (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU through
+            torch.compile (simba/backends/inductor.py). Other tensors take the eager step.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
         ImportError: ``fused`` without numba.
     """
 
-    rule: Callable[..., Tensor]
-    row: Rule  # the rule with the names of what it takes
+    vote: Callable[..., Tensor] | None = None
+    direction: Callable[..., Tensor]
+    remember: Mapping[str, Callable[..., Tensor]] = {}
+    variant: Variant  # the three, with the names of what they take
 
     # torch guards its methods against torch.compile by importing the compiler at their first call,
     # which takes over a second of every process: hence unwrap, here and below.
@@ -77,7 +81,7 @@ class SignOptimizer(Optimizer):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.row = Rule.of(cls.rule)
+        cls.variant = Variant(cls.vote, cls.direction, cls.remember)
 
     def __init__(
         self,
@@ -92,13 +96,13 @@ class SignOptimizer(Optimizer):
     ) -> None:
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
-        _check(type(self).__name__, defaults)
+        check(type(self).__name__, defaults)
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:  # saved before there was such a switch
-            for name in Switches.__annotations__:
+            for name in SWITCHES:
                 group.setdefault(name, False if name == "maximize" else None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -106,9 +110,11 @@ class SignOptimizer(Optimizer):
         unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups[-1]
         try:
-            _check(type(self).__name__, group)
+            check(type(self).__name__, group)
             if group["fused"] and any(p.is_cpu for p in group["params"]):
-                from simba import fused as _  # noqa: F401  (says now whether numba is missing)
+                from simba.backends import numba_cpu as _  # noqa: F401  (is numba missing?)
+            if group["capturable"] and self.variant.windowed:
+                raise ValueError(f"{type(self).__name__}: capturable must be false")
         except (ValueError, RuntimeError, ImportError):
             self.param_groups.pop()
             raise
@@ -129,20 +135,28 @@ class SignOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = [
-            (group, [self.slot(p, group) for p in group["params"] if p.grad is not None])
-            for group in self.param_groups
-        ]
-        for group, slots in found:  # only once every gradient is one that can be taken
-            numbers = numbers_of(group)
-            for alike in _alike(slots):
-                _take(self.row, alike, group, numbers)
+        number, found = 0, []
+        for group in self.param_groups:
+            states = []
+            for p in group["params"]:
+                if p.grad is not None:
+                    states.append(self.param_state(p, group, number))
+                number += 1
+            found.append((group, states))
+        for group, states in found:  # only once every gradient is one that can be taken
+            hparams = hyperparameters(group)
+            for alike in _by_device_and_dtype(states):
+                if self.variant.by_tensor:
+                    alike = per_tensor.prepared(self.variant, alike, group)
+                dispatch(self.variant, alike, group, hparams)
+                if self.variant.by_tensor:
+                    per_tensor.finish(self.variant, alike, group)
         return loss
 
-    def slot(self, p: Tensor, group: dict[str, Any]) -> Slot:
+    def param_state(self, p: Tensor, group: dict[str, Any], number: int = 0) -> ParamState:
         """A parameter with its gradient and memory, which is made when first asked for.
 
-        Of a DTensor, the part that lies here: a step needs no other.
+        Of a DTensor, the local shard: a step needs no other.
         """
         g = p.grad
         assert g is not None
@@ -150,22 +164,19 @@ class SignOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        state, m, s = self.state[p], None, None
-        if "m" in self.row.arguments:
-            if "exp_avg" not in state:
-                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            m = state["exp_avg"]
-        if "s" in self.row.arguments:
-            window = group["window_size"]
-            dtype = counter_dtype(window)
-            if "sign_counts" not in state:
-                state["sign_counts"] = torch.zeros_like(
-                    p, dtype=dtype, memory_format=torch.preserve_format
-                )
-            elif state["sign_counts"].dtype != dtype:  # made for another window
-                state["sign_counts"] = _fitted(state["sign_counts"], window)
-            s = state["sign_counts"]
-        return _local(p, g, m, s) if hasattr(p, "to_local") else Slot(p, g, m, s)
+        state, variant = self.state[p], self.variant
+        memory = []
+        for stored in layout(variant.names, group):
+            if stored.key not in state:
+                state[stored.key] = new_tensor(stored, p, group)
+            elif stored.bound is not None and state[stored.key].dtype != stored.dtype:
+                state[stored.key] = fitted(state[stored.key], stored.bound)  # made for another
+            memory.append(state[stored.key])
+        own: dict[str, Any] = {}
+        if variant.by_tensor:
+            own = {"kept": state, "number": number, "first": 0}
+        found = ParamState(p, g, tuple(memory), own)
+        return _local(found) if hasattr(p, "to_local") else found
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch's; counters of two bytes are copied to four.
@@ -173,14 +184,14 @@ class SignOptimizer(Optimizer):
         Collectives do not know int16, and full state dicts of sharded models need them.
         """
         found: dict[str, Any] = unwrap(Optimizer.state_dict)(self)
-        for key, state in found["state"].items():
-            counts = state.get("sign_counts")
-            if counts is not None and counts.dtype == torch.int16:
-                found["state"][key] = {**state, "sign_counts": counts.to(torch.int32)}
+        for param_id, state in found["state"].items():
+            wide = {k: v.int() for k, v in state.items() if _is_int16(v)}
+            if wide:
+                found["state"][param_id] = {**state, **wide}
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; counters stay integers (torch alone would make them floats).
+        """Load a state; whole numbers stay integers (torch alone would make them floats).
 
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
 
@@ -191,13 +202,14 @@ class SignOptimizer(Optimizer):
         loaded: list[dict[str, Any]] = []
 
         def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            switches = Switches.__annotations__.keys()
-            own, known = self.defaults.keys() - switches, _RULES.keys() - switches
+            own, known = self.defaults.keys() - set(SWITCHES), RANGES.keys() - set(SWITCHES)
             for group in state_dict["param_groups"]:
                 wrong = [f"without {key}" for key in sorted(own - group.keys())]
                 wrong += [f"with {key}" for key in sorted((known - own) & group.keys())]
                 held = {name for state in state_dict["state"].values() for name in state}
-                wrong += [f"with {name}" for name in sorted(held - MEMORY)]
+                wrong += [f"with {name}" for name in sorted(held - KNOWN_KEYS)]
+                if not self.variant.by_tensor:
+                    wrong += [f"with {name}" for name in sorted(held & PER_TENSOR)]
                 if wrong:
                     raise ValueError(
                         f"{type(self).__name__}: the state of another optimizer, {', '.join(wrong)}"
@@ -205,7 +217,7 @@ class SignOptimizer(Optimizer):
             loaded.append(state_dict)
 
         def restore(_: Optimizer) -> None:
-            self._restore_counts(loaded[0])
+            self._restore(loaded[0])
             for group, how in zip(self.param_groups, kept, strict=True):
                 group.update(how)
 
@@ -218,124 +230,73 @@ class SignOptimizer(Optimizer):
             last.remove()
             first.remove()
 
-    def _restore_counts(self, state_dict: dict[str, Any]) -> None:
+    def _restore(self, state_dict: dict[str, Any]) -> None:
+        """Put back what torch has cast to the parameters' dtype."""
         for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            bounds = {stored.key: stored.bound for stored in layout(self.variant.names, group)}
             for saved_id, p in zip(saved["params"], group["params"], strict=True):
-                counts = state_dict["state"].get(saved_id, {}).get("sign_counts")
-                if counts is not None:
-                    fitted = _fitted(counts, group["window_size"])
-                    self.state[p]["sign_counts"] = fitted.to(p.device)
+                for name, value in state_dict["state"].get(saved_id, {}).items():
+                    if bounds.get(name) is not None:
+                        self.state[p][name] = fitted(value, bounds[name] or 0).to(p.device)
+                    elif name != "exp_avg":
+                        self.state[p][name] = value.to(p.device, copy=True)
+
+    def look(
+        self, p: Tensor, group: dict[str, Any], g: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Where a step by the gradient g would move p, and its memories by name; takes no step.
+
+        Returns:
+            The direction, -1, 0 or 1, and m, s, ... as they are now; all of p's shape.
+        """
+        state = self.param_state(p, group)._replace(g=g)
+        if self.variant.by_tensor:
+            (state,) = per_tensor.prepared(self.variant, [state], group)
+        values = hyperparameters(group) | state.own
+        values |= eager.seen(self.variant, g, state.memory, values)
+        return self.variant.direction(values), {name: values[name] for name in self.variant.names}
 
 
-def counter_dtype(window_size: int) -> torch.dtype:
-    return torch.int8 if window_size <= ONE_BYTE else torch.int16
+def _is_int16(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.int16
 
 
-def _fitted(counts: Tensor, window_size: int) -> Tensor:
-    whole = counts.to(torch.int32, copy=True).clamp_(-window_size, window_size)
-    return whole.to(counter_dtype(window_size))
-
-
-def numbers_of(group: dict[str, Any]) -> dict[str, Any]:
-    """A group's hyperparameters by the names that formulas use."""
-    numbers = {key: value for key, value in group.items() if key != "params"}
+def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's hyperparameters by the names that formulas use; see simba/directions.py."""
+    hparams = {key: value for key, value in group.items() if key != "params"}
     if isinstance(lr := group["lr"], Tensor):
-        numbers["lr"] = lr.reshape(()) if group["capturable"] else lr.item()
+        hparams["lr"] = lr.reshape(()) if group["capturable"] else lr.item()
     if "betas" in group:
-        b1, numbers["b2"] = group["betas"]
-        numbers |= {"b1": b1, "rest": 1 - b1}
+        b1, b2 = group["betas"]
+        hparams |= {"b1": b1, "one_minus_b1": 1 - b1, "b2": b2, "one_minus_b2": 1 - b2}
     elif "beta2" in group:
-        numbers["b2"] = group["beta2"]
+        hparams |= {"b2": group["beta2"], "one_minus_b2": 1 - group["beta2"]}
+    if "window_size" in group:
+        hparams["w"] = group["window_size"]
     if "threshold" in group:  # the note's integer bound: 12 for w = 128, gamma = 0.1
-        numbers["limit"] = int(group["window_size"] * group["threshold"])
-    return numbers
+        hparams["limit"] = int(group["window_size"] * group["threshold"])
+    if "gain" in group:
+        hparams["fresh"] = group["gain"] * (1 - b1) / (b1 * (1 - b2))
+    if "levels" in group:
+        hparams["largest"] = (group["levels"] - 1) // 2
+    if "per_vote" in group:
+        hparams["unit"] = 1 / group["per_vote"]
+        hparams["gain_of_unit"] = group["gain"] / group["per_vote"]
+        radix = 2 * group["error_bound"] + 1
+        hparams |= {"radix": radix, "half_radix": radix / 2, "inv_radix": 1 / radix}
+    return hparams
 
 
-def _local(p: Any, g: Any, m: Any, s: Any) -> Slot:
-    """What lies here of DTensors."""
+def _local(state: ParamState) -> ParamState:
+    """The local shards of DTensors."""
+    p, g, memory, own = state
     if g.placements != p.placements:
         g = g.redistribute(placements=p.placements)
-    m, s = (None if t is None else t.to_local() for t in (m, s))
-    return Slot(p.to_local(), g.to_local(), m, s)
+    return ParamState(p.to_local(), g.to_local(), tuple(t.to_local() for t in memory), own)
 
 
-def _alike(slots: list[Slot]) -> list[list[Slot]]:
-    """Slots of one device and one dtype each."""
-    found: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
-    for slot in slots:
-        found.setdefault((slot.p.device, slot.p.dtype), []).append(slot)
+def _by_device_and_dtype(states: list[ParamState]) -> list[list[ParamState]]:
+    found: dict[tuple[torch.device, torch.dtype], list[ParamState]] = {}
+    for state in states:
+        found.setdefault((state.p.device, state.p.dtype), []).append(state)
     return list(found.values())
-
-
-def _take(rule: Rule, slots: list[Slot], group: dict[str, Any], numbers: dict[str, Any]) -> None:
-    """The step of slots that are alike, in the way that their group asks for."""
-    if group["fused"] and slots[0].p.is_cuda:
-        from simba.compiled import compiled_step
-
-        return compiled_step(rule, slots, numbers)
-    if group["fused"]:
-        from simba.fused import fused_step
-
-        slots = fused_step(rule, slots, numbers)
-    if group["foreach"] is False:
-        for slot in slots:
-            in_chunks(rule, slot, numbers)
-    else:
-        in_lists(rule, slots, numbers)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _is_rate(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return not value.is_cpu or bool(((value >= 0) & (value < math.inf)).all())
-    return _is_nonnegative(value)
-
-
-def _is_nonnegative(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < math.inf
-
-
-def _is_betas(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_share, value))
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
-def _is_switch(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
-
-
-_SWITCH = (_is_switch, "true, false or None")
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (_is_rate, "a finite number >= 0"),
-    "weight_decay": (_is_nonnegative, "a finite number >= 0"),
-    "beta2": (_is_share, "a number in [0, 1]"),
-    "betas": (_is_betas, "two numbers in [0, 1]"),
-    "threshold": (_is_share, "a number in [0, 1]"),
-    "window_size": (
-        lambda v: isinstance(v, Integral) and _is_number(v) and 1 <= int(v) <= LARGEST_WINDOW,
-        f"an integer in [1, {LARGEST_WINDOW}]",
-    ),
-    **dict.fromkeys(Switches.__annotations__, _SWITCH),
-}
-
-
-def _check(owner: str, hyperparameters: dict[str, Any]) -> None:
-    """Raise a ValueError that names the hyperparameter, its range and its value."""
-    for name, value in hyperparameters.items():
-        if name in _RULES:
-            valid, expected = _RULES[name]
-            if not valid(value):
-                raise ValueError(f"{owner}: {name} must be {expected}, got {value!r}")
-    lr = hyperparameters["lr"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    if hyperparameters["differentiable"]:
-        raise ValueError("differentiable=True: the derivative of a sign is zero")
-    if hyperparameters["foreach"] and hyperparameters["fused"]:
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")

@@ -1,4 +1,4 @@
-"""The rows as torch optimizers: each pairs a rule with its hyperparameters."""
+"""The variants as torch optimizers: each pairs functions with their hyperparameters."""
 
 from typing import Unpack
 
@@ -24,7 +24,7 @@ class SignSGD(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.sign_sgd)
+    direction = staticmethod(directions.sign_sgd)
 
     def __init__(
         self,
@@ -53,7 +53,8 @@ class Lion(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.lion)
+    direction = staticmethod(directions.lion)
+    remember = {"m": directions.average}
 
     def __init__(
         self,
@@ -87,7 +88,8 @@ class Simba(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.simba)
+    direction = staticmethod(directions.simba)
+    remember = {"s": directions.saturating_count}
 
     def __init__(
         self,
@@ -120,7 +122,8 @@ class SimbaM(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.simba_m)
+    direction = staticmethod(directions.simba_m)
+    remember = {"m": directions.average, "s": directions.saturating_count}
 
     def __init__(
         self,
@@ -153,7 +156,8 @@ class SimbaEq1(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.simba_eq1)
+    direction = staticmethod(directions.simba_eq1)
+    remember = {"m": directions.average, "s": directions.saturating_count}
 
     def __init__(
         self,
@@ -187,7 +191,8 @@ class SimbaEq4(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.simba_eq4)
+    direction = staticmethod(directions.simba_eq4)
+    remember = {"s": directions.saturating_count}
 
     def __init__(
         self,
@@ -218,7 +223,8 @@ class SimbaCeqM(SignOptimizer):
         ValueError: a hyperparameter is out of its range.
     """
 
-    rule = staticmethod(directions.simba_c_eq_m)
+    direction = staticmethod(directions.simba_c_eq_m)
+    remember = {"m": directions.average}
 
     def __init__(
         self,
@@ -230,3 +236,220 @@ class SimbaCeqM(SignOptimizer):
     ) -> None:
         defaults = {"lr": lr, "beta2": beta2, "weight_decay": weight_decay}
         super().__init__(params, defaults, **switches)
+
+
+class SimbaWindow(SignOptimizer):
+    """Simba as the note's text has it: s is the sum of the last w signs, by eq. 4.
+
+    The listing's counter never forgets; this forgets a sign after w steps. State: s, one byte for
+    w <= 127, and the signs themselves, five a byte: 21 bytes in all for w = 100.
+
+    Args:
+        params: tensors, named tensors or groups of them; no DTensors.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        window_size: w, an integer in [1, 32767].
+        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
+            [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        **switches: ``maximize``, ``foreach``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    direction = staticmethod(directions.simba_eq4)
+    remember = {"s": directions.window_count, "signs": directions.newest_sign}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        window_size: int = 100,
+        threshold: float = 1 / 9,
+        weight_decay: float = 0.0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+
+
+class SimbaLeaky(SignOptimizer):
+    """Simba that forgets: Lion's rule with ``sign(g)`` for g and a leaky integer counter for m.
+
+    ``s <- clamp(round(b2 s + gain sign(g)), -bound, bound)``, rounded stochastically. State: s, one
+    byte for bounds <= 127, else two, and two numbers a tensor.
+
+    Args:
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
+        gain: what a vote adds to s, > 0.
+        bound: of abs(s), an integer in [1, 32767].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        seed: of the stochastic rounding, an integer >= 0.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    vote = staticmethod(directions.sign_vote)
+    direction = staticmethod(directions.count_and_vote)
+    remember = {"s": directions.leaky_count}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        gain: float = 1.0,
+        bound: int = 127,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "gain": gain, "bound": bound}
+        super().__init__(
+            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
+        )
+
+
+class TernaryLion(SignOptimizer):
+    """Lion that sees a gradient as votes of -1, 0 or 1, and counts them in one byte.
+
+    The vote is the nearest of ``levels`` whole numbers to ``g / (spacing * scale)``; the scale is
+    one number a tensor that follows ``sum(g^2) / sum(abs(g))`` (simba/scale.py). The memory is
+    SimbaLeaky's. State: s, one byte for bounds <= 127, else two, and two numbers a tensor.
+
+    Args:
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
+        levels: how many votes there are, odd, >= 3.
+        spacing: the distance between two votes, in scales, > 0.
+        gain: what a vote of 1 adds to s, > 0.
+        bound: of abs(s), an integer in [1, 32767].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        seed: of the stochastic rounding, an integer >= 0.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    vote = staticmethod(directions.nearest)
+    direction = staticmethod(directions.count_and_vote)
+    remember = {"s": directions.leaky_count}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        levels: int = 3,
+        spacing: float = 1.0,
+        gain: float = 16.0,
+        bound: int = 127,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing, "gain": gain}
+        defaults |= {"bound": bound, "weight_decay": weight_decay, "seed": seed}
+        super().__init__(params, defaults, **switches)
+
+
+class TernaryLionEF(SignOptimizer):
+    """Ternary Lion with error feedback: what a vote leaves out of a gradient enters the next one.
+
+    After Karimireddy et al. 2019 (arXiv 1901.09847). What is left out, e, is a whole number of
+    ``1 / per_vote`` votes in [-error_bound, error_bound], rounded stochastically. A coordinate
+    without a gradient does not vote. State: s and e, **together in one byte** where
+    ``bound * (2 * error_bound + 1) + error_bound <= 127`` (as by default), else a byte each for
+    bounds <= 127; and two numbers a tensor.
+
+    Args:
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
+        levels: how many votes there are, odd, >= 3.
+        spacing: the distance between two votes, in scales, > 0.
+        gain: what a vote of 1 adds to s, > 0.
+        bound: of abs(s), an integer in [1, 32767].
+        error_bound: of abs(e), an integer in [1, 32767].
+        per_vote: how many units of e make a vote, an integer in [1, 32767].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        seed: of the stochastic rounding, an integer >= 0.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    vote = staticmethod(directions.nearest_with_error)
+    direction = staticmethod(directions.count_error_and_vote)
+    remember = {"s": directions.leaky_count, "e": directions.rounding_error}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        levels: int = 3,
+        spacing: float = 1.25,
+        gain: float = 2.0,
+        bound: int = 15,
+        error_bound: int = 3,
+        per_vote: int = 4,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing, "gain": gain}
+        defaults |= {"bound": bound, "error_bound": error_bound, "per_vote": per_vote}
+        super().__init__(
+            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
+        )
+
+
+class Lion8bit(SignOptimizer):
+    """Lion with m in one byte: whole numbers, one scale a tensor, stochastic rounding.
+
+    It sees the gradient as it is, in units of the tensor's scale (simba/scale.py). State: s, one
+    byte for bounds <= 127, else two, and two numbers a tensor.
+
+    Args:
+        params: tensors, named tensors or groups of them.
+        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
+        spacing: the unit of gradients, in scales, > 0.
+        gain: what a gradient of one unit adds to s, > 0.
+        bound: of abs(s), an integer in [1, 32767].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        seed: of the stochastic rounding, an integer >= 0.
+        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range.
+    """
+
+    vote = staticmethod(directions.exact)
+    direction = staticmethod(directions.count_and_vote)
+    remember = {"s": directions.leaky_count}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        spacing: float = 1.25,
+        gain: float = 12.0,
+        bound: int = 127,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "spacing": spacing, "gain": gain, "bound": bound}
+        super().__init__(
+            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
+        )

@@ -1,0 +1,28 @@
+"""How a step is taken: by torch's operations (eager), by numba's loops on a CPU, by torch.compile on
+a GPU. All take the same step; eager and numba have the same bits.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from simba.backends import eager
+from simba.types import ParamState, Variant
+
+
+def dispatch(
+    variant: Variant, states: Sequence[ParamState], group: dict[str, Any], hparams: dict[str, Any]
+) -> None:
+    """Take the step of tensors of one device and dtype in the way that their group asks for."""
+    if group["fused"] and states[0].p.is_cuda and not variant.windowed:
+        from simba.backends import inductor
+
+        return inductor.step(variant, states, hparams)
+    if group["fused"] and states[0].p.is_cpu:
+        from simba.backends import numba_cpu
+
+        states = numba_cpu.step(variant, states, hparams)
+    if group["foreach"] is False or variant.by_tensor:
+        for state in states:
+            eager.step_chunked(variant, state, hparams)
+    else:
+        eager.step_foreach(variant, states, hparams)

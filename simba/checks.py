@@ -1,0 +1,97 @@
+"""Ranges of hyperparameters."""
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from torch import Tensor
+
+from simba.state import INT16
+
+SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused")
+
+
+def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
+    """Raise an error that names the hyperparameter, its range and its value.
+
+    Raises:
+        ValueError: a value is out of its range, or ``differentiable`` is set.
+        RuntimeError: both ``fused`` and ``foreach`` are set.
+    """
+    for name, value in hyperparameters.items():
+        if name in RANGES:
+            valid, expected = RANGES[name]
+            if not valid(value):
+                raise ValueError(f"{owner}: {name} must be {expected}, got {value!r}")
+    lr = hyperparameters["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if hyperparameters["differentiable"]:
+        raise ValueError("differentiable=True: the derivative of a sign is zero")
+    if hyperparameters["foreach"] and hyperparameters["fused"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+    if "gain" in hyperparameters:
+        b1, b2 = hyperparameters["betas"]
+        if b1 == 0 or b2 == 1:
+            raise ValueError(f"{owner}: betas must be b1 > 0 and b2 < 1, got {(b1, b2)!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_cpu or bool(((value >= 0) & (value < math.inf)).all())
+    return _is_nonnegative(value)
+
+
+def _is_nonnegative(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < math.inf
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_nonnegative(value) and value > 0
+
+
+def _is_betas(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_share, value))
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_switch(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _is_levels(value: Any) -> bool:
+    return isinstance(value, Integral) and _is_number(value) and value >= 3 and value % 2 == 1
+
+
+def _whole(least: int, most: int) -> tuple[Callable[[Any], bool], str]:
+    return (
+        lambda v: isinstance(v, Integral) and _is_number(v) and least <= int(v) <= most,
+        f"an integer in [{least}, {most}]",
+    )
+
+
+_POSITIVE = (_is_positive, "a finite number > 0")
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "lr": (_is_rate, "a finite number >= 0"),
+    "weight_decay": (_is_nonnegative, "a finite number >= 0"),
+    "beta2": (_is_share, "a number in [0, 1]"),
+    "betas": (_is_betas, "two numbers in [0, 1]"),
+    "threshold": (_is_share, "a number in [0, 1]"),
+    "window_size": _whole(1, INT16),
+    "levels": (_is_levels, "an odd integer >= 3"),
+    "spacing": _POSITIVE,
+    "gain": _POSITIVE,
+    "bound": _whole(1, INT16),
+    "error_bound": _whole(1, INT16),
+    "per_vote": _whole(1, INT16),
+    "seed": _whole(0, 2**63 - 1),
+    **dict.fromkeys(SWITCHES, (_is_switch, "true, false or None")),
+}
