@@ -44,7 +44,10 @@ from scripts.errors import ConfigError
 from simba import directions
 from simba.base import SignOptimizer
 
-LION = {"b1": 0.9, "one_minus_b1": 1 - 0.9}  # the betas of Chen et al. 2023, as in configs/optimizer
+LION = {
+    "b1": 0.9,
+    "one_minus_b1": 1 - 0.9,
+}  # the betas of Chen et al. 2023, as in configs/optimizer
 BETA2 = 0.99
 FIFTHS = 5
 
@@ -72,7 +75,7 @@ class Diagnosis:
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]
-        self.bound = self.group.get("bound", self.group.get("window_size"))  # of the counter
+        self.bound = self.group.get("bound", self.group.get("window_size", 0))  # of the counter
         self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # Lion's m
         by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]

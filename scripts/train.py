@@ -26,6 +26,7 @@ from scripts.errors import ConfigError, RunFailed
 from scripts.together import Program, common
 from scripts.tracking import tracked
 from scripts.training import Training
+from simba import SignOptimizer
 
 exit_codes = [0]  # of the runs of this process; the worst one is its own
 claims = ExitStack()
@@ -46,9 +47,12 @@ class Run:
     def together(self) -> bool:
         """Whether it trains in one program with others: as asked for, else on a GPU.
 
-        A diagnosed run looks at its optimizer step by step, and so trains alone.
+        A diagnosed run looks at its optimizer step by step, and so trains alone. So does a variant
+        that keeps a scale or noise of each tensor: a program has all tensors of a run in one.
         """
-        if self.training.diagnosis:
+        optimizer = self.training.optimizer
+        by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
+        if self.training.diagnosis or by_tensor:
             return False
         wanted: bool | None = self.training.config["together"]
         return self.training.device.type != "cpu" if wanted is None else wanted

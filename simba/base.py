@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from inspect import unwrap
-from typing import Any, TypedDict, overload
+from typing import Any, ClassVar, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ class SignOptimizer(Optimizer):
 
     vote: Callable[..., Tensor] | None = None
     direction: Callable[..., Tensor]
-    remember: Mapping[str, Callable[..., Tensor]] = {}
+    remember: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
     variant: Variant  # the three, with the names of what they take
 
     # torch guards its methods against torch.compile by importing the compiler at their first call,
@@ -128,7 +128,8 @@ class SignOptimizer(Optimizer):
         """Take one step; returns the loss of ``closure``, if one is given.
 
         Raises:
-            RuntimeError: a gradient is sparse or complex.
+            RuntimeError: a gradient is sparse or complex, or the variant needs numbers of whole
+                tensors and a parameter is a DTensor.
         """
         CHECK_CAPTURE(self)
         loss = None
@@ -165,6 +166,8 @@ class SignOptimizer(Optimizer):
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         state, variant = self.state[p], self.variant
+        if variant.by_tensor and hasattr(p, "to_local"):
+            raise RuntimeError(f"{type(self).__name__} does not support DTensor parameters")
         memory = []
         for stored in layout(variant.names, group):
             if stored.key not in state:
@@ -241,9 +244,7 @@ class SignOptimizer(Optimizer):
                     elif name != "exp_avg":
                         self.state[p][name] = value.to(p.device, copy=True)
 
-    def look(
-        self, p: Tensor, group: dict[str, Any], g: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def look(self, p: Tensor, group: dict[str, Any], g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Where a step by the gradient g would move p, and its memories by name; takes no step.
 
         Returns:
@@ -289,10 +290,12 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
 
 def _local(state: ParamState) -> ParamState:
     """The local shards of DTensors."""
-    p, g, memory, own = state
+    p: Any = state.p
+    g: Any = state.g
+    memory: Any = state.memory
     if g.placements != p.placements:
         g = g.redistribute(placements=p.placements)
-    return ParamState(p.to_local(), g.to_local(), tuple(t.to_local() for t in memory), own)
+    return ParamState(p.to_local(), g.to_local(), tuple(t.to_local() for t in memory), state.own)
 
 
 def _by_device_and_dtype(states: list[ParamState]) -> list[list[ParamState]]:

@@ -68,7 +68,12 @@ def _is_switch(value: Any) -> bool:
 
 
 def _is_levels(value: Any) -> bool:
-    return isinstance(value, Integral) and _is_number(value) and value >= 3 and value % 2 == 1
+    return (
+        isinstance(value, Integral)
+        and _is_number(value)
+        and int(value) >= 3
+        and int(value) % 2 == 1
+    )
 
 
 def _whole(least: int, most: int) -> tuple[Callable[[Any], bool], str]:

@@ -1,6 +1,6 @@
 """The variants as torch optimizers: each pairs functions with their hyperparameters."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -54,7 +54,7 @@ class Lion(SignOptimizer):
     """
 
     direction = staticmethod(directions.lion)
-    remember = {"m": directions.average}
+    remember: ClassVar = {"m": directions.average}
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Simba(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba)
-    remember = {"s": directions.saturating_count}
+    remember: ClassVar = {"s": directions.saturating_count}
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class SimbaM(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba_m)
-    remember = {"m": directions.average, "s": directions.saturating_count}
+    remember: ClassVar = {"m": directions.average, "s": directions.saturating_count}
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class SimbaEq1(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba_eq1)
-    remember = {"m": directions.average, "s": directions.saturating_count}
+    remember: ClassVar = {"m": directions.average, "s": directions.saturating_count}
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class SimbaEq4(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba_eq4)
-    remember = {"s": directions.saturating_count}
+    remember: ClassVar = {"s": directions.saturating_count}
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class SimbaCeqM(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba_c_eq_m)
-    remember = {"m": directions.average}
+    remember: ClassVar = {"m": directions.average}
 
     def __init__(
         self,
@@ -258,7 +258,7 @@ class SimbaWindow(SignOptimizer):
     """
 
     direction = staticmethod(directions.simba_eq4)
-    remember = {"s": directions.window_count, "signs": directions.newest_sign}
+    remember: ClassVar = {"s": directions.window_count, "signs": directions.newest_sign}
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class SimbaLeaky(SignOptimizer):
 
     vote = staticmethod(directions.sign_vote)
     direction = staticmethod(directions.count_and_vote)
-    remember = {"s": directions.leaky_count}
+    remember: ClassVar = {"s": directions.leaky_count}
 
     def __init__(
         self,
@@ -339,7 +339,7 @@ class TernaryLion(SignOptimizer):
 
     vote = staticmethod(directions.nearest)
     direction = staticmethod(directions.count_and_vote)
-    remember = {"s": directions.leaky_count}
+    remember: ClassVar = {"s": directions.leaky_count}
 
     def __init__(
         self,
@@ -388,7 +388,7 @@ class TernaryLionEF(SignOptimizer):
 
     vote = staticmethod(directions.nearest_with_error)
     direction = staticmethod(directions.count_error_and_vote)
-    remember = {"s": directions.leaky_count, "e": directions.rounding_error}
+    remember: ClassVar = {"s": directions.leaky_count, "e": directions.rounding_error}
 
     def __init__(
         self,
@@ -435,7 +435,7 @@ class Lion8bit(SignOptimizer):
 
     vote = staticmethod(directions.exact)
     direction = staticmethod(directions.count_and_vote)
-    remember = {"s": directions.leaky_count}
+    remember: ClassVar = {"s": directions.leaky_count}
 
     def __init__(
         self,

@@ -28,18 +28,23 @@ def prepared(
     On a GPU and under ``capturable`` the numbers are tensors, which a captured graph reads anew.
     """
     device = states[0].p.device
-    as_tensors = group["capturable"] or device.type != "cpu"
+    as_tensors = group["capturable"] or device.type != "cpu" or torch.compiler.is_compiling()
     found = [dict(state.own) for state in states]
     if variant.scaled:
         totals = torch.zeros(len(states), 2, dtype=torch.int64, device=device)
         for state, own in zip(states, found, strict=True):
-            if "scale" not in own["kept"]:
+            scale = own["kept"].get("scale")
+            if scale is None:
                 own["kept"]["scale"] = first_scale(state.g)
+            elif as_tensors:  # without a look at its value
+                scale.copy_(torch.where(scale > 0, scale, first_scale(state.g)))
+            elif not scale:  # there was no gradient yet
+                scale.copy_(first_scale(state.g))
         inverse = inverse_spacing(_stacked(states, "scale"), group["spacing"])
         values = inverse.unbind() if as_tensors else inverse.tolist()
         for row, (own, value) in enumerate(zip(found, values, strict=True)):
             own |= {"inv_spacing": value, "totals": totals, "row": row}
-    for state, own in zip(states, found, strict=True):
+    for own in found:
         step = own["kept"].setdefault("step", torch.zeros((), dtype=torch.int64, device=device))
         taken = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
@@ -66,9 +71,7 @@ def _stacked(states: Sequence[ParamState], name: str) -> torch.Tensor:
     return torch.stack([state.own["kept"][name] for state in states])
 
 
-def _in_turn(
-    variant: Variant, state: ParamState, own: dict[str, Any]
-) -> tuple[torch.Tensor, ...]:
+def _in_turn(variant: Variant, state: ParamState, own: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     """Its memory, with the plane of signs that holds the oldest one."""
     if not variant.windowed:
         return state.memory

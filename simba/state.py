@@ -1,4 +1,4 @@
-"""What an optimizer keeps of a parameter: which tensors, how they are read, and their round trip."""
+"""What an optimizer keeps of a parameter: which tensors, and how they are read and written."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -63,8 +63,10 @@ def layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ..
 def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     """The tensor at the start, when nothing was seen."""
     if stored.holds == ("signs",):
-        planes = -(-group["window_size"] // SIGNS_PER_BYTE)
-        return torch.full((planes, *p.shape), ALL_ZERO, dtype=torch.uint8, device=p.device)
+        shape = (-(-group["window_size"] // SIGNS_PER_BYTE), *p.shape)
+        strides = (p.numel(), *torch.empty_like(p).stride())  # each plane lies as p does
+        planes = torch.empty_strided(shape, strides, dtype=torch.uint8, device=p.device)
+        return planes.fill_(ALL_ZERO)
     dtype = p.dtype if stored.dtype is None else stored.dtype
     return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
 
@@ -97,10 +99,9 @@ def read(
     return dict(zip(names, values, strict=True))
 
 
-def write(
-    memory: tuple[Tensor, ...], values: list[Tensor], hparams: Mapping[str, Any]
-) -> None:
+def write(memory: tuple[Tensor, ...], values: list[Tensor], hparams: Mapping[str, Any]) -> None:
     if len(values) > len(memory):
-        values = [pack(*values, hparams["radix"])]
+        s, e = values
+        values = [pack(s, e, hparams["radix"])]
     for tensor, value in zip(memory, values, strict=True):
         tensor.copy_(value)

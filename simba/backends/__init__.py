@@ -1,5 +1,6 @@
-"""How a step is taken: by torch's operations (eager), by numba's loops on a CPU, by torch.compile on
-a GPU. All take the same step; eager and numba have the same bits.
+"""How a step is taken: torch's operations (eager), numba's loops (CPU) or torch.compile (GPU).
+
+All take the same step; eager and numba have the same bits.
 """
 
 from collections.abc import Sequence

@@ -70,11 +70,17 @@ def _chunks(state: ParamState) -> Iterator[ParamState]:
     if not state.p.is_cpu or not same_order(state) or (size <= most and state.p.is_contiguous()):
         yield state
         return
-    p, g, *memory = (t.as_strided((size,), (1,)) for t in state.tensors)
+    p, g, memory, _ = flat(state)
     for first in range(0, size, most):
         part = slice(first, first + most)
         own = state.own | {"first": state.own["first"] + first} if state.own else state.own
         yield ParamState(p[part], g[part], tuple(t[part] for t in memory), own)
+
+
+def flat(state: ParamState) -> ParamState:
+    """Its tensors of one order as lines, as they lie in memory."""
+    p, g, *memory = (t.as_strided((t.numel(),), (1,)) for t in state.tensors)
+    return ParamState(p, g, tuple(memory), state.own)
 
 
 def _largest() -> int:
@@ -95,9 +101,7 @@ def same_order(state: ParamState) -> bool:
     )
 
 
-def step_foreach(
-    variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
-) -> None:
+def step_foreach(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
     """The same for tensors of one device and dtype, in few calls: for a GPU and small tensors.
 
     A list's temporaries are several times as large as all of it, so lists are not made long.

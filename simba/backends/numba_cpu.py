@@ -86,9 +86,9 @@ def on_cpu(
     loop = _loop(variant, names, dtypes)
     table, floats = array("q"), array("d")  # plain numbers are the quickest to pass
     for p, g, memory, own in states:
-        addresses = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
+        pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
         words = own["key"] if variant.random else (0, 0)
-        table.extend((*addresses, p.numel(), own.get("first", 0), *words))
+        table.extend((*pointers, p.numel(), own.get("first", 0), *words))
         floats.extend((own.get("inv_spacing", 1.0), own.get("place", 1.0)))
     torch.autograd.graph.increment_version([each.p for each in states])
     sign = -1.0 if hparams["maximize"] else 1.0
