@@ -16,7 +16,6 @@ from scripts import plots
 from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS
 from scripts.run_record import atomically
 from scripts.studies import STUDY, compared, is_notes, of_study, swept
 from scripts.tables import looked_at_memories
@@ -42,11 +41,12 @@ def make_figures(root: Path) -> list[Path]:
 
 def figures(runs: pd.DataFrame, looks: pd.DataFrame) -> dict[str, Figure]:
     made = {}
-    runs, looks = (frame[frame["optimizer"].isin(ROWS)] for frame in (compared(runs), looks))
+    coloured = plots.COLOURS.keys()
+    runs, looks = (frame[frame["optimizer"].isin(coloured)] for frame in (compared(runs), looks))
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         name = "-".join(keys)
-        if swept(keys):
+        if swept(study):
             made[f"rates-{name}"] = plots.rates(study)
             continue
         made[f"curves-{name}"] = plots.learning_curves(study, note=is_notes(keys, study))

@@ -23,13 +23,14 @@ import pandas as pd
 from scripts.aggregate import load
 from scripts.command_line import parser, results_root
 from scripts.errors import ConfigError
-from scripts.note import ROWS, TABLES
+from scripts.note import TABLES
 from scripts.published import FIGURES, comparison
 from scripts.run_record import atomically
 from scripts.studies import (
     SETTING,
     STUDY,
     compared,
+    expected,
     fewest_seeds,
     is_notes,
     of_study,
@@ -88,7 +89,7 @@ def tables(
             continue
         if not partial:
             check_seeds(keys, study)
-        if swept(keys):
+        if swept(study):
             made[f"{name}/rates"] = rates(study)
             continue
         beside = of_study(users[users["seeds"] > 1], keys)
@@ -113,7 +114,7 @@ def check_settings(keys: tuple[str, ...], study: pd.DataFrame) -> None:
 
     What all rows have, they have alike.
     """
-    name, row_of = "-".join(keys), ["optimizer", *swept(keys)]
+    name, row_of = "-".join(keys), ["optimizer", *swept(study)]
     twice = study[study.duplicated([*row_of, "seed"], keep=False)]
     if len(twice):
         raise ConfigError(f"{name}: one run, two records ({', '.join(twice['record'])})")
@@ -130,10 +131,11 @@ def check_settings(keys: tuple[str, ...], study: pd.DataFrame) -> None:
 
 
 def check_seeds(keys: tuple[str, ...], study: pd.DataFrame) -> None:
-    """Every row of the note is there, with equal seeds and equal values of what is swept."""
-    name, cell_of = "-".join(keys), ["seed", *swept(keys)]
+    """Every optimizer is there, with equal seeds and equal values of what is swept."""
+    name, cell_of = "-".join(keys), ["seed", *swept(study)]
     cells = {
-        o: set(study.loc[study["optimizer"] == o, cell_of].itertuples(index=False)) for o in ROWS
+        o: set(study.loc[study["optimizer"] == o, cell_of].itertuples(index=False))
+        for o in expected(study)
     }
     wanted = set().union(*cells.values())
     for optimizer, found in cells.items():

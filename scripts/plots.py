@@ -20,6 +20,14 @@ COLOURS = {
     "simba_m": "#009E73",
     "simba_eq1": "#D55E00",
     "simba_c_eq_m": "#CC79A7",
+    # the variants that ask what Simba lacks
+    "simba_eq4": "#88CCEE",
+    "simba_window": "#332288",
+    "simba_leaky": "#117733",
+    "ternary_lion": "#999933",
+    "ternary_lion_byte": "#CC3311",
+    "ternary_lion_ef": "#AA4499",
+    "lion_8bit": "#777777",
 }
 WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}  # equal lines both show
 GUESSING = 2 * math.log(2)  # loss of a model to which every item is equally likely
@@ -210,18 +218,18 @@ def _bands(axis: Axes, points: pd.DataFrame, x: str, y: str, marker: str | None 
     for optimizer in _optimizers(points):
         lines = points[points["optimizer"] == optimizer]
         over = lines.groupby(x)[y].agg(["mean", "min", "max"])
-        colour, width = COLOURS[optimizer], WIDTHS[optimizer]
+        colour, width = COLOURS[optimizer], WIDTHS.get(optimizer, 2.0)
         (line,) = axis.plot(over.index, over["mean"], marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=line.get_color(), alpha=0.2)
     axis.grid(alpha=0.3)
 
 
 def _optimizers(frame: pd.DataFrame) -> list[str]:
-    return [o for o in ROWS if o in set(frame["optimizer"])]
+    return [o for o in COLOURS if o in set(frame["optimizer"])]
 
 
 def _key(figure: Figure, points: pd.DataFrame) -> None:
     handles = [
-        Line2D([], [], color=COLOURS[o], lw=2, label=ROWS[o].label) for o in _optimizers(points)
+        Line2D([], [], color=COLOURS[o], lw=2, label=label_of(o)) for o in _optimizers(points)
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)

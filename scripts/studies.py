@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from scripts.note import ROWS
+
 STUDY = ["experiment", "model", "dataset"]
 RUN = ["dataset", "model", "optimizer", "seed", "experiment"]  # what tells a run
 CURVES = ("train/loss", "valid/NDCG@10")
@@ -10,9 +12,16 @@ HYPERPARAMETERS = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5}
 SEARCH = "search_"  # begins the experiments that depart from it
 
 
-def swept(keys: tuple[str, ...]) -> list[str]:
-    """The hyperparameter that a study sweeps over beside rows and seeds, if it does."""
-    return ["lr"] if keys[0] == "lr" else []
+def swept(study: pd.DataFrame) -> list[str]:
+    """The hyperparameters that a study sweeps over beside optimizers and seeds."""
+    values = study.groupby(["optimizer", "seed"])[["lr", "weight_decay"]].nunique()
+    return [key for key in values if (values[key] > 1).any()]
+
+
+def expected(study: pd.DataFrame) -> list[str]:
+    """The optimizers that a study is to have: the note's six if it has no other, else its own."""
+    found = set(study["optimizer"])
+    return list(ROWS) if found <= ROWS.keys() else sorted(found)
 
 
 def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:

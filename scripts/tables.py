@@ -8,7 +8,16 @@ from scipy import stats
 
 from scripts import paired
 from scripts.note import ROWS, TABLES, VERDICTS, interval, spread, verdict
-from scripts.studies import RUN, SEARCH, SETTING, STUDY, curves, fewest_seeds, is_notes
+from scripts.studies import (
+    RUN,
+    SEARCH,
+    SETTING,
+    STUDY,
+    curves,
+    expected,
+    fewest_seeds,
+    is_notes,
+)
 
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/loss"}
 DECIDES = "NDCG@10"  # the order of the rows
@@ -34,6 +43,17 @@ MEMORIES = {
 LAST = "ablation, last epoch"
 LOWEST = "ablation, lowest loss of the evaluated epochs"
 MISSING = "–"
+LABELS = {  # of optimizers that are not the note's
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "lion_8bit": "8-bit Lion",
+    "simba_eq4": "Simba by eq. 4",
+    "simba_leaky": "Simba, leaky",
+    "simba_window": "Simba, window",
+    "ternary_lion": "Ternary Lion",
+    "ternary_lion_byte": "Ternary Lion EF, one byte",
+    "ternary_lion_ef": "Ternary Lion EF, two bytes",
+}
 
 
 def tables_of(
@@ -47,7 +67,7 @@ def tables_of(
             made[table] = pd.DataFrame([line for o in rows for line in lines[o]])
         made["rows"] = summary(study, lines, others)
     else:
-        made["rows"] = plain_rows(study, [*ROWS, *others])
+        made["rows"] = plain_rows(study, in_order(study))
     return made
 
 
@@ -138,11 +158,10 @@ def beside_lion(study: pd.DataFrame, users: pd.DataFrame, optimizers: list[str])
 def rates(study: pd.DataFrame) -> pd.DataFrame:
     """Best NDCG@10 on valid at every learning rate, mean over seeds, and the rate that is best."""
     found = study.pivot_table(index="optimizer", columns="lr", values="valid/NDCG@10")
-    found = found.reindex(list(ROWS))
     lines = []
-    for optimizer in ROWS:
+    for optimizer in in_order(study):
         line = {"valid NDCG@10 with": label_of(optimizer)}
-        cells = found.loc[optimizer]
+        cells = found.reindex([optimizer]).loc[optimizer]
         line |= {f"lr {label_of_rate(lr)}": _cell(value) for lr, value in cells.items()}
         best = label_of_rate(cells.idxmax()) if cells.notna().any() else MISSING
         lines.append(line | {"best lr": best})
@@ -265,8 +284,14 @@ def place(values: pd.Series, metric: str, optimizer: str) -> str:
     return str(ranks[optimizer])
 
 
+def in_order(study: pd.DataFrame) -> list[str]:
+    """A study's optimizers: those of the note in its order, then the others by name."""
+    names = expected(study)
+    return [o for o in ROWS if o in names] + [o for o in names if o not in ROWS]
+
+
 def label_of(optimizer: str) -> str:
-    return ROWS[optimizer].label if optimizer in ROWS else optimizer
+    return ROWS[optimizer].label if optimizer in ROWS else LABELS.get(optimizer, optimizer)
 
 
 def label_of_rate(lr: Any) -> str:
