@@ -15,7 +15,7 @@ SEARCH = "search_"  # begins the experiments that depart from it
 def swept(study: pd.DataFrame) -> list[str]:
     """The hyperparameters that a study sweeps over beside optimizers and seeds."""
     values = study.groupby(["optimizer", "seed"])[["lr", "weight_decay"]].nunique()
-    return [key for key in values if (values[key] > 1).any()]
+    return [key for key in ("lr", "weight_decay") if (values[key] > 1).any()]
 
 
 def expected(study: pd.DataFrame) -> list[str]:

@@ -30,8 +30,8 @@ def study(**columns):
 
 
 def test_every_row_has_a_colour_of_its_own():
-    assert plots.COLOURS.keys() == ROWS.keys()
-    assert len(set(plots.COLOURS.values())) == len(ROWS)
+    assert plots.COLOURS.keys() >= ROWS.keys()
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
 
 
 def test_learning_curves():
