@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables figures notebooks test test-examples bench bench-optim lint format clean
+.PHONY: help reproduce paper tables figures notebooks test test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,8 +57,8 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves
 	cd notebooks && ../$(PY) -m nbconvert --to notebook --inplace --execute \
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb
 
-test: .venv/dev  ## the tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
+test: .venv/dev  ## the tests; COV=1 reports which lines they run
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(if $(COV),--cov --cov-report=term-missing:skip-covered) $(ARGS)
 
 .venv/bench: .venv/study
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
@@ -86,5 +86,25 @@ format: .venv/dev  ## put the code into ruff's format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-clean:  ## remove the environment, downloads and your own runs
-	rm -rf .venv .venv-peers .venv-examples data/raw data/prepared results/reproduced results/checkpoints results/wandb *.egg-info
+check: lint test  ## lint and test
+
+build: .venv/dev  ## wheel and sdist in dist/; the wheel is installed alone and takes a step
+	rm -rf build dist .venv-build
+	$(PY) -m build
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet --constraint requirements.lock dist/*.whl
+	.venv-build/bin/python -I -W ignore -c 'import simba, torch; p = torch.nn.Parameter(torch.ones(2)); \
+		p.sum().backward(); simba.Simba([p]).step(); print("simba", simba.__version__, simba.__file__)'
+
+clean:  ## remove environments and caches, nothing that was trained or fetched
+	rm -rf .venv .venv-peers .venv-examples .venv-build build dist *.egg-info .coverage* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis data/prepared
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+OWN := data/raw results/reproduced results/checkpoints results/wandb
+distclean:  ## remove downloads and your own runs, too; it asks first
+	@du -sh $(wildcard $(OWN)) /dev/null | grep -v /dev/null || true
+	@printf 'Delete $(OWN), environments and caches? [y/N] '; read -r answer || true; \
+		test "$$answer" = y || { echo "nothing deleted"; exit 2; }
+	rm -rf $(OWN)
+	@$(MAKE) --no-print-directory clean

@@ -16,6 +16,8 @@ from simba.optimizers import (
     TernaryLionEF,
 )
 
+__version__ = "0.2.0"
+
 __all__ = [
     "Lion",
     "Lion8bit",
