@@ -20,9 +20,10 @@ def main() -> None:
     from hydra import compose, initialize_config_dir
 
     from data.prepare import CONFIGS, prepare
-    from scripts import run_record
-    from scripts.config import checked
-    from scripts.training import Training
+    from scripts.running.config import checked
+    from scripts.running.memory import peak_rss_mib
+    from scripts.running.provenance import provenance
+    from scripts.running.training import Training
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = checked(compose("train", overrides=options.overrides))
@@ -51,10 +52,10 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "version": run_record.provenance(training.device)["commit"][:9],
+                "version": provenance(training.device)["commit"][:9],
                 "targets_per_second": speeds,
                 "eval_seconds": seconds,
-                "peak_rss_mib": run_record.peak_rss_mib(),
+                "peak_rss_mib": peak_rss_mib(),
                 "first_step_seconds": first[0],
             }
         )

@@ -7,29 +7,31 @@ from typing import Any
 
 import pandas as pd
 
-from scripts import make_tables, run_record
+from scripts.records.files import write_atomically, write_json
+from scripts.reporting import render
+from scripts.running.provenance import PACKAGES, REPOSITORY, processor
 
-FOLDER = run_record.REPOSITORY / "results" / "benchmarks"
+FOLDER = REPOSITORY / "results" / "benchmarks"
 
 
 def machine() -> dict[str, Any]:
     return {
-        "processor": run_record.processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        **{package: version(package) for package in run_record.PACKAGES},
+        **{package: version(package) for package in PACKAGES},
     }
 
 
 def markdown(rows: list[list[str]]) -> str:
     head, *body = rows
-    return make_tables.markdown(pd.DataFrame(body, columns=head))
+    return render.markdown(pd.DataFrame(body, columns=head))
 
 
 def write(name: str, figures: dict[str, Any], table: str, notes: list[str]) -> None:
     about = ", ".join(f"{k} {v}" for k, v in figures["machine"].items())
     text = f"{table}\n" + "".join(f"{note}\n" for note in [*notes, f"Machine: {about}."])
-    run_record.write(FOLDER / f"{name}.json", figures)
-    run_record.atomically(FOLDER / f"{name}.md", text.encode())
+    write_json(FOLDER / f"{name}.json", figures)
+    write_atomically(FOLDER / f"{name}.md", text.encode())
     print(text)
     print(f"{FOLDER / name}.md, .json")

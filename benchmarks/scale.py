@@ -21,9 +21,9 @@ from tqdm import tqdm
 from benchmarks.report import FOLDER, machine, markdown, write
 from data.prepare import CONFIGS, prepare
 from data.sequences import Sequences
-from scripts import run_record
-from scripts.config import checked
-from scripts.training import Training
+from scripts.running.config import checked
+from scripts.running.memory import peak_rss_mib
+from scripts.running.training import Training
 
 SIZES = ["ml-100k", "beauty", "beauty x 2", "beauty x 10", "beauty x 50"]
 BATCHES = (512, 4096)
@@ -79,7 +79,7 @@ def measure(size: str, batch: int) -> dict[str, float]:
         "epoch_seconds": epoch,
         "targets_per_second": targets / epoch,
         "ranked_users_per_second": min(RANKED, data.num_users) / ranking,
-        "peak_rss_mib": run_record.peak_rss_mib(),
+        "peak_rss_mib": peak_rss_mib(),
     }
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmarks import peers
 from benchmarks.report import machine, markdown, write
 from data.prepare import compose, prepare
-from scripts.run_record import REPOSITORY
+from scripts.running.provenance import REPOSITORY
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 OURS = {

@@ -29,10 +29,10 @@ from IPython.display import Markdown, display
 
 root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "pyproject.toml").exists())
 sys.path.insert(0, str(root))
-from scripts import plots
 from scripts.aggregate import load
 from scripts.make_tables import markdown, page, tables
-from scripts.studies import SETTING, of_study
+from scripts.reporting import plots
+from scripts.reporting.studies import SETTING, of_study
 
 results = Path(os.environ.get("SIMBA_RESULTS", root / "results"))
 runs, users, looks = load(results)

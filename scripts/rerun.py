@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts import run_record
-from scripts.errors import ConfigError
+from scripts.records.errors import UserError
+from scripts.records.record import differences, read_record
 
 FIGURES = ("best_epoch", "valid", "test")
 
@@ -25,11 +25,11 @@ def rerun(path: Path) -> list[str]:
     """What came out differently; nothing if all figures are the same to the bit.
 
     Raises:
-        ConfigError: not a record of a finished run, or its command fails.
+        UserError: not a record of a finished run, or its command fails.
     """
-    record = run_record.read(path)
+    record = read_record(path)
     if record["status"] != "finished":
-        raise ConfigError(f"{path}: the run is {record['status']}; only a finished one can be held")
+        raise UserError(f"{path}: the run is {record['status']}; only a finished one can be held")
     words = shlex.split(record["command"])
     overrides = words[words.index("scripts.train") + 1 :]
     with tempfile.TemporaryDirectory() as root:
@@ -38,16 +38,16 @@ def rerun(path: Path) -> list[str]:
         train = [sys.executable, "-m", "scripts.train", *overrides]
         done = subprocess.run(train, env=os.environ | {"OMP_NUM_THREADS": threads}, check=False)
         if done.returncode:
-            raise ConfigError(f"{path}: its command failed: {record['command']}")
+            raise UserError(f"{path}: its command failed: {record['command']}")
         (again,) = (Path(root) / "runs").glob("*/*/*.json")
-        return compare(record, run_record.read(again))
+        return compare(record, read_record(again))
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = ({key: record[key] for key in FIGURES} for record in (old, new))
-    found = run_record.differences(before, after)
+    found = differences(before, after)
     for a, b in zip(old["history"], new["history"], strict=False):
-        if changed := run_record.differences(a, b):
+        if changed := differences(a, b):
             found.append(f"first in epoch {a['epoch']}: {', '.join(changed)}")
             break
     if len(old["history"]) != len(new["history"]):
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             found = rerun(path)
             differ |= bool(found)
             print(f"{path}: {'; '.join(found) if found else 'the same to the bit'}", flush=True)
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from data.prepare import prepare
 from models import fast
 from models.plain import Packing
 from models.ranking import metrics
-from scripts.training import Training
+from scripts.running.training import Training
 from tests.test_together import configs
 
 KS = [1, 5, 10, 20, 50]

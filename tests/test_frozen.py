@@ -6,8 +6,8 @@ import shlex
 import pytest
 from hydra import compose, initialize_config_dir
 
-from scripts.config import checked
-from scripts.run_record import digest, identity
+from scripts.records.record import digest, identity
+from scripts.running.config import checked
 from tests.conftest import REPOSITORY
 
 RECORDS = sorted((REPOSITORY / "results" / "runs").glob("*/*/*.json"))

@@ -5,44 +5,49 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from scripts import plots
-from scripts.note import ROWS, verdict
-from scripts.tables import METRICS
+from scripts.reporting import plots
+from scripts.reporting.note import METRICS, ROWS, verdict
+from scripts.reporting.style import label_of, style_of
+from tests.made_up import EXACT, curves, runs, study
+
+TWO = {o: [row, row] for o, (row,) in EXACT.items()}
 
 
 def drawn(axis, optimizer):
-    """x and y of a row's line, the lowest and the highest of its band."""
-    colour = to_rgb(plots.COLOURS[optimizer])
+    """x and y of a variant's line, the lowest and the highest of its band."""
+    colour = to_rgb(style_of(optimizer).colour)
     line = next(line for line in axis.lines if to_rgb(line.get_color()) == colour)
     band = next(b for b in axis.collections if to_rgb(b.get_facecolor()[0]) == colour)
     heights = band.get_paths()[0].vertices[:, 1]
     return *(list(values) for values in line.get_data()), heights.min(), heights.max()
 
 
-def study(**columns):
-    lines = [
-        {"dataset": "d", "model": "m", "experiment": "e", "optimizer": o, "seed": seed}
-        | {name: value(i, seed) for name, value in columns.items()}
-        for i, o in enumerate(ROWS)
-        for seed in (0, 1)
-    ]
-    return pd.DataFrame(lines)
+def place(run) -> int:
+    return list(ROWS).index(run["optimizer"])
 
 
-def test_every_row_has_a_colour_of_its_own():
-    assert plots.COLOURS.keys() >= ROWS.keys()
-    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
-
-
-def test_learning_curves():
-    runs = study(
-        **{
-            "curve/epoch": lambda i, seed: "5 10",
-            "curve/train/loss": lambda i, seed: f"{i + 1} {i + 0.5 + seed}",
-            "curve/valid/NDCG@10": lambda i, seed: f"0.1 {0.2 + 0.1 * seed}",
-        }
+def looks(values):
+    """Lines of diagnostics.csv: ``values`` gives (quantity, of, epoch) -> f(i, seed)."""
+    return pd.DataFrame(
+        [
+            {"dataset": "beauty", "model": "sasrec", "experiment": "ablation", "optimizer": o}
+            | {"seed": seed, "epoch": epoch, "quantity": quantity, "of": of, "value": f(i, seed)}
+            for (quantity, of, epoch), f in values.items()
+            for i, o in enumerate(ROWS)
+            for seed in (0, 1)
+        ]
     )
-    figure = plots.learning_curves(runs, note=True)
+
+
+def test_curves():
+    frame = runs(TWO)
+    lines = curves(
+        frame,
+        epochs=(5, 10),
+        loss=lambda run, epoch: place(run) + (1 if epoch == 5 else 0.5 + run["seed"]),
+        valid=lambda run, epoch: 0.1 if epoch == 5 else 0.2 + 0.1 * run["seed"],
+    )
+    figure = plots.curves(study(frame, lines=lines))
     for i, optimizer in enumerate(ROWS):
         x, y, low, high = drawn(figure.axes[0], optimizer)
         assert (x, y) == ([5, 10], [i + 1, i + 1.0])
@@ -51,63 +56,73 @@ def test_learning_curves():
     diamonds = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
     marks = [y for line in diamonds for y in line.get_ydata()]
     assert marks == [row.loss for row in ROWS.values()]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [r.label for r in ROWS.values()]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [label_of(o) for o in ROWS]
 
 
-def test_rates():
-    columns = {"train/loss": lambda i, seed: i + seed, "valid/NDCG@10": lambda i, seed: 0.1}
-    low, high = study(**columns).assign(lr=1e-4), study(**columns).assign(lr=1e-3)
-    high["train/loss"] += 1
-    figure = plots.rates(pd.concat([low, high]).assign(epochs=100))
-    axis = figure.axes[0]
+def test_optimizers_without_a_colour_of_their_own_are_drawn_and_swept_ones_told_apart():
+    values = {"my_own": [(0.1, 0.1, 0.1)], "lion": [(0.1, 0.1, 0.1)]}
+    low, high = (runs(values, "mine", lr=lr, swept=f"lr {lr}") for lr in (1, 2))
+    figure = plots.curves(study(low, high))
+    told = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert told == ["Lion, lr 1", "Lion, lr 2", "my own, lr 1", "my own, lr 2"]
+    styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[1].lines}
+    assert len(styles) == 4
+
+
+def test_grid():
+    low = runs({o: [(0, 0, i), (0, 0, i + 1)] for i, o in enumerate(ROWS)}, "mine", swept="lr 1e-4")
+    high = low.assign(lr=1e-3, swept="lr 1e-3", record=low["record"] + "b")
+    high["train/min_loss"] += 1
+    axis = plots.grid(study(low, high)).axes[0]
     assert drawn(axis, "lion")[:2] == ([1e-4, 1e-3], [0.5, 1.5])
     assert [t.get_text() for t in axis.get_xticklabels()] == ["1e-4", "1e-3"]
-    assert (
-        figure.get_suptitle() == "e: m on d, 100 epochs, mean of 2 seeds (band: lowest to highest)"
-    )
+    assert axis.get_xscale() == "log"
+    assert plots.grid(study(runs(TWO, "mine"))) is None
 
 
 def test_beside_the_note():
-    columns = {"test/HR@10": lambda i, seed: 0.01 * i, "test/NDCG@10": lambda i, seed: 0.02}
-    figure = plots.beside_the_note(study(**columns, **{"train/loss": lambda i, seed: 0.3}))
+    values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(ROWS)}
+    figure = plots.beside_the_note(study(runs(values)))
     points, note = figure.axes[0].lines[2:4]
     assert list(points.get_xdata()) == [0.01, 0.01]
     assert note.get_xdata()[0] == ROWS["sign_sgd"].hr
     assert figure.axes[2].lines[1].get_xdata()[0] == ROWS["lion"].loss
+    assert plots.beside_the_note(study(runs(values, "short"))) is None
 
 
 def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
-    columns = {column: lambda i, seed: 0.02 + 0.001 * seed for column in METRICS.values()}
-    runs = study(**columns)
-    figure = plots.beside_the_note(runs)
+    values = {o: [(0.02 + 0.001 * seed,) * 3 for seed in (0, 1)] for o in ROWS}
+    made = study(runs(values))
+    figure = plots.beside_the_note(made)
     for axis, (metric, column) in zip(figure.axes[3:], METRICS.items(), strict=True):
         line = axis.lines[list(ROWS).index("simba")]
         low, high = line.get_xdata()
         note = {"HR@10": 0.0195, "NDCG@10": 0.0094, "Loss": 0.872968}[metric]
-        ours = runs.loc[runs["optimizer"] == "simba", column]
-        reproduced = verdict(ours, note, same_place=False) == "reproduced"
+        reproduced = verdict(made.of("simba")[column], note, same_place=False) == "reproduced"
         assert (low <= 0 <= high) == reproduced == (metric == "HR@10")
         assert (1 + low) * note == pytest.approx(0.0205 - 2 * 0.001 / 2**0.5 * 1.5**0.5)
 
 
-def test_why():
-    parts = dict.fromkeys((name for name, _ in plots.LOOKS), ("items", "weights"))
-    parts |= dict.fromkeys(["path", *plots.DRIFT], tuple("12345"))
-    looks = pd.concat(
-        study(value=lambda i, seed: 0.1 * i + 0.1 * seed).assign(
-            epoch=epoch, quantity=quantity, of=of
+def test_why_and_drift():
+    def value(i, seed):
+        return 0.1 * i + 0.1 * seed
+
+    values = {}
+    for quantity, of in [*plots.LOOKS, ("agreement", "items")]:
+        values[quantity, of, 20] = value
+        values[quantity, of, 10] = lambda i, seed: value(i, seed) / 2
+    for fifth in "12345":
+        for quantity in plots.DRIFT:
+            values[quantity, fifth, 20] = value
+            values[quantity, fifth, 10] = lambda i, seed: 0.9
+        # what agrees and, on average over the fifths, what goes against Lion
+        values["path", fifth, 20] = lambda i, seed, k=int(fifth): (
+            value(i, seed) + (0.02 if i == 3 else 0.06) * k / 3
         )
-        for epoch in (10, 20)
-        for quantity, ofs in parts.items()
-        for of in ofs
-    ).reset_index(drop=True)
-    looks.loc[looks["epoch"] == 10, "value"] /= 2
-    against = looks["optimizer"].map(lambda o: 0.02 if o == "simba_m" else 0.06)
-    path = looks["quantity"] == "path"  # of fifth k: what agrees and k / 3 of what goes against
-    looks.loc[path, "value"] += against * looks.loc[path, "of"].astype(int) / 3
-    figure = plots.why(looks)
-    x, y, low, high = drawn(figure.axes[1], "simba_m")
+    made = study(runs(TWO), looks=looks(values))
+    figure = plots.why(made)
     i = list(ROWS).index("simba_m")
+    x, y, low, high = drawn(figure.axes[1], "simba_m")
     assert x == [10, 20]
     assert y == pytest.approx([0.05 * (i + 0.5), 0.1 * (i + 0.5)])
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
@@ -116,21 +131,24 @@ def test_why():
     widths = [bar[0].get_width() for bar in bars.containers]  # as Lion, rests, against
     agrees = 0.1 * (i + 0.5)
     assert widths == pytest.approx([agrees, 1 - agrees - 0.02, 0.02])
-    x, y, *_ = drawn(figure.axes[7], "simba_m")  # the last look alone
+    x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # the last look alone
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))
+    assert plots.why(study(runs(TWO))) is plots.drift(study(runs(TWO))) is None
 
 
 def test_memories_are_those_of_the_last_look():
-    last = study(value=lambda i, seed: 0.2 + 0.02 * i * seed).assign(epoch=20, of="items")
-    earlier = last.assign(epoch=10, value=0.9)
-    looks = pd.concat(
-        frame.assign(quantity=quantity) for frame in (earlier, last) for quantity in plots.MEMORIES
-    )
-    figure = plots.memories(
-        looks[(looks["optimizer"] != "lion") | (looks["quantity"] != "astray_s")]
-    )
+    values = {}
+    for quantity in plots.MEMORIES:
+        values[quantity, "items", 20] = lambda i, seed: 0.2 + 0.02 * i * seed
+        values[quantity, "items", 10] = lambda i, seed: 0.9
+    values |= {("agreement", "items", 20): lambda i, seed: 0.5}
+    values |= {("path", "1", 20): lambda i, seed: 0.5}
+    frame = looks(values)
+    frame = frame[(frame["optimizer"] != "lion") | (frame["quantity"] != "astray_s")]
+    figure = plots.memories(study(runs(TWO), looks=frame))
     widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
     assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(ROWS))])
-    assert np.isnan(widths[1][0])  # Lion does not count
+    assert np.isnan(widths[1][0])  # Lion does not count: a dash, not 0%
+    assert "–" in [text.get_text() for text in figure.axes[1].texts]
     assert widths[1][1:] == pytest.approx(widths[0][1:])

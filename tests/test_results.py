@@ -16,15 +16,15 @@ from scipy import stats
 from scripts.aggregate import main as aggregate
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
-from scripts.note import ROWS
-from scripts.run_record import decode_ranks
+from scripts.records.record import decode_ranks
+from scripts.reporting.note import ROWS
 from tests.conftest import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 FIRST = (
-    "dataset,model,optimizer,seed,experiment,epochs,lr,weight_decay,best_epoch,test/HR@10,"
-    "test/NDCG@10,valid/NDCG@10,train/loss,targets_per_second,eval_seconds,peak_rss_mib,"
-    "state_bytes_per_param,record"
+    "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
+    "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
+    "peak_rss_mib,state_bytes_per_param,record,setting,swept"
 )
 
 
@@ -63,13 +63,15 @@ def test_runs_csv_has_a_line_a_record(results):
     assert (results / "runs.csv").read_text().startswith(FIRST)
     runs = pd.read_csv(results / "runs.csv")
     assert len(runs) == 12
-    looks = pd.read_csv(results / "diagnosis.csv").set_index(["optimizer", "quantity"])
+    curves = pd.read_csv(results / "curves.csv").set_index("record")
+    looks = pd.read_csv(results / "diagnostics.csv").set_index(["optimizer", "quantity"])
     assert looks.loc[("lion", "agreement"), "value"].tolist() == [1.0] * 8
     for _, line in runs.iterrows():
         record = json.loads((results / line["record"]).read_text())
         assert line["test/HR@10"] == record["test"]["HR@10"]
-        assert line["train/loss"] == record["history"][-1]["train/loss"]
-        assert len(line["curve/epoch"].split()) == 2
+        losses = [entry["train/loss"] for entry in record["history"]]
+        assert (line["train/loss"], line["train/min_loss"]) == (losses[-1], min(losses))
+        assert curves.loc[line["record"], "epoch"].tolist() == [2, 4]
 
 
 def test_tables_hold_the_mean_of_ours_and_the_places(results):
@@ -83,13 +85,13 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
         "Lion": 1,
         "Simba + m": 2,
         "Simba + (c = m)": 3,
-        "Sign Gradient": 4,
+        "sign-SGD": 4,
         "Simba + (1)": 5,
         "Simba": 6,
     }
     assert set(table["n"]) == {2}
     runs = pd.read_csv(results / "runs.csv")
-    lion = runs.loc[runs["optimizer"] == "lion", "train/loss"]
+    lion = runs.loc[runs["optimizer"] == "lion", "train/min_loss"]
     assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
     ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in ROWS]
     assert table["place"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
@@ -104,7 +106,7 @@ def test_users_are_compared_one_by_one(results):
     for optimizer in ("lion", "simba"):
         runs = []
         for seed in (0, 1):
-            path = results / f"runs/toy/{optimizer}/short-sasrec-seed{seed}.json"
+            (path,) = (results / f"runs/toy/{optimizer}").glob(f"short-sasrec-*-seed{seed}.json")
             ranks = decode_ranks(json.loads(path.read_text())["test_ranks"])
             runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
         gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
@@ -113,8 +115,9 @@ def test_users_are_compared_one_by_one(results):
     assert line["better"] == sum(a > b for a, b in pairs)
     assert line["worse"] == sum(a < b for a, b in pairs)
     assert (line["seeds"], line["users"]) == (2, 30)
-    p = stats.ttest_rel(gains["simba"], gains["lion"]).pvalue
-    assert line["p"] == pytest.approx(p, rel=1e-2)
+    pair = gains["simba"], gains["lion"]
+    assert line["p_t"] == pytest.approx(stats.ttest_rel(*pair).pvalue, rel=1e-2)
+    assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(*pair).pvalue, rel=1e-2)
 
 
 def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys):
@@ -126,7 +129,7 @@ def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys)
     files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
     assert sorted(files) == sorted(
         f"{name}-short-sasrec-toy.{kind}"
-        for name in ("curves", "why", "memories")
+        for name in ("curves", "why", "drift", "memories")
         for kind in ("png", "pdf")
     )
     assert make_figures([root]) == 0
@@ -140,29 +143,78 @@ def test_regenerating_changes_nothing(results):
     assert files == {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("seeds", ["*", "1"])
-def test_a_missing_cell_is_loud_and_partial_shows_it(results, capsys, seeds):
-    for path in (results / "runs").glob(f"*/simba_eq1/*seed{seeds}.json"):
+def test_what_is_missing_is_told_and_shown(results, capsys):
+    for path in (results / "runs").glob("*/simba_eq1/*.json"):
         path.unlink()
-    assert run(results) == 2
-    assert "simba_eq1 has no finished run for seed" in capsys.readouterr().err
-    assert not (results / "tables").exists()
-    assert run(results, "--partial") == 0
-    line = (results / "tables" / "short-sasrec-toy" / "rows.md").read_text().splitlines()[6]
-    assert line.startswith("| Simba + (1)")
-    assert ("| – | 0 | – |" in line) == (seeds == "*")
+    next((results / "runs").glob("*/simba/*seed1.json")).unlink()
+    assert run(results) == 0
+    assert "short-sasrec-toy: no run of simba_eq1; simba with seed 1" in capsys.readouterr().err
+    table = pd.read_csv(results / "tables" / "short-sasrec-toy" / "rows.csv")
+    lines = table.set_index("SASRec with")
+    assert lines.loc["Simba + (1)", ["HR@10", "n"]].tolist() == ["–", 0]
+    assert lines.loc["Simba", "n"] == 1
 
 
-def test_mixed_settings_and_broken_records_are_errors(results, capsys):
+def damaged(path, how):
+    text = path.read_text()
+    if how == "cut":
+        return text[: len(text) // 2]
+    record = json.loads(text)
+    if how == "no test":
+        del record["test"]
+    elif how == "no figure":
+        record["history"][0]["train/loss"] = None
+    elif how == "another figure":
+        record["test"]["HR@10"] += 0.5
+    elif how == "another config":
+        record["config"]["epochs"] = 99
+    elif how == "ranks":
+        record["test_ranks"]["data"] = record["test_ranks"]["data"][:-8]
+    return {"list": "[]", "nothing": "", "number": "1", "null": "null"}.get(how, json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("cut", "no test", "no figure", "another figure", "another config", "ranks"),
+        *("list", "nothing", "number", "null"),
+    ],
+)
+def test_a_damaged_record_is_one_line_that_names_it(results, capsys, how):
     path = next((results / "runs").glob("*/lion/*seed1.json"))
-    record = json.loads(path.read_text())
-    record["config"]["epochs"] = 99
-    path.write_text(json.dumps(record))
+    path.write_text(damaged(path, how))
     assert run(results) == 2
-    assert "lion was run in several settings" in capsys.readouterr().err
-    path.write_text("{")
-    assert run(results) == 2
-    assert f"{path}: not a record" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {path}: not a record: ")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", 'x"\n"', "\0\0", None])
+def test_a_damaged_csv_file_is_one_line_that_names_it(results, capsys, name, content):
+    assert run(results) == 0
+    capsys.readouterr()
+    path = results / f"{name}.csv"
+    if content is None:
+        path.write_text(path.read_text().replace("0.", "o.", 3) if name != "paired" else "")
+    else:
+        path.write_text(content)
+    for command in (make_tables, make_figures):
+        assert command([f"results.root={results}"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {path}: damaged (")
+        assert told.count("\n") == 1
+
+
+def test_a_dataset_may_be_called_na(results):
+    for path in (results / "runs").glob("*/*/*.json"):
+        record = json.loads(path.read_text())
+        record["dataset"] = "NA"
+        path.write_text(json.dumps(record))
+    assert run(results) == 0
+    assert make_figures([f"results.root={results}"]) == 0
+    assert (results / "tables/short-sasrec-NA/rows.md").exists()
+    assert (results / "figures/curves-short-sasrec-NA.png").exists()
 
 
 def test_nothing_to_show_is_an_error(tmp_path, capsys):
@@ -180,7 +232,9 @@ def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_pa
     committed = REPOSITORY / "results"
     for kind in ("*.csv", "tables/**/*.*", "figures/*.*"):
         names = {p.relative_to(tmp_path) for p in tmp_path.glob(kind)}
-        assert names == {p.relative_to(committed) for p in committed.glob(kind)}
+        assert names == {p.relative_to(committed) for p in committed.glob(kind)}, (
+            "run make tables figures"
+        )
         for name in names:
             assert (tmp_path / name).read_bytes() == (committed / name).read_bytes(), name
 

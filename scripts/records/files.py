@@ -1,0 +1,94 @@
+"""Files that are never half-written, and locks that let go when their process dies."""
+
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from scripts.records.errors import UserError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(partial, 0o644)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON atomically: NaN and infinite numbers become null.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    write_atomically(path, json.dumps(_strict(value), indent=1).encode() + b"\n")
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed writers of ``path`` left behind; its lock must be held."""
+    for partial in path.parent.glob(f".{escape(path.name)}.*"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether this process alone holds the lock ``path``, a file that is removed afterwards.
+
+    Processes that run the same sweep share its runs this way. The lock of a killed process is free.
+    """
+    lock = FileLock(path, blocking=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def cannot_write(path: Path, error: Exception) -> UserError:
+    """What to tell a user whose file could not be written."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        reason = "the disk is full"
+    return UserError(f"{path}: cannot be written: {reason}")
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, Mapping):
+        return {key: _strict(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,120 @@
+"""One run, one JSON record: what identifies the run, how a record is read and checked."""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.records.errors import UserError
+
+# Where a run happens, who watches it and which study it belongs to; the rest identifies it.
+WITHOUT_EFFECT = ("results", "tracker", "device", "force", "joint", "diagnose_every", "study")
+
+
+def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
+    """The part of a config that decides a run's figures; a record holds this."""
+    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    data = {
+        key: value
+        for key, value in config["data"].items()
+        if key in ("user_column", "item_column", "time_column", "k_core")
+    }
+    optimizer = {key: value for key, value in config["optimizer"].items() if key != "fused"}
+    return kept | {"data": data | {"sha256": data_sha256}, "optimizer": optimizer}
+
+
+def digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key: old -> new`` of every leaf that differs."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} -> {b}")
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, checked as far as its reader depends on it.
+
+    Raises:
+        UserError: the file is not a record, or a damaged one.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a record: {' '.join(str(error).split())}") from None
+    fault = _fault(record)
+    if fault:
+        raise UserError(f"{path}: not a record: {fault}; delete it and train again")
+    return record
+
+
+def encode_ranks(ranks: np.ndarray) -> dict[str, str]:
+    """Ranks of all evaluated users, in user order, compressed."""
+    dtype = "uint16" if ranks.max() < 2**16 else "uint32"
+    packed = zlib.compress(ranks.astype(f"<{np.dtype(dtype).str[1:]}").tobytes(), 9)
+    return {"dtype": dtype, "encoding": "zlib+base64", "data": base64.b64encode(packed).decode()}
+
+
+def decode_ranks(encoded: Mapping[str, str]) -> np.ndarray:
+    """(users,) The rank of each evaluated user's test item among all items; 1 is the best."""
+    packed = zlib.decompress(base64.b64decode(encoded["data"]))
+    return np.frombuffer(packed, dtype=np.dtype(encoded["dtype"]).newbyteorder("<"))
+
+
+IN_EVERY_RECORD: dict[str, Any] = {
+    **dict.fromkeys(("dataset", "model", "optimizer", "experiment", "command", "config_hash"), str),
+    "seed": int,
+    "config": dict,
+    "device": dict,
+    "history": list,
+}
+IN_A_FINISHED_ONE: dict[str, Any] = {
+    **dict.fromkeys(("valid", "test", "test_ranks"), dict),
+    "best_epoch": int,
+    **dict.fromkeys(
+        ("targets_per_second", "eval_seconds", "peak_rss_mib", "state_bytes_per_param"),
+        (int, float),
+    ),
+}
+
+
+def _fault(record: Any) -> str | None:
+    """What makes it no record."""
+    if not isinstance(record, dict) or record.get("status") not in ("finished", "failed"):
+        return "its status is neither finished nor failed"
+    finished = record["status"] == "finished"
+    for key, kind in (IN_EVERY_RECORD | (IN_A_FINISHED_ONE if finished else {})).items():
+        if not isinstance(record.get(key), kind):
+            return f"{key} is missing or of another type"
+    if digest(record["config"]) != record["config_hash"]:
+        return "config_hash is not that of its config"
+    if not finished:
+        return None
+    try:
+        ranks = decode_ranks(record["test_ranks"])
+        hit_rate, losses = record["test"]["HR@10"], [e["train/loss"] for e in record["history"]]
+        figures = [*losses, record["test"]["NDCG@10"], record["valid"]["NDCG@10"]]
+        ndcg = np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0).mean()
+        epochs = [e["epoch"] for e in record["history"]]
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        return f"{type(error).__name__}: {error}"
+    if not all(isinstance(figure, int | float) for figure in figures):
+        return "a figure is not a number"
+    if epochs != list(range(1, len(epochs) + 1)):
+        return "its epochs are not 1, 2, ..."
+    if abs(np.mean(ranks <= 10) - hit_rate) > 1e-9 or abs(ndcg - figures[-2]) > 1e-9:
+        return "its figures on test are not those of its ranks"
+    return None

@@ -1,0 +1,207 @@
+"""Records -> CSV files -> DataFrames.
+
+``runs.csv`` has one line for each run, ``curves.csv`` one for each evaluated epoch of a run,
+``paired.csv`` one for each variant beside Lion, user by user, and ``diagnostics.csv`` one for each
+quantity that a diagnosed run recorded. docs/results.md explains their columns.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from scripts.records.errors import UserError
+from scripts.records.files import write_atomically
+from scripts.records.record import digest, read_record
+from scripts.reporting.statistics import user_tests
+from scripts.reporting.studies import RUN, STUDY
+from scripts.reporting.style import short
+
+TOLD_ALREADY = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # columns of every run
+FIGURES = {  # columns of a run, with the digits that mean something
+    "targets_per_second": 0,
+    "eval_seconds": 3,
+    "peak_rss_mib": 1,
+    "state_bytes_per_param": 3,
+}
+
+
+class Results(NamedTuple):
+    """The CSV files of a results folder."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    paired: pd.DataFrame
+    diagnostics: pd.DataFrame
+
+
+def collect(root: Path) -> Results:
+    """Read the finished records below ``root/runs`` and write the CSV files.
+
+    Raises:
+        UserError: there is no finished record, a file is not a record, or one cannot be written.
+    """
+    records: dict[Path, dict[str, Any]] = {}
+    first: dict[tuple, Path] = {}
+    for path in sorted((root / "runs").glob("*/*/*.json")):
+        record = read_record(path)
+        if record["status"] != "finished":
+            print(f"{path}: a failed run, left out", file=sys.stderr)
+            continue
+        run_of = (*(record[key] for key in RUN), record["config_hash"])
+        if first.setdefault(run_of, path) != path:
+            print(f"{path}: the same run as {first[run_of].name}, left out", file=sys.stderr)
+            continue
+        records[path.relative_to(root)] = record
+    if not records:
+        raise UserError(f"{root / 'runs'}: no finished record; train first")
+    order = [*STUDY, "optimizer", "swept", "seed", "record"]
+    runs = pd.DataFrame([run(record, path) for path, record in records.items()])
+    runs = with_swept(runs, [flattened(record["config"]) for record in records.values()])
+    runs = runs.sort_values(order, ignore_index=True)
+    ordered = {path: records[Path(path)] for path in runs["record"]}
+    curves = [line for path, record in ordered.items() for line in curve(record, path)]
+    looks = [line for record in ordered.values() for line in diagnostics(record)]
+    results = Results(
+        runs,
+        pd.DataFrame(curves),
+        user_tests(root, runs),
+        pd.DataFrame(looks, columns=[*RUN, "epoch", "quantity", "of", "value"]),
+    )
+    for name, frame in results._asdict().items():
+        write_atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
+    return results
+
+
+def load(root: Path) -> Results:
+    """Read the CSV files of a results folder.
+
+    Raises:
+        UserError: one of them is missing or damaged.
+    """
+    frames = []
+    for name in Results._fields:
+        path = root / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(f"{path}: not there; run `python -m scripts.aggregate` first")
+        try:
+            # A dataset may be called NA, and an empty cell of text is no text.
+            text = dict.fromkeys([*RUN, "swept", "record", "setting"], str)
+            frame = pd.read_csv(path, dtype=text | {"seed": int}, keep_default_na=False)
+            lacking = REQUIRED[name] - set(frame.columns)
+            if lacking:
+                raise ValueError(f"no column {', '.join(sorted(lacking))}")
+            for column in NUMBERS & set(frame.columns):
+                frame[column] = pd.to_numeric(frame[column])
+        except (ValueError, OSError, pd.errors.ParserError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path}: damaged ({reason}); run `python -m scripts.aggregate`"
+            ) from None
+        frames.append(frame)
+    return Results(*frames)
+
+
+NUMBERS = {
+    *("epochs", "lr", "weight_decay", "best_epoch", "test/HR@10", "test/NDCG@10", "valid/NDCG@10"),
+    *("train/loss", "train/min_loss", "epoch", "value", "seeds", "users", "better", "worse"),
+    *("p_t", "p_wilcoxon", *FIGURES),
+}
+REQUIRED = {
+    "runs": {*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"},
+    "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
+    "paired": {*STUDY, "optimizer", "swept", "seeds", "users", "better", "worse", "p_t"},
+    "diagnostics": {*RUN, "epoch", "quantity", "of", "value"},
+}
+
+
+def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A record's line of runs.csv."""
+    config, history = record["config"], record["history"]
+    losses = [entry["train/loss"] for entry in history]
+    setting = {key: value for key, value in config.items() if key != "seed"}
+    return (
+        {key: record[key] for key in RUN}
+        | {
+            "epochs": len(history),
+            "lr": config["optimizer"].get("lr"),
+            "weight_decay": config["optimizer"].get("weight_decay"),
+            "best_epoch": record["best_epoch"],
+            "test/HR@10": record["test"]["HR@10"],
+            "test/NDCG@10": record["test"]["NDCG@10"],
+            "valid/NDCG@10": record["valid"]["NDCG@10"],
+            "train/loss": losses[-1],
+            "train/min_loss": min(losses),
+        }
+        | {key: round(record[key], digits) for key, digits in FIGURES.items()}
+        | {"record": path.as_posix(), "setting": digest(setting)}
+    )
+
+
+def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
+    """Runs with a column for every key that a study sweeps over, and with ``swept``, in words.
+
+    A study sweeps over a key if its runs of one optimizer differ in it; seeds apart.
+    """
+    whole = pd.DataFrame(configs, index=runs.index, dtype=object)
+    words: dict[Any, str] = {}
+    columns: dict[str, dict[Any, Any]] = {}
+    for _, study in runs.groupby(STUDY):
+        configured = whole.loc[study.index]
+        differing = {
+            str(key)
+            for _, own in configured.groupby(study["optimizer"])
+            for key in own
+            if own[key].map(repr).nunique() > 1
+        }
+        for i, values in configured[sorted(differing)].iterrows():
+            told = {key: value for key, value in values.items() if not is_missing(value)}
+            words[i] = ", ".join(f"{str(key).split('.')[-1]} {short(v)}" for key, v in told.items())
+            for key, value in told.items():
+                columns.setdefault(str(key), {})[i] = value
+    runs = runs.assign(swept=pd.Series(words))
+    for key in sorted(columns.keys() - set(TOLD_ALREADY)):
+        runs[key] = pd.Series(columns[key], dtype=object)
+    return runs
+
+
+def is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def flattened(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``optimizer.lr: 0.0001`` for each value of a config but the seed."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        elif prefix or key != "seed":
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def curve(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """Lines of curves.csv: the evaluated epochs of a run."""
+    return [
+        {
+            "record": path,
+            "epoch": entry["epoch"],
+            "train/loss": round(entry["train/loss"], 7),
+            "valid/NDCG@10": round(entry["valid/NDCG@10"], 7),
+        }
+        for entry in record["history"]
+        if "valid/NDCG@10" in entry
+    ]
+
+
+def diagnostics(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lines of diagnostics.csv; see scripts/running/diagnostics.py."""
+    start = {key: record[key] for key in RUN}
+    return [
+        start | {"epoch": entry["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}
+        for entry in record["history"]
+        for key, value in entry.items()
+        if key.startswith("why/")
+        for _, quantity, of in [key.split("/")]
+    ]

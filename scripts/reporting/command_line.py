@@ -1,0 +1,62 @@
+"""What the commands after training share: ``results.root=DIR``, and how they tell errors."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.records.errors import UserError
+
+Main = Callable[[list[str] | None], int]
+
+
+def parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose one argument is ``results.root=DIR``."""
+    created = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    created.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="results.root=DIR",
+        help="folder of the records, CSV files, tables and figures (default: results)",
+    )
+    return created
+
+
+def results_root(overrides: list[str]) -> Path:
+    """Raises UserError for any other override, or a folder that is not there."""
+    root = Path("results")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key != "results.root" or not value:
+            raise UserError(f"{override}: expected results.root=DIR")
+        root = Path(value)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such directory (results.root)")
+    return root
+
+
+def told(main: Main) -> Callable[..., int]:
+    """Let a main function tell a mistake in one line, and be quiet when its reader stops."""
+
+    @functools.wraps(main)
+    def wrapped(argv: list[str] | None = None) -> int:
+        try:
+            code = main(argv)
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except BrokenPipeError:  # as in `... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            return 130
+        return code
+
+    return wrapped

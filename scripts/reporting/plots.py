@@ -1,0 +1,299 @@
+"""The figures: ``FIGURES`` of one study. They are drawn from the CSV files alone.
+
+To add one, write a function that returns a matplotlib figure, or None where it does not apply, and
+give it a line in the registry.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from scripts.reporting import note
+from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.studies import VARIANT, Study
+from scripts.reporting.style import label_of, short, style_of
+from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
+
+WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}  # equal lines both show
+DASHES = ("-", "--", ":", "-.")  # of variants that share a colour
+MOST_LINES = 12  # that can be told apart in a figure
+GUESSING = 2 * math.log(2)  # loss of a model to which every item is equally likely
+TITLES = {
+    "train/loss": "training loss (lower is better)",
+    "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
+}
+PARTS = {  # of a step
+    "agreement": ("#0072B2", "as Lion would"),
+    "rests": ("#DDDDDD", "rests"),
+    "against": ("#661100", "against Lion"),
+}
+LOOKS = {  # over the epochs
+    ("agreement", "items"): "moves as Lion would\n(item embeddings)",
+    ("agreement", "weights"): "moves as Lion would\n(all other weights)",
+    ("memory", "items"): "moves by its memory, whatever\nthe gradient (item embeddings)",
+    ("without_gradient", "items"): "moves without a gradient\n(item embeddings)",
+    ("counter", "items"): "how full its counters are,\nmean |s| / w (item embeddings)",
+}
+DRIFT = {  # over the items by popularity, at the last look
+    "absent": "share of an epoch's steps an item\nmakes while not in the batch",
+    "net": "how far an epoch takes an item\n(100%: it never turns)",
+}
+MEMORIES = {
+    "astray_m": "Lion's m points against\nthe epoch's sum of gradients",
+    "astray_s": "the counter s does",
+    "outvoted": "the epoch's own count\nof signs does",
+}
+
+
+def curves(study: Study) -> Figure | None:
+    """Loss and valid NDCG@10 over epochs: mean over seeds, from the lowest to the highest.
+
+    Diamonds are the note's losses, where the study stands beside the note.
+    """
+    if study.declared.beside_published or study.declared.departs_from:
+        return None  # tables show them
+    if len(study.variants) > MOST_LINES:
+        return None  # grid shows them
+    figure, axes = _pair(study, _pooled(study))
+    for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
+        _bands(axis, study, _pooled(study), "epoch", curve)
+        axis.set(xlabel="epoch", title=title)
+    axes[0].axhline(GUESSING, color="gray", ls=":")
+    axes[0].text(
+        0.99,
+        GUESSING,
+        "guessing",
+        ha="right",
+        va="top",
+        color="gray",
+        transform=axes[0].get_yaxis_transform(),
+    )
+    if beside_note(study):
+        last = study.curves["epoch"].max()
+        for optimizer, row in ROWS.items():
+            colour = style_of(optimizer).colour
+            axes[0].plot(last, row.loss, "D", color=colour, mfc="white", clip_on=False)
+        axes[0].plot([], [], "D", color="gray", mfc="white", label="the note's")
+        axes[0].legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    return figure
+
+
+def grid(study: Study) -> Figure | None:
+    """Lowest loss and best valid NDCG@10 over the values of the one number that a study sweeps."""
+    if len(study.swept) != 1:
+        return None
+    (key,) = study.swept
+    runs = study.runs.assign(swept="", value=pd.to_numeric(study.runs[key], errors="coerce"))
+    if runs["value"].isna().any():
+        return None
+    figure, axes = _pair(study, runs)
+    ticks = sorted(runs["value"].unique())
+    logarithmic = ticks[0] > 0 and ticks[-1] / ticks[0] >= 8
+    columns = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+        _bands(axis, study, runs, "value", column, marker="o")
+        axis.set(xscale="log" if logarithmic else "linear", xlabel=key.split(".")[-1], title=title)
+        axis.set_xticks(ticks, [short(float(value)) for value in ticks])
+        axis.minorticks_off()
+    return figure
+
+
+def beside_the_note(study: Study) -> Figure | None:
+    """The note's figures and ours, run by run; and where one more run would lie, beside the note's.
+
+    A figure is reproduced if the note's lies within two standard errors of one more run.
+    """
+    if not beside_note(study):
+        return None
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    figure.suptitle(
+        f"The note's figures and ours ({study.dataset}): HR@10 and NDCG@10 on test, lowest "
+        "training loss"
+    )
+    axes = figure.subplots(2, 3, sharey=True)
+    for i, (metric, column) in enumerate(METRICS.items()):
+        runs, relative = axes[:, i]
+        for y, (optimizer, published) in enumerate(ROWS.items()):
+            ours, theirs = study.of(optimizer)[column], float(published[i])
+            mean = ours.mean() / theirs - 1
+            half = 2 * note.prediction_se(ours, len(ours)) / theirs
+            colour = style_of(optimizer).colour
+            runs.plot(ours, [y] * len(ours), "o", color=colour, alpha=0.6)
+            runs.plot(theirs, y, "D", color=colour, mfc="white", ms=9, zorder=0)
+            relative.plot([mean - half, mean + half], [y, y], color=colour, lw=4)
+        runs.set(title=f"{metric} ({'lower' if metric == 'Loss' else 'higher'} is better)")
+        runs.set_xlim(left=0)
+        relative.set(xlabel=f"{metric} beside the note's")
+        relative.xaxis.set_major_formatter(lambda x, _: f"{100 * x:+.0f}%" if x else "equal")
+        relative.axvline(0, color="gray", ls=":")
+        for axis in (runs, relative):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set_yticks(range(len(ROWS)), [label_of(o) for o in ROWS])
+    axes[0, 0].invert_yaxis()
+    handles = [
+        Line2D([], [], ls="", marker="D", color="gray", mfc="white", ms=9, label="the note"),
+        Line2D([], [], ls="", marker="o", color="gray", alpha=0.6, label="a run of ours"),
+        Line2D([], [], color="gray", lw=4, label="our mean ± 2 standard\nerrors of one more run"),
+        Line2D([], [], color="gray", ls=":", label="the note: reproduced\nif the bar crosses it"),
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    return figure
+
+
+def why(study: Study) -> Figure | None:
+    """What the variants chose while they trained; see scripts/running/diagnostics.py."""
+    looks = study.diagnostics
+    if looks.empty:
+        return None
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    _title(figure, study)
+    axes = figure.subplots(2, 3)
+    _beside_lion(axes[0, 0], last_looks(looks))
+    for axis, ((quantity, of), title) in zip(axes.flat[1:], LOOKS.items(), strict=True):
+        shown = looks[(looks["quantity"] == quantity) & (looks["of"] == of)].assign(swept="")
+        _bands(axis, study, shown, "epoch", "value")
+        axis.set(xlabel="epoch", title=title)
+        _percent(axis)
+    _key(figure, study, looks.assign(swept=""))
+    return figure
+
+
+def drift(study: Study) -> Figure | None:
+    """How far the variants take items by their popularity, at the last look."""
+    if study.diagnostics.empty:
+        return None
+    last = last_looks(study.diagnostics).assign(swept="")
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    _title(figure, study)
+    for axis, (quantity, title) in zip(figure.subplots(1, 2), DRIFT.items(), strict=True):
+        shown = last[last["quantity"] == quantity].astype({"of": int})
+        _bands(axis, study, shown, "of", "value", marker="o")
+        axis.set(xlabel="items by popularity, in fifths", title=title)
+        axis.set_xticks(range(1, 6), ["rarest", "2", "3", "4", "most\npopular"])
+        _percent(axis)
+    _key(figure, study, last)
+    return figure
+
+
+def memories(study: Study) -> Figure | None:
+    """How often what a variant remembers contradicts the gradients of the last look's epoch."""
+    if not looked_at_memories(study):
+        return None
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    _title(figure, study, ", item embeddings")
+    last = last_looks(study.diagnostics)
+    optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
+        shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
+        shown = shown.reindex(optimizers)
+        axis.barh(range(len(shown)), shown, color=[style_of(o).colour for o in optimizers])
+        for y in (y for y, value in enumerate(shown) if pd.isna(value)):
+            axis.text(0.01, y, "–", va="center")  # no such memory, which is not 0%
+        axis.axvline(0.5, color="gray", ls=":")
+        axis.set(title=title, xlim=(0, 0.6))
+    axes[0].text(0.49, 0, "a coin", ha="right", va="center", color="gray")
+    axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0].set_yticks(range(len(optimizers)), [label_of(o) for o in optimizers])
+    axes[0].invert_yaxis()
+    return figure
+
+
+def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
+    """A bar for each variant, in parts: how its steps relate to Lion's at the last look."""
+    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
+    shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
+    shares = shares[list(PARTS)].sort_values("against", kind="stable")
+    labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
+    for part, (colour, label) in PARTS.items():
+        axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
+    axis.set(title="all steps of item embeddings,\nat the last look")
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.invert_yaxis()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=3, frameon=False)
+
+
+def _percent(axis: Axes) -> None:
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_ylim(0, max(1.03, axis.get_ylim()[1]))
+
+
+def _pair(study: Study, lines: pd.DataFrame) -> tuple[Figure, list[Axes]]:
+    """Two panels with a title and a key."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    _title(figure, study)
+    _key(figure, study, lines)
+    return figure, figure.subplots(1, 2)
+
+
+def _title(figure: Figure, study: Study, of: str = "") -> None:
+    n = study.runs["seed"].nunique()
+    seeds = f"mean of up to {n} seeds (band: lowest to highest)" if n > 1 else "one seed"
+    epochs = study.runs["epochs"].max()
+    where = f"{study.experiment}: {study.model} on {study.dataset}"
+    figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
+
+
+def _pooled(study: Study) -> pd.DataFrame:
+    """A study's curves and, if another experiment holds it, the baseline's."""
+    if study.declared.baseline_from is None:
+        return study.curves
+    theirs = study.baseline_curves
+    return pd.concat([study.curves, theirs[theirs["optimizer"] == study.declared.baseline]])
+
+
+def _bands(
+    axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
+) -> None:
+    """A line for each variant: mean over seeds, and from the lowest to the highest."""
+    for (optimizer, swept), dashes in _lines(study, points).items():
+        own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
+        over = own.groupby(x)[y].agg(["mean", "min", "max"])
+        colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 2.0)
+        axis.plot(over.index, over["mean"], dashes, marker=marker, color=colour, lw=width)
+        axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
+    axis.grid(alpha=0.3)
+
+
+def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The variants that points belong to, in the study's order, each with its dashes."""
+    there = set(points[VARIANT].itertuples(index=False, name=None))
+    ordered = [v for v in study.variants if v in there]
+    ordered += sorted(there - set(ordered))
+    seen: dict[str, int] = {}
+    dashes = {}
+    for optimizer, swept in ordered:
+        colour = style_of(optimizer).colour
+        dashes[optimizer, swept] = DASHES[seen.get(colour, 0) % len(DASHES)]
+        seen[colour] = seen.get(colour, 0) + 1
+    return dashes
+
+
+def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
+    handles = [
+        Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
+        for (o, swept), dashes in _lines(study, points).items()
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+
+
+# Of one study; a file is results/figures/NAME-STUDY.
+FIGURES: dict[str, Callable[[Study], Figure | None]] = {
+    "curves": curves,
+    "grid": grid,
+    "note": beside_the_note,
+    "why": why,
+    "drift": drift,
+    "memories": memories,
+}
+
+
+def figures(studies: Sequence[Study]) -> dict[str, Figure]:
+    """All figures that apply, by name."""
+    made = {f"{name}-{s.name}": draw(s) for s in studies for name, draw in FIGURES.items()}
+    return {name: figure for name, figure in made.items() if figure is not None}

@@ -1,0 +1,55 @@
+"""Tables as Markdown and LaTeX."""
+
+import re
+from collections.abc import Mapping
+
+import pandas as pd
+
+from scripts.reporting.tables import MISSING, Table
+
+NUMBER = re.compile(r"[-+−<\d\[]")
+SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Numbers to the right, text to the left."""
+    text = frame.map(lambda cell: cell.replace("|", r"\|"))
+    align = ["right" if is_number(frame[column]) else "left" for column in frame]
+    return text.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
+
+
+def latex(table: Table, name: str) -> str:
+    """A table environment with caption and label, shrunk to the width of the text.
+
+    It needs the packages booktabs and adjustbox.
+    """
+    frame = table.frame.rename(columns=_escaped).map(_escaped)
+    align = "".join("r" if is_number(table.frame[column]) else "l" for column in table.frame)
+    tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"\\caption{{{_escaped(table.caption)}}}\n\\label{{tab:{name.replace('/', ':')}}}\n"
+        f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{tabular}\\end{{adjustbox}}\n"
+        "\\end{table}\n"
+    )
+
+
+def page(made: Mapping[str, Table], *titles: str) -> str:
+    """The tables of these titles as Markdown, each under the name of its study or its own."""
+    chosen = [name for name in made if name.split("/")[-1] in titles]
+    return "\n".join(
+        f"**{name.rpartition('/')[0] or name}**\n\n{markdown(made[name].frame)}" for name in chosen
+    )
+
+
+def is_number(column: pd.Series) -> bool:
+    """Whether a column of text holds numbers, apart from cells without data."""
+    told = [cell for cell in column if cell not in (MISSING, "")]
+    return all(NUMBER.match(cell) for cell in told)
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"([&%$#_{}])", r"\\\1", text)
+    for symbol, code in SYMBOLS.items():
+        text = text.replace(symbol, code)
+    return text

@@ -1,0 +1,477 @@
+"""The tables: ``TABLES`` of one study, ``OVERALL`` over all studies.
+
+To add one, write a function that returns a DataFrame of text, or None where it does not apply, and
+give it a line in one of the two registries.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy import stats
+
+from scripts.reporting import note
+from scripts.reporting.note import BY_SIGN_M, METRICS, ROWS, VERDICTS
+from scripts.reporting.published import FIGURES, comparison
+from scripts.reporting.statistics import differences, holm, t_interval
+from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
+from scripts.reporting.style import label_of, short
+
+MISSING = "–"
+WITH = "SASRec with"
+ALONG = (60, 100, 200, 300, 400, 500)  # epochs
+CURVES = {"training loss": "train/loss", "valid NDCG@10": "valid/NDCG@10"}
+CHOICES = {  # (quantity, of) of scripts/running/diagnostics.py
+    "move against Lion": ("against", "items"),
+    "rest": ("rests", "items"),
+    "move, or rest, as Lion would": ("agreement", "items"),
+    "move by memory": ("memory", "items"),
+    "move without gradient": ("without_gradient", "items"),
+    "mean abs(s)/w": ("counter", "items"),
+    "moves, rarest fifth": ("path", "1"),
+    "moves, most popular": ("path", "5"),
+    "distance made, rarest fifth": ("net", "1"),
+    "distance made, most popular": ("net", "5"),
+}
+MEMORIES = {
+    "m against the epoch's sum": ("astray_m", "items"),
+    "s against the epoch's sum": ("astray_s", "items"),
+    "epoch's count against its sum": ("outvoted", "items"),
+    "s against the epoch's count": ("lags", "items"),
+}
+
+
+class Table(NamedTuple):
+    """A table's text, and the sentence above it."""
+
+    frame: pd.DataFrame
+    caption: str
+
+
+def rows(study: Study) -> Table | None:
+    """One line for each variant; in the note's setting, beside the note's figures."""
+    if study.declared.beside_published or study.declared.departs_from:
+        return None  # they have a table of their own: published, search
+    if beside_note(study):
+        return rows_beside_note(study)
+    lines = []
+    ours, theirs = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
+    places = not study.swept and ours.notna().all()
+    for optimizer, swept in [*study.variants, *((o, "") for o in study.missing)]:
+        own = study.of(optimizer, swept)
+        line = {WITH: label_of(optimizer)}
+        line |= {key.split(".")[-1]: _values(own[key]) for key in study.swept}
+        line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
+        line |= {"n": str(len(own)), "best epoch": best_epochs(own)}
+        if places and optimizer in ROWS:
+            line |= {"place": str(place(ours, "NDCG@10", optimizer))}
+            line |= {"note's place": str(place(pd.Series(theirs), "NDCG@10", optimizer))}
+        lines.append(line)
+    caption = (
+        "HR@10 and NDCG@10 on test, with the weights of the epoch that was best on valid; Loss is "
+        "the lowest training loss of all epochs; mean ± sample std over n seeds."
+    )
+    return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+
+def rows_beside_note(study: Study) -> Table:
+    """One line for each of the note's variants; its verdict is the worst of its figures'."""
+    lines = []
+    for optimizer in ROWS:
+        figures = figures_of(study, optimizer)
+        line = {WITH: label_of(optimizer)}
+        for figure in figures:
+            line |= {f"{figure['figure']} {who}": figure[who] for who in ("note", "ours")}
+        verdicts = [figure["verdict"] for figure in figures]
+        worst = MISSING if MISSING in verdicts else max(verdicts, key=VERDICTS.index)
+        if worst in VERDICTS[1:]:
+            worst += f" ({', '.join(f['figure'] for f in figures if f['verdict'] == worst)})"
+        own = study.of(optimizer)
+        lines.append(line | {"n": str(len(own)), "verdict": worst})
+    for optimizer, swept in study.variants:
+        if optimizer not in ROWS:
+            own = study.of(optimizer, swept)
+            line = {WITH: label_of(optimizer, swept), "n": str(len(own))}
+            lines.append(line | {f"{m} ours": mean_and_std(own[c]) for m, c in METRICS.items()})
+    caption = (
+        "The note's figures beside ours: HR@10 and NDCG@10 on test, with the weights of the epoch "
+        "that was best on valid; Loss is the lowest training loss of all epochs; mean ± sample std "
+        "over n seeds. Verdicts: scripts/reporting/note.py."
+    )
+    return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+
+def figures_of(study: Study, optimizer: str) -> list[dict[str, str]]:
+    """A variant of the note, figure by figure: the note's, ours, how they differ, the verdict."""
+    lines = []
+    figures = zip(METRICS.items(), ROWS[optimizer], strict=True)
+    for i, ((metric, column), figure) in enumerate(figures):
+        ours = study.of(optimizer)[column]
+        theirs = pd.Series({o: published[i] for o, published in ROWS.items()})
+        here = place(means(study.runs, column), metric, optimizer)
+        same_place = None if here is None else here == place(theirs, metric, optimizer)
+        half, difference = note.interval(ours), ours.mean() - figure
+        lines.append(
+            {
+                WITH: label_of(optimizer),
+                "figure": metric,
+                "note": f"{figure:.4f}",
+                "ours": mean_and_std(ours),
+                "n": str(len(ours)),
+                "ours − note": signed(difference) if len(ours) else MISSING,
+                "95% interval": MISSING if half is None else _interval(difference, half),
+                "verdict": note.verdict(ours, figure, same_place) or MISSING,
+            }
+        )
+    return lines
+
+
+def paired(study: Study) -> Table | None:
+    """Each variant beside the baseline: differences over seeds, and the tests over users."""
+    users = study.paired[study.paired["seeds"] > 1]
+    if users.empty:
+        return None
+    base = label_of(study.declared.baseline)
+    lines = []
+    adjusted = {column: holm(users[column].tolist()) for column in ("p_t", "p_wilcoxon")}
+    for i, (_, test) in enumerate(users.iterrows()):
+        ours = study.of(test["optimizer"], test["swept"])
+        theirs = baseline_of(study.baseline, study.declared.baseline, test["swept"])
+        line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
+        for metric, column in METRICS.items():
+            d = differences(ours, theirs, column)
+            line[f"{metric} − {base}'s"] = signed(d.mean())
+            if bounds := t_interval(d):
+                line[f"{metric} − {base}'s"] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
+        if bounds := t_interval(differences(ours, theirs, "test/NDCG@10"), 0.9):
+            within = max(map(abs, bounds)) / theirs["test/NDCG@10"].mean()
+            line["NDCG@10 alike within"] = f"{100 * within:.1f}%"
+        line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
+        line |= {"p, t-test": _p(adjusted["p_t"][i])}
+        lines.append(line | {"p, Wilcoxon": _p(adjusted["p_wilcoxon"][i])})
+    order = {label_of(*v): i for i, v in enumerate(study.variants)}
+    frame = pd.DataFrame(lines).fillna(MISSING)
+    frame = frame.sort_values(WITH, key=lambda labels: labels.map(order), ignore_index=True)
+    caption = (
+        f"Differences to {base} over n equal seeds, with the 95% interval of Student's t; the "
+        "bound within which two equivalence tests call NDCG@10 alike (the larger end of the 90% "
+        f"interval, in % of {base}'s); users whose NDCG@10 on test is better or worse, and p of "
+        "paired tests over users, corrected by Holm."
+    )
+    return Table(frame, caption)
+
+
+def along(study: Study) -> Table | None:
+    """Differences to the baseline at some epochs, in % of it, for five seeds or more."""
+    if study.runs.groupby(VARIANT)["seed"].nunique().max() < 5:
+        return None
+    lines = []
+    last = study.curves["epoch"].max()
+    epochs = [e for e in ALONG if e <= last] or [round(last * i / 5) for i in range(1, 6)]
+    for optimizer, swept in study.variants:
+        if optimizer == study.declared.baseline:
+            continue
+        own = variant(study.curves, optimizer, swept)
+        theirs = baseline_of(study.baseline_curves, study.declared.baseline, swept)
+        for quantity, column in CURVES.items():
+            line = {WITH: label_of(optimizer, swept), "difference of": quantity}
+            for epoch in epochs:
+                at = theirs[theirs["epoch"] == epoch]
+                d = 100 * differences(own[own["epoch"] == epoch], at, column)
+                if len(d) >= 5:
+                    d = d / at[column].mean()
+                    low, high = t_interval(d) or (d.mean(), d.mean())
+                    line[f"epoch {epoch}"] = f"{d.mean():+z.1f}% [{low:+z.1f}, {high:+z.1f}]"
+            lines.append(line)
+    if not any(len(line) > 2 for line in lines):
+        return None
+    base = label_of(study.declared.baseline)
+    caption = (
+        f"Differences to {base} along the curve, in % of {base}'s mean, over at least five equal "
+        "seeds, with the 95% interval of Student's t."
+    )
+    return Table(pd.DataFrame([li for li in lines if len(li) > 2]).fillna(MISSING), caption)
+
+
+def grid(study: Study) -> Table | None:
+    """Best NDCG@10 on valid at every value of the one key that a study sweeps over."""
+    if len(study.swept) != 1:
+        return None
+    (key,) = study.swept
+    name = key.split(".")[-1]
+    found = study.runs.pivot_table(index="optimizer", columns=key, values="valid/NDCG@10")
+    lines = []
+    for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing]:
+        cells = found.reindex([optimizer]).loc[optimizer]
+        line = {WITH: label_of(optimizer)}
+        line |= {f"{name} {short(value)}": _cell(cell) for value, cell in cells.items()}
+        best = cells.idxmax() if cells.notna().any() else None
+        line["best"] = MISSING if best is None else short(best)
+        if best in (found.columns[0], found.columns[-1]):
+            line["best"] += ", at the edge"
+        lines.append(line)
+    seeds = study.runs["seed"].nunique()
+    caption = (
+        f"NDCG@10 on valid at its best epoch for every {name}, "
+        f"{f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}. A best value at the edge of the "
+        "grid may not be the best there is."
+    )
+    return Table(pd.DataFrame(lines), caption)
+
+
+def published(study: Study) -> Table | None:
+    """Our Adam beside the figures that the note's author published for it."""
+    own = study.of("adam")
+    if not (study.declared.beside_published and study.dataset in FIGURES and len(own)):
+        return None
+    caption = (
+        "Adam on the pre-norm SASRec: RecBoard's five seeds beside ours, mean ± sample std; Loss "
+        "is the lowest training loss of all epochs. They agree within two standard errors of "
+        "their difference."
+    )
+    return Table(comparison(study.dataset, own), caption)
+
+
+def choices(study: Study) -> Table | None:
+    """What each variant chose at its last look."""
+    caption = (
+        "Steps of item embeddings at the last look, as shares of coordinates, mean over seeds "
+        "(scripts/running/diagnostics.py)."
+    )
+    return _looked_at(study, CHOICES, caption) if len(study.diagnostics) else None
+
+
+def memories(study: Study) -> Table | None:
+    """How often each variant's memory contradicts the gradients of an epoch, at its last look."""
+    caption = (
+        "Coordinates of item embeddings that had a gradient in the last look's epoch: how often a "
+        "memory points against the sum of the epoch's gradients, or against the count of their "
+        "signs."
+    )
+    return _looked_at(study, MEMORIES, caption) if looked_at_memories(study) else None
+
+
+# Of one study; a file is results/tables/STUDY/NAME.
+TABLES: dict[str, Callable[[Study], Table | None]] = {
+    "rows": rows,
+    "paired": paired,
+    "along": along,
+    "grid": grid,
+    "published": published,
+    "choices": choices,
+    "memories": memories,
+}
+
+
+def beside_note(study: Study) -> bool:
+    """Whether a study's figures stand beside the note's."""
+    return study.declared.beside_note and note.is_setting(study.runs)
+
+
+def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
+    """A table of the note, figure by figure."""
+
+    def table(studies: Sequence[Study]) -> Table | None:
+        for study in filter(beside_note, studies):
+            lines = [line for o in note.TABLES[name] for line in figures_of(study, o)]
+            caption = (
+                "The note's figures beside ours, one by one; the interval is that of one more run "
+                "of ours (Student's t)."
+            )
+            return Table(pd.DataFrame(lines), caption)
+        return None
+
+    return table
+
+
+def order(studies: Sequence[Study]) -> Table | None:
+    """Does the order of the note's variants hold in every study of two seeds or more?"""
+    lines = []
+    for study in studies:
+        ours = means(study.runs, "test/NDCG@10")
+        if study.swept or ours.isna().any() or study.fewest_seeds() < 2:
+            continue
+        ours = ours.sort_values(ascending=False, kind="stable")
+        tau = stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours)
+        lines.append(
+            {
+                "experiment": study.experiment,
+                "model": study.model,
+                "dataset": study.dataset,
+                "seeds": str(study.fewest_seeds()),
+                "by NDCG@10 on test": " > ".join(label_of(str(o)) for o in ours.index),
+                "sign(m) on top": "yes" if set(ours.index[:3]) == set(BY_SIGN_M) else "no",
+                "Kendall's tau": f"{tau.statistic:.2f}",
+                "p": f"{tau.pvalue:.3f}",
+            }
+        )
+    caption = (
+        "The note's six variants by mean NDCG@10 on test, and Kendall's tau between this order and "
+        "the note's, with its two-sided p."
+    )
+    return Table(pd.DataFrame(lines), caption) if lines else None
+
+
+def search(studies: Sequence[Study]) -> Table | None:
+    """The note's figures beside ours in its setting and in those that depart from it.
+
+    A setting explains a figure if the note's lies within two standard errors of one more run, by
+    the std of the study that was departed from. A variant that a setting leaves as it is has no
+    runs of it (–) and counts as it does in that study.
+    """
+    base = next(filter(beside_note, studies), None)
+    departed = [
+        s
+        for s in studies
+        if base and s.declared.departs_from == base.experiment
+        if (s.model, s.dataset) == (base.model, base.dataset)
+    ]
+    if base is None or not departed:
+        return None
+    lines = []
+    for i, metric in enumerate(METRICS):
+        theirs = {o: published[i] for o, published in ROWS.items()}
+        lines.append({"setting": "note", "figure": metric} | _six(theirs))
+    last, at_200 = (
+        base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
+    )
+    settings = [(base.experiment, base.runs, METRICS)]
+    settings += [(s.experiment, _stand_ins(s), METRICS) for s in departed]
+    settings += [
+        (f"{base.experiment}, last epoch", last, {"Loss": "train/loss"}),
+        (f"{base.experiment}, epoch 200", at_200, {"Loss": "train/loss"}),
+    ]
+    for setting, runs, figures in settings:
+        for metric, column in figures.items():
+            explained = 0
+            for optimizer, published in ROWS.items():
+                known = base.of(optimizer)[METRICS[metric]]
+                here = runs.loc[runs["optimizer"] == optimizer, column]
+                here = here if len(here) else known
+                figure = published[list(METRICS).index(metric)]
+                bound = 2 * note.prediction_se(known, len(here)) if len(here) else 0
+                explained += abs(here.mean() - figure) <= bound
+            fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
+            line = {"setting": setting, "figure": metric} | _six(means(runs, column))
+            lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
+    caption = (
+        "Which setting brings our figures to the note's? HR@10 and NDCG@10 on test, Loss the "
+        "lowest of all epochs, means over n seeds. A setting explains a figure if the note's lies "
+        "within two standard errors of one more run. Settings were chosen by loss and valid alone."
+    )
+    return Table(pd.DataFrame(lines).fillna(""), caption)
+
+
+# Over all studies; a file is results/tables/NAME.
+OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
+    **{name: note_table(name) for name in note.TABLES},
+    "order": order,
+    "search": search,
+}
+
+
+def tables(studies: Sequence[Study]) -> dict[str, Table]:
+    """All tables that apply, as ``STUDY/TABLE``, and those over all studies by their name."""
+    made = {f"{s.name}/{name}": make(s) for s in studies for name, make in TABLES.items()}
+    made |= {name: make(studies) for name, make in OVERALL.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
+    """What diagnosed runs recorded at their last look, and how it relates to Lion's steps."""
+    last = looks[looks["epoch"] == looks.groupby("optimizer")["epoch"].transform("max")]
+    return pd.concat([last, _against_lion(last)])
+
+
+def looked_at_memories(study: Study) -> bool:
+    """Records from before memories were looked at are not."""
+    return bool(study.diagnostics["quantity"].eq("outvoted").any())
+
+
+def means(runs: pd.DataFrame, column: str) -> pd.Series:
+    """Of the note's variants, in its order; NaN where one has no run."""
+    return runs.groupby("optimizer")[column].mean().reindex(list(ROWS))
+
+
+def place(values: pd.Series, metric: str, optimizer: str) -> int | None:
+    """1 for the best of the note's variants; None while one of them has no value."""
+    if values.isna().any():
+        return None
+    return int(values.rank(ascending=metric == "Loss", method="min")[optimizer])
+
+
+def best_epochs(runs: pd.DataFrame) -> str:
+    """The epochs whose weights were tested, from the earliest to the latest of all seeds."""
+    if len(runs) == 0:
+        return MISSING
+    low, high = runs["best_epoch"].min(), runs["best_epoch"].max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def mean_and_std(values: pd.Series) -> str:
+    if len(values) == 0:
+        return MISSING
+    if len(values) == 1:
+        return f"{values.iloc[0]:.4f}"
+    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def signed(value: float) -> str:
+    """+0.0012; a zero never has a minus."""
+    return f"{value:+z.4f}"
+
+
+def _looked_at(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
+    keys = ["quantity", "of"]
+    looks = last_looks(study.diagnostics)
+    found = looks.pivot_table(index="optimizer", columns=keys, values="value")
+    lines = []
+    for optimizer in dict.fromkeys(o for o, _ in study.variants if o in found.index):
+        line = {"item embeddings with": label_of(optimizer)}
+        for title, cell in columns.items():
+            value = found.loc[optimizer].get(cell)
+            line[title] = MISSING if value is None or pd.isna(value) else f"{round(100 * value)}%"
+        lines.append(line)
+    return Table(pd.DataFrame(lines), caption)
+
+
+def _against_lion(looks: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the item embeddings that ``rests`` or moves ``against`` Lion, look by look.
+
+    What moves and does not agree with Lion goes against it: Lion itself moves every weight that
+    ever had a gradient. Moves are recorded by fifths of the items, which are equally many.
+    """
+    of_items = looks["of"].eq("items") & looks["quantity"].eq("agreement")
+    agrees = looks[of_items].set_index([*RUN, "epoch"])["value"]
+    moves = looks[looks["quantity"] == "path"].groupby([*RUN, "epoch"])["value"].mean()
+    parts = {"rests": 1 - moves, "against": moves - agrees}
+    return pd.concat(
+        value.rename("value").reset_index().assign(quantity=name, of="items")
+        for name, value in parts.items()
+    )
+
+
+def _stand_ins(study: Study) -> pd.DataFrame:
+    """A study's runs, each under the note's variant that it stands for."""
+    return study.runs.replace({"optimizer": study.declared.stands_for or {}})
+
+
+def _six(values: Mapping[str, float] | pd.Series) -> dict[str, str]:
+    return {label_of(o): _cell(values[o]) for o in ROWS}
+
+
+def _values(column: pd.Series) -> str:
+    values = column.dropna().unique()
+    return ", ".join(short(v) for v in values) if len(values) else MISSING
+
+
+def _cell(value: Any) -> str:
+    return MISSING if pd.isna(value) else f"{value:.4f}"
+
+
+def _interval(middle: float, half: float) -> str:
+    return f"[{signed(middle - half)}, {signed(middle + half)}]"
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"

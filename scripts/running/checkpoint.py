@@ -1,0 +1,48 @@
+"""A training's state on disk: whole and unaltered, or not used at all."""
+
+import hashlib
+import io
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.records.errors import UserError
+from scripts.records.files import write_atomically
+
+FORMAT = b"simba checkpoint 4\n"  # of another code's checkpoint nothing is taken
+HEADER = len(FORMAT) + hashlib.sha256().digest_size
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write FORMAT, the content's SHA-256 and the content, as torch saves it.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    write_atomically(path, FORMAT + hashlib.sha256(content).digest() + content)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """The state, or None if there is none to go on from; a damaged file is told in one line."""
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    content = whole[HEADER:]
+    if whole[:HEADER] != FORMAT + hashlib.sha256(content).digest():
+        print(f"{path}: damaged or of another version; the run starts anew", file=sys.stderr)
+        return None
+    try:
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:  # saved by a torch that this one is not
+        reason = str(error).splitlines()[0]
+        print(f"{path}: not readable here ({reason}); the run starts anew", file=sys.stderr)
+        return None

@@ -1,0 +1,89 @@
+"""Checks on a composed config, before anything is fetched, trained or written."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scripts.records.errors import UserError
+
+
+@dataclass
+class Results:
+    root: str = "results"
+    name: str | None = None
+
+
+@dataclass
+class Tracker:
+    mode: str = "auto"
+    project: str = "simba"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Train:
+    """Types of configs/train.yaml; its values are there."""
+
+    data: Any = None
+    model: Any = None
+    optimizer: Any = None
+    tracker: Tracker = field(default_factory=Tracker)
+    seed: int = 0
+    epochs: int = 1
+    batch_size: int = 1
+    negatives: int = 1
+    eval_every: int = 1
+    patience: int | None = None
+    max_grad_norm: float | None = None
+    ks: list[int] = field(default_factory=list)
+    device: str = "auto"
+    joint: bool | None = None
+    force: bool = False
+    diagnose_every: int | None = None
+    study: Any = None
+    results: Results = field(default_factory=Results)
+
+
+def checked(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain values.
+
+    Raises:
+        UserError: a value has the wrong type or is out of its range.
+    """
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(Train), cfg)
+        plain = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
+    assert isinstance(plain, dict)
+    config = {str(key): value for key, value in plain.items()}
+    for key in ("epochs", "batch_size", "negatives", "eval_every"):
+        _require(config[key] >= 1, key, config[key], "an integer >= 1")
+    _require(config["seed"] >= 0, "seed", config["seed"], "an integer >= 0")
+    for key in ("patience", "max_grad_norm", "diagnose_every"):
+        _require(config[key] is None or config[key] > 0, key, config[key], "null or above 0")
+    ks = config["ks"]
+    _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")
+    _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
+    modes = ("auto", "online", "offline", "disabled")
+    _require_one_of("tracker.mode", config["tracker"]["mode"], modes)
+    for group in ("model", "optimizer"):
+        for key, value in config[group].items():
+            if not key.startswith("_"):
+                numbers = value if isinstance(value, list) else [value]
+                valid = all(v is None or isinstance(v, int | float) for v in numbers)
+                _require(valid, f"{group}.{key}", value, "a number")
+    return config
+
+
+def _require(valid: bool, key: str, value: Any, expected: str) -> None:
+    if not valid:
+        raise UserError(f"{key} must be {expected}, got {value!r}")
+
+
+def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    _require(value in known, key, value, f"one of {', '.join(known)}")

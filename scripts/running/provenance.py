@@ -1,0 +1,46 @@
+"""Where a run happened: commit, versions and hardware."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf")
+
+
+@cache
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Commit, versions and hardware, as they were when this process first asked."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
+    }
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # not a checkout
+    return done.stdout.strip()

@@ -1,0 +1,161 @@
+"""One run: opened from a config, trained, tested, recorded."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from data.prepare import prepare, statistics
+from scripts.records.errors import RunFailed, UserError
+from scripts.records.files import locked, remove_partials, write_json
+from scripts.records.record import differences, digest, identity, read_record
+from scripts.running.config import checked
+from scripts.running.naming import choices, flat, record_name
+from scripts.running.provenance import provenance
+from scripts.running.tracking import tracked
+from scripts.running.training import Training
+
+# They are given anew wherever a record is run again.
+NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "force", "device")
+
+
+@dataclass
+class Run:
+    """A training and where its record and checkpoint lie."""
+
+    names: dict[str, str]
+    training: Training
+    path: Path  # of the record
+    checkpoint: Path
+    start: dict[str, Any]  # what a record holds before any training
+    label: str
+
+    def complete(self) -> dict[str, Any]:
+        """Train to the end, test, write the record and return it.
+
+        Raises:
+            RunFailed: the loss is NaN or infinite; the record then says so.
+        """
+        with tracked(self.training.config, self.names, self.label) as (log, summarize):
+            try:
+                for entry in self.training.history:  # of a checkpoint or of a joint training
+                    log(entry)
+                self.training.fit(self.checkpoint, self.start["config_hash"], log, self.label)
+            except RunFailed as failure:
+                raise self.failed(failure) from None
+            record = {**self.start, **self.training.summary(), **self.training.test()}
+            write_json(self.path, record)
+            self.checkpoint.unlink(missing_ok=True)
+            summarize({f"test/{key}": value for key, value in record["test"].items()})
+            summarize({"best_epoch": record["best_epoch"]})
+        tqdm.write(f"{self.path}: {headline(record)}", file=sys.stderr)
+        return record
+
+    def failed(self, failure: RunFailed) -> RunFailed:
+        """Write the record of a failure; returns the failure with the record's name."""
+        failed = {"status": "failed", "error": str(failure)}
+        write_json(self.path, {**self.start, **self.training.summary(), **failed})
+        return RunFailed(f"{self.path}: {failure}")
+
+
+def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
+    """The run of a config, ready to train and locked in ``lock``.
+
+    Returns the record instead if the run is finished, and None if another process is at it.
+
+    Raises:
+        UserError: a value is wrong, or the record's place holds a run of another config.
+        DataError: the dataset cannot be used.
+    """
+    config, names = checked(cfg), choices()
+    device = pick_device(config["device"])
+    prepared = prepare(config["data"])
+    dataset = Path(prepared.path).stem if names["data"] == "file" else names["data"]
+    identified = identity(config, prepared.sha256)
+    name = record_name(config, names)
+    root, folder = Path(config["results"]["root"]), Path(flat(dataset)) / flat(names["optimizer"])
+    path = root / "runs" / folder / f"{name}.json"
+    work = root / "checkpoints" / folder
+    if not lock.enter_context(locked(work / f"{name}.lock")):
+        print(f"{path}: another process is at it, skipped", file=sys.stderr)
+        return None
+    checkpoint = work / f"{name}.pt"
+    for file in (path, checkpoint):
+        remove_partials(file)
+    if not config["force"] and (record := finished(path, identified)):
+        print(f"{path}: finished already, skipped", file=sys.stderr)
+        return record
+    start = {
+        "status": "finished",
+        "dataset": dataset,
+        **{key: names[key] for key in ("model", "optimizer", "experiment")},
+        "seed": config["seed"],
+        "command": rerun_command(name),
+        "config": identified,
+        "config_hash": digest(identified),
+        **provenance(device),
+        "data": {"sha256": prepared.sha256, **statistics(prepared.sequences)},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    training = Training(config, prepared.sequences, device)
+    training.resume(checkpoint, start["config_hash"])
+    label = f"{dataset}-{names['optimizer']}-{name}"
+    return Run(names, training, path, checkpoint, start, label)
+
+
+def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of this very run, if it is finished.
+
+    Raises:
+        UserError: there is a finished record of another config, or a file that is no record.
+    """
+    if not path.exists():
+        return None
+    record = read_record(path)
+    if record["status"] != "finished":
+        return None
+    changed = differences(record["config"], identified)
+    if changed:
+        raise UserError(
+            f"{path} holds a finished run of another config ({'; '.join(changed)}); "
+            "force=true replaces it, results.name=NAME or results.root=DIR keeps both"
+        )
+    return record
+
+
+def rerun_command(name: str) -> str:
+    """A command line that does this run again."""
+    overrides = HydraConfig.get().overrides.task
+    kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
+    plain = os.path.basename(name).replace("-", "").replace("_", "").replace(".", "").isalnum()
+    kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
+    threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
+    return f"{threads} {shlex.join(['python', '-m', 'scripts.train', *kept])}"
+
+
+def pick_device(device: str) -> torch.device:
+    """Raises UserError for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no GPU; use device=cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """A record's main figures in one line."""
+    test = record["test"]
+    return (
+        f"HR@10 {test['HR@10']:.4f}, NDCG@10 {test['NDCG@10']:.4f}, best epoch "
+        f"{record['best_epoch']}, loss {record['history'][-1]['train/loss']:.4f}"
+    )

@@ -1,0 +1,143 @@
+"""The runs of one command: each trained in its turn, or all that can be in one joint training."""
+
+import os
+import sys
+from contextlib import ExitStack
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from data.errors import DataError
+from scripts.records.errors import RunFailed, UserError
+from scripts.running.joint import JointTraining, common
+from scripts.running.run import Run, open_run
+from simba import SignOptimizer
+
+ERRORS = (UserError, DataError, RunFailed)
+
+
+class Sweep:
+    """Runs that wait to be trained jointly, and their locks.
+
+    Hydra calls ``run`` once for each run, in this process or in others; each of those has a copy.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Run] = []
+        self.locks = ExitStack()
+
+    def run(self, cfg: DictConfig) -> float | None:
+        """Train the run of a config and return its best NDCG@10 on valid.
+
+        Returns None if the run waits for the joint training, or another process is at it.
+
+        Raises:
+            UserError, DataError, RunFailed: as told on stderr; the sweep's other runs go on.
+            SystemExit: the same, of a command that is one run.
+        """
+        try:
+            with ExitStack() as lock:
+                opened = open_run(cfg, lock)
+                if isinstance(opened, Run):
+                    if trains_jointly(opened):
+                        self.waiting.append(opened)
+                        self.locks.push(lock.pop_all())
+                        return None
+                    opened = opened.complete()
+                return None if opened is None else float(opened["valid"]["NDCG@10"])
+        except ERRORS as error:
+            code = report(error)
+            if HydraConfig.get().mode == RunMode.RUN:
+                raise SystemExit(code) from None  # Hydra would add a line of its own
+            raise
+
+    def finish(self) -> int:
+        """Train what waits; returns the exit code."""
+        code = 0
+        with self.locks:
+            alike: dict[str, list[Run]] = {}
+            for run in self.waiting:
+                alike.setdefault(common(run.training.config), []).append(run)
+            for runs in alike.values():
+                code = max(code, train_jointly(runs))
+        return code
+
+
+def trains_jointly(run: Run) -> bool:
+    """Whether a run trains together with others: as ``joint`` says, else on a GPU.
+
+    A diagnosed run is looked at step by step, and so trains alone. So does a variant that keeps
+    a scale or noise of each tensor: a joint training has all tensors of a run in one.
+
+    Raises:
+        UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
+    """
+    joint: bool | None = run.training.config["joint"]
+    hydra = HydraConfig.get()
+    foreign = [
+        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
+        for part in ("launcher", "sweeper")
+        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
+    ]
+    if joint and foreign:
+        raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
+    optimizer = run.training.optimizer
+    by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
+    if run.training.diagnostics or by_tensor or foreign:
+        return False
+    return run.training.device.type != "cpu" if joint is None else joint
+
+
+def train_jointly(runs: list[Run]) -> int:
+    """Train runs that differ in optimizer and seed alone; returns the exit code.
+
+    All epochs are trained in one program; then each run is tested and recorded by itself.
+    """
+    program: JointTraining | None = None
+    going: list[Run] = []
+    code, epochs = 0, runs[0].training.config["epochs"]
+    for epoch in tqdm(range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch", disable=None):
+        due = [r for r in runs if len(r.training.history) == epoch - 1]
+        due = [r for r in due if not r.training.out_of_patience()]
+        if due != going:
+            if program:
+                for i in range(len(going)):
+                    program.write_back(i)
+            going, program = due, JointTraining([run.training for run in due]) if due else None
+        if program is None:
+            continue
+        evaluated = []
+        for i, loss in enumerate(program.train_epoch(epoch)):
+            run = going[i]
+            try:
+                if run.training.end_epoch(epoch, loss):
+                    program.write_back(i)
+                    evaluated.append(run)
+            except RunFailed as failure:
+                code = report(run.failed(failure))
+                runs.remove(run)
+        for run in evaluated:
+            run.training.save(run.checkpoint, run.start["config_hash"])
+    for run in runs:
+        try:
+            run.complete()
+        except ERRORS as error:
+            code = report(error)
+    return code
+
+
+def exit_code(error: Exception) -> int:
+    """1 for a failed training, 2 for a user's mistake."""
+    return 1 if isinstance(error, RunFailed) else 2
+
+
+def report(error: Exception) -> int:
+    """Tell an error in one line, once in a process; returns its exit code."""
+    if getattr(error, "told_in", None) == os.getpid():
+        return exit_code(error)
+    line = " ".join(str(error).split("Config search path")[0].split())
+    print(f"error: {line}", file=sys.stderr)
+    error.told_in = os.getpid()  # type: ignore[attr-defined]
+    return exit_code(error)

@@ -1,0 +1,54 @@
+"""Made-up results: the CSV files of runs whose figures a test chooses."""
+
+import pandas as pd
+
+from scripts.reporting.collect import Results
+from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.studies import RUN, STUDY, VARIANT, Study, studies
+
+EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
+LOOKS = [*RUN, "epoch", "quantity", "of", "value"]
+
+
+def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more):
+    """Runs with ``values[optimizer] = [(HR, NDCG, loss) of seed 0, of seed 1, ...]``."""
+    setting = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5, "swept": "", "setting": "same"}
+    lines = []
+    for optimizer, seeds in values.items():
+        for seed, figures in enumerate(seeds):
+            line = {"dataset": dataset, "model": model, "experiment": experiment}
+            line |= {"optimizer": optimizer, "seed": seed, **setting}
+            line |= {"valid/NDCG@10": 0.03, "best_epoch": 5 * (seed + 1)}
+            line |= dict(zip(METRICS.values(), figures, strict=True))
+            line["train/loss"] = figures[2]
+            line |= more
+            line.setdefault("record", "-".join(map(str, line.values())))
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda run, epoch: 0.03):
+    """A curve for each run."""
+    return pd.DataFrame(
+        [
+            {"record": run["record"], "epoch": epoch}
+            | {"train/loss": loss(run, epoch), "valid/NDCG@10": valid(run, epoch)}
+            for _, run in frame.iterrows()
+            for epoch in epochs
+        ]
+    )
+
+
+def results(*frames, lines=None, looks=None) -> Results:
+    """Runs as the CSV files of a folder."""
+    whole = pd.concat(frames, ignore_index=True)
+    columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
+    looks = pd.DataFrame(columns=LOOKS) if looks is None else looks
+    lines = curves(whole) if lines is None else lines
+    return Results(whole, lines, pd.DataFrame(columns=columns), looks)
+
+
+def study(*frames, **more) -> Study:
+    """The one study of these runs."""
+    (made,) = studies(results(*frames, **more))
+    return made

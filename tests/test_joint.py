@@ -1,0 +1,155 @@
+"""Runs trained as one program are the runs trained one by one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from data.prepare import prepare
+from models import plain
+from scripts.running.joint import JointTraining
+from scripts.running.training import Training
+from tests.conftest import REPOSITORY, SMALL
+
+ROWS = ("sign_sgd", "lion", "simba", "simba_m", "simba_eq1", "simba_c_eq_m", "adam")
+
+
+def section(group: str, name: str) -> dict:
+    path = REPOSITORY / "configs" / group / f"{name}.yaml"
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def configs(form: str, clip: float | None):
+    model = section("model", form) | {"maxlen": 10, "hidden": 8}
+    for name in ROWS:
+        for seed in (0, 1):
+            yield {
+                "seed": seed,
+                "model": model,
+                "optimizer": section("optimizer", name) | {"lr": 1e-3, "fused": False},
+                "batch_size": 16,
+                "negatives": 2,
+                "epochs": 4,
+                "eval_every": 2,
+                "max_grad_norm": clip,
+                "diagnose_every": None,
+                "ks": [10],
+            }
+
+
+def training(config, data) -> Training:
+    """In float64, so that a gradient's sign is not a matter of rounding."""
+    made = Training(config, data, torch.device("cpu"))
+    made.model.double()
+    made.model.ops, made.in_rows = plain, True
+    return made
+
+
+@pytest.mark.parametrize(("form", "clip"), [("sasrec", None), ("sasrec_prenorm", 0.1)])
+def test_a_joint_training_takes_the_steps_of_its_runs(toy, form, clip):
+    data = prepare({"path": toy, "sha256": None, "k_core": 0}).sequences
+    alone = [training(config, data) for config in configs(form, clip)]
+    joint = [training(config, data) for config in configs(form, clip)]
+    losses = []
+    for epoch in (1, 2):
+        losses.append([run.train_epoch(epoch) for run in alone])
+    program = JointTraining(joint)
+    program.template.double()
+    assert program.train_epoch(1) == pytest.approx(losses[0], rel=1e-9)
+    for run in range(len(joint)):  # as if each came from a checkpoint
+        program.write_back(run)
+    program = JointTraining(joint)
+    program.template.double()
+    assert program.train_epoch(2) == pytest.approx(losses[1], rel=1e-9)
+    for run, (a, b) in enumerate(zip(alone, joint, strict=True)):
+        program.write_back(run)
+        others = b.model.named_parameters()
+        for p, (name, q) in zip(a.model.parameters(), others, strict=True):
+            pairs = {"parameter": (p.detach(), q.detach())}
+            for key, value in a.optimizer.state[p].items():
+                assert value.dtype == b.optimizer.state[q][key].dtype
+                pairs[key] = value, b.optimizer.state[q][key]
+            for x, y in pairs.values():
+                if name.endswith(("qkv.bias", "qkv_bias")) and x.ndim:
+                    # no loss depends on the keys' bias: its gradient is rounding, its sign chance
+                    x, y = (torch.cat([z.chunk(3)[0], z.chunk(3)[2]]) for z in (x, y))
+                torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-9)
+
+
+def test_runs_that_differ_in_more_train_in_programs_of_their_own(train, tmp_path):
+    done = train("-m", "optimizer=lion,simba", "batch_size=16,32", "joint=true")
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path / "results" / "runs")) == 4
+
+
+def records(root):
+    found = {p.relative_to(root): json.loads(p.read_text()) for p in root.rglob("*.json")}
+    assert all(record["status"] == "finished" for record in found.values())
+    return found
+
+
+def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
+    sweep = ["-m", "optimizer=lion,simba", "seed=0,1", "epochs=4"]
+    one_by_one, joint = tmp_path / "one", tmp_path / "joint"
+    assert train(*sweep, f"results.root={one_by_one}").returncode == 0
+    done = train(*sweep, f"results.root={joint}", "joint=true")
+    assert done.returncode == 0, done.stderr
+    ours, expected = records(joint / "runs"), records(one_by_one / "runs")
+    assert ours.keys() == expected.keys()
+    assert len(ours) == 4
+    for path, record in ours.items():
+        assert record["config_hash"] == expected[path]["config_hash"]
+        for a, b in zip(record["history"], expected[path]["history"], strict=True):
+            assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-3)
+    again = train(*sweep, f"results.root={joint}", "joint=true")
+    assert again.stderr.count("skipped") == 4
+
+
+def test_a_killed_joint_sweep_goes_on_to_the_same_bits(train, toy, tmp_path):
+    sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(*sweep, f"results.root={whole}").returncode == 0
+    command = [sys.executable, "-m", "scripts.train", "-m", "data=file", f"data.path={toy}"]
+    command += [*SMALL, *sweep[1:], f"results.root={killed}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(killed.rglob("*.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(killed.rglob("*.json")), "it was not killed in time"
+    resumed = train(*sweep, f"results.root={killed}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after epoch" in resumed.stderr
+    ours, expected = records(killed / "runs"), records(whole / "runs")
+    for path, record in ours.items():
+        assert record["history"] == expected[path]["history"]
+        assert record["test_ranks"] == expected[path]["test_ranks"]
+
+
+def test_a_failed_run_does_not_stop_or_change_the_others(train, tmp_path):
+    """The others' optimizers go on with what they hold, though nothing was due to be saved."""
+    settings = ["epochs=4", "eval_every=4", "joint=true", "optimizer.momentum=0.99"]
+    done = train("-m", "optimizer=sgd", "optimizer.lr=1e30,1e-3", *settings)
+    assert done.returncode == 1
+    assert "the loss is" in done.stderr
+    assert "Traceback" not in done.stderr
+    alone = tmp_path / "alone"
+    one = train("-m", "optimizer=sgd", "optimizer.lr=1e-3", *settings, f"results.root={alone}")
+    assert one.returncode == 0
+    found = [
+        json.loads(path.read_text())
+        for root in (tmp_path / "results", alone)
+        for path in sorted((root / "runs").rglob("*.json"))
+    ]
+    assert sorted(record["status"] for record in found) == ["failed", "finished", "finished"]
+    ours, expected = (record["history"] for record in found if record["status"] == "finished")
+    losses = [[entry["train/loss"] for entry in history] for history in (ours, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -1,0 +1,153 @@
+"""Sweeps: names, launchers, sweepers and exit codes, in real processes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SMALL
+
+LAUNCHERS = {
+    "basic": [],
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit_local": [
+        "hydra/launcher=submitit_local",
+        "hydra.launcher.submitit_folder={tmp}/jobs",
+    ],
+}
+
+
+def names(root: Path) -> set[str]:
+    return {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*.json")}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_path, launcher):
+    flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
+    done = train("-m", *flags, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
+    assert done.returncode == 1, done.stderr
+    assert "optimizer.lr=1e+30-seed1.json: the loss is" in done.stderr
+    records = {p: json.loads(p.read_text()) for p in (tmp_path / "results/runs").rglob("*.json")}
+    status = {r["config"]["optimizer"]["lr"]: r["status"] for r in records.values()}
+    assert status == {1e30: "failed", 1e-3: "finished"}
+    start = "single-sasrec-batch_size=16-epochs=2-eval_every=1-model.hidden=16-model.maxlen=10"
+    assert {p.name for p in records} == {
+        f"{start}-optimizer.lr={lr}-seed1.json" for lr in ("0.001", "1e+30")
+    }
+    mistaken = train("-m", *flags, "optimizer=lion", "epochs=0,1")
+    assert mistaken.returncode == 2
+    assert "epochs must be an integer >= 1, got 0" in mistaken.stderr
+    assert len(names(tmp_path / "results")) == 3  # epochs=1 was trained all the same
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_joint_training_is_refused_where_runs_have_processes_of_their_own(
+    train, tmp_path, launcher
+):
+    flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
+    done = train("-m", *flags, "optimizer=lion,simba", "joint=true")
+    assert done.returncode == 2
+    assert f"leave out hydra/launcher={launcher}" in done.stderr
+    assert not names(tmp_path / "results")
+
+
+def test_a_sweeper_gets_its_objective(train, tmp_path):
+    """Optuna looks for the best rate by valid NDCG@10."""
+    done = train(
+        *("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"),
+        *("hydra.sweeper.direction=maximize", "optimizer.lr=interval(1e-4,1e-2)"),
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(p.read_text()) for p in (tmp_path / "results/runs").rglob("*.json")]
+    assert len(records) == 3
+    (found,) = (tmp_path / "results").rglob("optimization_results.yaml")
+    best = max(record["valid"]["NDCG@10"] for record in records)
+    assert f"best_value: {best}" in found.read_text()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.betas=[0.9,0.99],[0.8,0.95]",
+        "+data.note='a, b','run (1), b'",
+        "+data.note='/x/y.csv',\"it's\"",
+        "+data.note='..','100%'",
+        "+data.note='a=b','{c: [d]}'",
+    ],
+)
+def test_every_swept_value_gives_a_flat_name_that_reruns(train, module, tmp_path, override):
+    done = train("-m", override)
+    assert done.returncode == 0, done.stderr
+    found = names(tmp_path / "results")
+    assert len(found) == 2
+    assert all(name.count("/") == 3 for name in found)
+    paths = [str(tmp_path / "results" / name) for name in sorted(found)]
+    again = module("scripts.rerun", *paths)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("the same to the bit") == 2
+
+
+def test_a_sweep_over_files_gives_a_folder_each(train, toy, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text(toy.read_text())
+    done = train("-m", f"data.path={toy},{other}")
+    assert done.returncode == 0, done.stderr
+    assert {name.split("/")[1] for name in names(tmp_path / "results")} == {"toy", "other"}
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "..", "x\0y".replace("\0", "%00")])
+def test_a_name_stays_inside_the_results(train, tmp_path, name):
+    done = train(f"results.name='{name}'")
+    assert done.returncode == 0, done.stderr
+    (found,) = names(tmp_path / "results")
+    assert found.startswith("runs/toy/lion/")
+    assert found.count("/") == 3
+
+
+def test_a_long_name_is_cut_and_stays_unique(train, tmp_path):
+    words = [f"{'x' * 200}{i}" for i in range(2)]
+    done = train("-m", f"+data.note={','.join(words)}")
+    assert done.returncode == 0, done.stderr
+    assert len(names(tmp_path / "results")) == 2
+
+
+def test_main_may_be_called_twice_in_a_process(toy, tmp_path, monkeypatch):
+    from scripts.train import main
+
+    small = [setting for setting in SMALL if not setting.startswith("epochs=")]
+    words = ["data=file", f"data.path={toy}", f"results.root={tmp_path / 'r'}", *small]
+    monkeypatch.chdir(REPOSITORY)
+    for overrides, code in (
+        (["epochs=1"], 0),
+        (["epochs=0"], 2),
+        (["-m", "epochs=1", "seed=1,2"], 0),
+    ):
+        monkeypatch.setattr(sys, "argv", ["train", *overrides, *words])
+        assert main() == code
+    assert len(names(tmp_path / "r")) == 3
+
+
+def test_a_users_sweeps_have_tables(train, module, tmp_path):
+    """Sweeps without an experiment: unequal decays, a swept rate, a swept window."""
+    root = f"results.root={tmp_path / 'results'}"
+    for sweep in (
+        ["optimizer=lion,adamw", "seed=0,1"],
+        ["optimizer=lion,simba", "optimizer.lr=1e-4,3e-4", "seed=0,1"],
+        ["experiment=short", "optimizer=simba", "optimizer.window_size=50,100"],
+    ):
+        done = train("-m", *sweep)
+        assert done.returncode == 0, done.stderr
+    for command in ("aggregate", "make_tables", "make_figures"):
+        done = module(f"scripts.{command}", root)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    tables, figures = tmp_path / "results/tables", tmp_path / "results/figures"
+    text = (tables / "single-sasrec-toy/rows.md").read_text()
+    assert text.count("| Lion ") == 2  # the default rate is 1e-4
+    assert "AdamW" in text
+    assert "3e-4" in text
+    windows = (tables / "short-sasrec-toy/grid.md").read_text()
+    assert "window_size 50" in windows
+    assert (figures / "curves-single-sasrec-toy.png").exists()
+    assert (figures / "grid-short-sasrec-toy.png").exists()
