@@ -39,6 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.contract import SequenceModel
 from models.sasrec import PackedTransformer
 from scripts.errors import ConfigError
 from simba import directions
@@ -60,18 +61,20 @@ class Diagnosis:
         every: every so many epochs are looked at.
 
     Raises:
-        ConfigError: the optimizer is not one of simba's.
+        ConfigError: the optimizer is not one of simba's, or the model not one of models.sasrec.
     """
 
     def __init__(
         self,
-        model: PackedTransformer,
+        model: SequenceModel,
         optimizer: torch.optim.Optimizer,
         popularity: np.ndarray,
         every: int,
     ) -> None:
         if not isinstance(optimizer, SignOptimizer):
             raise ConfigError("diagnose_every: only simba's own optimizers can be diagnosed")
+        if not isinstance(model, PackedTransformer):
+            raise ConfigError("diagnose_every: only models of models.sasrec can be diagnosed")
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]

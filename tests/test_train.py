@@ -296,7 +296,7 @@ def test_arrows_go_one_way():
         "models": ("data", "simba", "scripts"),
         "data": ("models", "simba", "scripts", "torch"),
     }.items():
-        for path in (REPOSITORY / package).glob("*.py"):
+        for path in (REPOSITORY / package).rglob("*.py"):
             for line in path.read_text().splitlines():
                 words = line.split()
                 if words[:1] in (["import"], ["from"]):
