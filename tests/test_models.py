@@ -2,6 +2,10 @@
 the compiled operations against the reference; ranks against a brute force."""
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from models.ops import CPU, REFERENCE, Backend, backend_for, cpu, reference
 from models.packing import Packing, model_inputs
 from models.ranking import metrics, rank_targets
 from models.sasrec import SASRec, SASRecPreNorm
+from tests.conftest import REPOSITORY
 
 MAXLEN, ITEMS, HIDDEN = 12, 50, 8
 
@@ -227,6 +232,35 @@ def test_a_packing_that_belies_its_layout_is_refused():
         Packing(slots, slots, slots, "flat")
     with pytest.raises(ValueError, match="'rows' or 'flat', got 'row'"):
         Packing(slots, slots, slots, "row")
+
+
+def test_kernels_compile_where_nothing_can_be_kept(tmp_path):
+    """Files where the cache folders would be: not even root can write below a file."""
+    copy = tmp_path / "models"
+    shutil.copytree(
+        REPOSITORY / "models", copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+    )
+    (copy / "ops" / "__pycache__").touch()
+    code = (
+        "import numpy as np; from models.ops import kernels; y = np.ones((1, 2), np.float32); "
+        "kernels.gelu(np.zeros_like(y), np.zeros(2, np.float32), y); print(kernels.__file__, y)"
+    )
+    nowhere = {
+        "HOME": "/dev/null",
+        "XDG_CACHE_HOME": "/dev/null/x",
+        "NUMBA_CACHE_DIR": "/dev/null/x",
+    }
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=kept | nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{copy / 'ops' / 'kernels.py'} [[0. 0.]]\n"
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5])

@@ -22,11 +22,15 @@ from numba import float32, int32, uint32
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile at the first call. Machine code is kept on disk for the next process."""
+    """Compile at the first call. Machine code is kept on disk for the next process if numba finds
+    a folder that it can write to: __pycache__, NUMBA_CACHE_DIR or the user's cache folder."""
     # With numpy's error model x / 0 is not an error. A check of every division would keep loops
     # from being vectorized.
     options |= {"nogil": True, "error_model": "numpy"}
-    return numba.njit(cache=True, **options)(function)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no such folder
+        return numba.njit(**options)(function)
 
 
 def _compile_fast(function: Callable[..., Any]) -> Any:
