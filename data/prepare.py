@@ -139,7 +139,7 @@ def statistics(data: Sequences) -> dict[str, int]:
 
 
 def _check_negatives(path: Path, data: Sequences) -> None:
-    had = np.bincount(data.had_in_training // (data.num_items + 1), minlength=data.num_users)
+    had = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
     if had.max() >= data.num_items:
         raise DataError(
             f"{path}: user number {int(had.argmax()) + 1} has had every one of the "

@@ -1,1 +1,1 @@
-"""SASRec in two published forms, and full ranking."""
+"""Sequential recommendation models in torch, their operations, and full ranking."""

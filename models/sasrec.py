@@ -1,55 +1,59 @@
-"""SASRec in two published forms, on packed sequences: the tokens of a batch, hardly any padding.
+"""SASRec (Kang and McAuley, 2018, arxiv.org/abs/1808.09781) in two published forms.
 
-A batch is a few rows of L slots, and a row holds several users' sequences end to end: ``items`` is
-(R, L), 1..num_items and 0 in an empty slot, and a ``Packing`` says whose token is where.
-
-Dropout takes place where ``keys`` are given: two words for each of the model's ``num_keys`` places.
+Both work on packed sequences, see ``models.packing``. Sizes: R rows of L slots, K negatives per
+target, D hidden size, Q queried tokens.
 """
 
 import math
-from types import ModuleType
+from abc import abstractmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import plain
-from models.plain import Packing
+from models.contract import SequenceModel
+from models.ops import Operations
+from models.packing import Packing
 
-KEYS_PER_BLOCK = 4  # attention weights, pads, and two around the feed-forward layer
+KEYS_PER_BLOCK = 4  # attention to tokens, attention to pads, two around the feed-forward layer
 
 
-class PackedTransformer(nn.Module):
-    """Embeddings, loss and hidden states; a form adds ``embedded`` and its blocks.
+class PackedTransformer(SequenceModel):
+    """Item embeddings, transformer blocks, and the loss between hidden states and item embeddings.
 
-    ``ops`` is the module that its operations come from: ``models.plain`` anywhere, or
-    ``models.fast`` for float32 on a CPU and batches of one row.
+    A form defines ``blocks`` and ``embed_inputs``, and ``final_norm`` if it has one.
+
+    Args:
+        num_items: items are 1..num_items.
+        maxlen: longest input sequence, in items.
+        hidden: D.
+        heads: attention heads, a divisor of hidden.
+        blocks: number of blocks.
 
     Raises:
-        ValueError: a size is below 1, a rate outside [0, 1) or heads do not divide hidden.
+        ValueError: a size is below 1, or heads do not divide hidden.
     """
 
     blocks: nn.ModuleList
 
     def __init__(self, num_items: int, maxlen: int, hidden: int, heads: int, blocks: int) -> None:
-        super().__init__()
         sizes = {"maxlen": maxlen, "hidden": hidden, "heads": heads, "blocks": blocks}
         for name, value in sizes.items():
             _require(isinstance(value, int) and value >= 1, name, value, "an integer >= 1")
         _require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
-        self.ops: ModuleType = plain
-        self.maxlen = maxlen
-        self.num_keys = 1 + KEYS_PER_BLOCK * blocks
-        self.item = nn.Embedding(num_items + 1, hidden)  # row 0: empty slots
+        super().__init__(maxlen, num_keys=1 + KEYS_PER_BLOCK * blocks)
+        self.item = nn.Embedding(num_items + 1, hidden)  # row 0 is for empty slots
         self.position = nn.Embedding(maxlen, hidden)
 
-    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
-        """The first block's input (R, L, D) from item embeddings ``x`` (R, L, D)."""
-        raise NotImplementedError
+    @abstractmethod
+    def embed_inputs(
+        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+    ) -> Tensor:
+        """The first block's input (R, L, D) from the items' embeddings ``x`` (R, L, D)."""
 
-    def finished(self, x: Tensor) -> Tensor:
-        """What follows the last block."""
+    def final_norm(self, x: Tensor) -> Tensor:
+        """The normalization (..., D) after the last block; none by default."""
         return x
 
     def loss(
@@ -60,42 +64,38 @@ class PackedTransformer(nn.Module):
         negatives: Tensor,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """BCE, mean over real targets: ``mean softplus(-pos) + mean softplus(neg)``.
+        """Binary cross-entropy: mean softplus(-positive score) + mean softplus(negative score).
 
-        ``targets`` is (R, L), 0 in empty slots; ``negatives`` (R, L, K). 2 ln 2 for zero scores.
+        The means are over slots with a target. Scores of 0 give 2 ln 2. For arguments and errors
+        see ``SequenceModel.loss``.
         """
-        wanted = torch.cat([targets.unsqueeze(-1), negatives], dim=-1)
-        x, embedded = self.ops.embed(self.item.weight, items, wanted)
-        x = self.embedded(x, packing, None if keys is None else keys[0])
-        for block, block_keys in zip(self.blocks, self._per_block(keys), strict=True):
-            x = block(self.ops, x, packing, block_keys)
-        return self.ops.bce(self.finished(x), embedded, targets > 0)
+        ops = self.backend.ops_for(packing)
+        candidates = torch.cat([targets.unsqueeze(-1), negatives], dim=-1)
+        x, candidate_embeddings = ops.embed(self.item.weight, items, candidates)
+        x = self.embed_inputs(ops, x, packing, None if keys is None else keys[0])
+        for block, block_keys in zip(self.blocks, self._keys_per_block(keys), strict=True):
+            x = block(ops, x, packing, block_keys)
+        return ops.bce(self.final_norm(x), candidate_embeddings, targets > 0)
 
-    forward = loss  # what torch.func.functional_call runs
-
-    def states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
-        """Hidden states (Q, D), without dropout, in ``slots`` (Q,) counted through all rows.
-
-        The last block is computed for them alone.
-        """
-        x = self.embedded(F.embedding(items, self.item.weight), packing, None)
+    def hidden_states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        ops = self.backend.ops_for(packing)
+        x = self.embed_inputs(ops, F.embedding(items, self.item.weight), packing, None)
         for block in self.blocks[:-1]:
-            x = block(self.ops, x, packing, None)
-        last: Any = self.blocks[-1]
-        return self.finished(last.at(self.ops, x, packing, slots))
+            x = block(ops, x, packing, None)
+        last: Any = self.blocks[-1]  # only its outputs in the given slots are needed
+        return self.final_norm(last.at_slots(ops, x, packing, slots))
 
     def item_weight(self) -> Tensor:
-        """(num_items, D): row i - 1 is item i. A score is its dot product with a hidden state."""
         return self.item.weight[1:]
 
-    def _per_block(self, keys: Tensor | None) -> list[Tensor | None]:
+    def _keys_per_block(self, keys: Tensor | None) -> list[Tensor | None]:
         if keys is None:
             return [None] * len(self.blocks)
         return list(keys[1:].split(KEYS_PER_BLOCK))
 
 
 class SASRec(PackedTransformer):
-    """Post-norm: LayerNorm after each residual sum, GELU, padded keys masked. The note's own form.
+    """The post-norm form: LayerNorm after each residual sum, GELU, no attention to pads.
 
     Args:
         num_items: items are 1..num_items.
@@ -104,9 +104,13 @@ class SASRec(PackedTransformer):
         blocks: number of attention + feed-forward blocks.
         heads: attention heads, a divisor of hidden.
         ffn: width of the feed-forward layer.
-        hidden_dropout: rate on embeddings and on both sublayers' outputs.
-        attention_dropout: rate on attention weights.
+        hidden_dropout: dropout rate of embeddings and of both sublayers' outputs.
+        attention_dropout: dropout rate of attention weights.
         eps: LayerNorm's epsilon.
+
+    Raises:
+        ValueError: a size is below 1, heads do not divide hidden, a rate is outside [0, 1), or eps
+            is not above 0.
     """
 
     def __init__(
@@ -134,12 +138,16 @@ class SASRec(PackedTransformer):
         for embedding in (self.item, self.position):
             nn.init.xavier_normal_(embedding.weight)
 
-    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
+    def embed_inputs(
+        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+    ) -> Tensor:
         x = self.norm(x + F.embedding(packing.positions, self.position.weight))
-        return self.ops.dropout(x, self.hidden_dropout, key, packing.tokens)
+        return ops.dropout(x, self.hidden_dropout, key, packing.tokens)
 
 
 class PostNormBlock(nn.Module):
+    """x = LayerNorm(x + dropout(attention(x))), then x = LayerNorm(x + dropout(FFN(x)))."""
+
     def __init__(
         self,
         maxlen: int,
@@ -159,52 +167,61 @@ class PostNormBlock(nn.Module):
         self.widen = nn.Linear(hidden, ffn)
         self.narrow = nn.Linear(ffn, hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps)
-        for weight in self.qkv.weight.chunk(3):  # three layers that lie together
+        for weight in self.qkv.weight.chunk(3):  # query, key and value are initialized one by one
             nn.init.xavier_normal_(weight)
         nn.init.zeros_(self.qkv.bias)
         for linear in (self.out, self.widen, self.narrow):
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
-        """(R, L, D) to (R, L, D)."""
+    def forward(self, ops: Operations, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
+        """(R, L, D) -> (R, L, D). ``keys``: (4, 2) int64, or None: no dropout."""
         attention = Projections(self.qkv.weight, self.qkv.bias, self.out.weight, self.heads)
         q, k, v = attention.query(x), attention.key(x), attention.value(x)
         rate = self.attention_dropout
-        attended = ops.attention(q, k, v, packing, self.maxlen, self.heads, rate, _first_two(keys))
-        return self._rest(ops, x, attention.output(attended), keys, packing.tokens)
+        attended = ops.attention(
+            q, k, v, packing, self.maxlen, self.heads, rate, _attention_keys(keys)
+        )
+        return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
 
-    def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
-        """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
-        own = x.flatten(0, 1)[slots]
+    def at_slots(self, ops: Operations, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """(R, L, D) -> (Q, D): the outputs in the slots (Q,) only, without dropout."""
+        queried = x.flatten(0, 1)[slots]
         attention = Projections(self.qkv.weight, self.qkv.bias, self.out.weight, self.heads)
-        q, k, v = attention.query(own), attention.key(x), attention.value(x)
+        q, k, v = attention.query(queried), attention.key(x), attention.value(x)
         attended = ops.attention_at(q, k, v, slots, packing, self.heads)
-        return self._rest(ops, own, attention.output(attended), None, slots)
+        return self._after_attention(ops, queried, attention.output(attended), None, slots)
 
-    def _rest(
-        self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+    def _after_attention(
+        self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
-        first, second = _last_two(keys)
+        key1, key2 = _feed_forward_keys(keys)
         norm = self.attention_norm
-        x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, first, tokens)
+        x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, key1, tokens)
         wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
         y = F.linear(wide, self.narrow.weight)
         norm = self.ffn_norm
-        return ops.dropout_add_norm(y, self.narrow.bias, x, norm, self.dropout, second, tokens)
+        return ops.dropout_add_norm(y, self.narrow.bias, x, norm, self.dropout, key2, tokens)
 
 
 class SASRecPreNorm(PackedTransformer):
-    """Pre-norm: the query is normalised, key and value are not; pads take part in every softmax.
+    """The pre-norm form, which attends to pads: the form behind the published Adam figures.
+
+    Attention normalizes its query but not its key and value. Every sequence is taken as if it were
+    padded on its left to ``maxlen``, and tokens attend to these pads as to other tokens.
 
     Args:
         num_items: items are 1..num_items.
-        maxlen: longest input sequence, in items; its unfilled part counts as pads.
+        maxlen: longest input sequence, in items.
         hidden: D, also the width of the feed-forward layer.
         blocks: number of attention + feed-forward blocks.
         heads: attention heads, a divisor of hidden.
-        dropout: the one rate, everywhere.
+        dropout: dropout rate of embeddings, attention weights and the feed-forward layers.
         eps: LayerNorm's epsilon.
+
+    Raises:
+        ValueError: a size is below 1, heads do not divide hidden, the rate is outside [0, 1), or
+            eps is not above 0.
     """
 
     def __init__(
@@ -228,17 +245,23 @@ class SASRecPreNorm(PackedTransformer):
         for embedding in (self.item, self.position):
             nn.init.xavier_normal_(embedding.weight)
 
-    def embedded(self, x: Tensor, packing: Packing, key: Tensor | None) -> Tensor:
+    def embed_inputs(
+        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+    ) -> Tensor:
         x = math.sqrt(x.shape[-1]) * x + F.embedding(packing.positions, self.position.weight)
-        return self.ops.dropout(x, self.dropout, key, packing.tokens)
+        return ops.dropout(x, self.dropout, key, packing.tokens)
 
-    def finished(self, x: Tensor) -> Tensor:
+    def final_norm(self, x: Tensor) -> Tensor:
         return self.norm(x)
 
 
 class PreNormBlock(nn.Module):
-    """A pad is a zero row: its key and value are the biases of their projection. All of a
-    sequence's pads, the slots to its left, are thus copies of one null key."""
+    """x = LayerNorm(x + attention(query=LayerNorm(x), key=x, value=x)), then x = x + FFN(x).
+
+    A pad's vector is zero, so its key is the bias of the key projection and its value the bias of
+    the value projection. All pads of a batch are therefore copies of one key and value, and
+    attention computes them once.
+    """
 
     def __init__(self, maxlen: int, hidden: int, heads: int, dropout: float, eps: float) -> None:
         super().__init__()
@@ -254,42 +277,48 @@ class PreNormBlock(nn.Module):
         nn.init.xavier_normal_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, ops: ModuleType, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
-        """(R, L, D) to (R, L, D)."""
+    def forward(self, ops: Operations, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
+        """(R, L, D) -> (R, L, D). ``keys``: (4, 2) int64, or None: no dropout."""
         attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
         q, k, v = attention.query(self.query_norm(x)), attention.key(x), attention.value(x)
-        how = self.maxlen, self.heads, self.dropout, _first_two(keys), attention.null()
-        attended = ops.attention(q, k, v, packing, *how)
-        return self._rest(ops, x, attention.output(attended), keys, packing.tokens)
+        settings = self.maxlen, self.heads, self.dropout, _attention_keys(keys), attention.pad_kv()
+        attended = ops.attention(q, k, v, packing, *settings)
+        return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
 
-    def at(self, ops: ModuleType, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
-        """(R, L, D) to (Q, D): the same in some slots only, without dropout."""
-        own = x.flatten(0, 1)[slots]
+    def at_slots(self, ops: Operations, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """(R, L, D) -> (Q, D): the outputs in the slots (Q,) only, without dropout."""
+        queried = x.flatten(0, 1)[slots]
         attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
-        q, k, v = attention.query(self.query_norm(own)), attention.key(x), attention.value(x)
-        attended = ops.attention_at(q, k, v, slots, packing, self.heads, attention.null())
-        return self._rest(ops, own, attention.output(attended), None, slots)
+        q, k, v = attention.query(self.query_norm(queried)), attention.key(x), attention.value(x)
+        attended = ops.attention_at(q, k, v, slots, packing, self.heads, attention.pad_kv())
+        return self._after_attention(ops, queried, attention.output(attended), None, slots)
 
-    def _rest(
-        self, ops: ModuleType, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+    def _after_attention(
+        self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
-        first, second = _last_two(keys)
+        key1, key2 = _feed_forward_keys(keys)
         x = self.ffn_norm(attended + self.out.bias + x)
-        wide = F.relu(ops.dropout(self.first(x), self.dropout, first, tokens))
-        return x + ops.dropout(self.second(wide), self.dropout, second, tokens)
+        wide = F.relu(ops.dropout(self.first(x), self.dropout, key1, tokens))
+        return x + ops.dropout(self.second(wide), self.dropout, key2, tokens)
 
 
 class Projections:
-    """The linear maps around attention; for one head, two where the weights are four.
+    """The linear maps before and after attention. With one head, two maps replace the four.
 
-    A score needs query and key only as ``(x Wq' + bq) (y Wk' + bk)'``, where ``bk`` adds the same
-    to all scores of a softmax: so the query is taken through ``Wk`` too and ``y`` is its own key.
-    A weighted sum of values passes through ``Wo`` as a whole: so the values do before it. One
-    head's map keeps its size thereby; several heads' would not.
+    Keys: a score is ``(Wq x + bq) . (Wk y + bk)`` for a query token x and a key token y. The term
+    with ``bk`` is the same for every y, so that it cancels in the softmax. What is left equals
+    ``(Wk' (Wq x + bq)) . y``: the query gets the map ``Wk' Wq``, and y itself is the key.
+
+    Values: attention is a weighted sum of values, and ``Wo`` is linear, so that it may be applied
+    to each value as well as to their sum: the value gets the map ``Wo Wv``.
+
+    With several heads these products would be maps of size D x D per head, which is more work.
 
     Args:
-        weight, bias: (3D, D) and (3D,) of query, key and value, as nn.Linear has them.
-        out: (D, D), Wo; its bias is left to the caller.
+        weight: (3 D, D), of query, key and value, in this order.
+        bias: (3 D,), of the same.
+        out: (D, D), ``Wo``. Its bias is added by the caller.
+        heads: H.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, out: Tensor, heads: int) -> None:
@@ -298,12 +327,13 @@ class Projections:
         if self.one_head:
             self.q = wk.T @ wq, bq @ wk
             self.v = out @ wv, out @ bv
-            self.null_key = torch.zeros_like(bk)
+            self.pad_key = torch.zeros_like(bk)
         else:
             self.q, self.k, self.v, self.out = (wq, bq), (wk, bk), (wv, bv), out
-            self.null_key = bk
+            self.pad_key = bk
 
     def query(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D), as the other three maps."""
         return F.linear(x, *self.q)
 
     def key(self, x: Tensor) -> Tensor:
@@ -315,16 +345,16 @@ class Projections:
     def output(self, attended: Tensor) -> Tensor:
         return attended if self.one_head else F.linear(attended, self.out)
 
-    def null(self) -> Tensor:
-        """(2, D): key and value of a row of zeros."""
-        return torch.stack([self.null_key, self.v[1]])
+    def pad_kv(self) -> Tensor:
+        """(2, D): the key and the value of a zero vector."""
+        return torch.stack([self.pad_key, self.v[1]])
 
 
-def _first_two(keys: Tensor | None) -> Tensor | None:
+def _attention_keys(keys: Tensor | None) -> Tensor | None:
     return None if keys is None else keys[:2]
 
 
-def _last_two(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _feed_forward_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if keys is None else (keys[2], keys[3])
 
 

@@ -8,10 +8,11 @@ import pytest
 
 import data.formats
 from data import cache
+from data.batches import best_fit, ranking_batches, training_batches
 from data.errors import DataError
 from data.formats import read
 from data.prepare import k_core, prepare, statistics, to_sequences
-from data.sequences import Sequences, best_fit, ranking_batches, runs, training_batches
+from data.sequences import Sequences, ranges
 
 
 def parse(path, k=0, user_column=None, item_column=None, time_column=None):
@@ -150,7 +151,7 @@ def by_hand(data: Sequences, user: int) -> tuple[list[int], int, int]:
 def test_training_batches_hold_each_user_once_shifted(toy):
     data = load(toy)
     seen = []
-    for batch in training_batches(data, np.random.default_rng(0), 16, 5, 1, in_rows=True):
+    for batch in training_batches(data, np.random.default_rng(0), 16, 5, 1, layout="rows"):
         assert batch.num_users in (16, len(data.trainable()) % 16)
         for row in range(len(batch.items)):
             real = np.flatnonzero(batch.items[row])
@@ -166,20 +167,25 @@ def test_training_batches_hold_each_user_once_shifted(toy):
     assert data.num_targets(5) == sum(len(s) - 1 for s in seen)
 
 
-def test_rows_and_one_row_hold_the_same_tokens_and_negatives(toy):
+def test_both_layouts_hold_the_same_tokens_and_negatives(toy):
     data = load(toy)
-    for rows, row in zip(
-        training_batches(data, np.random.default_rng(0), 16, 5, 2, in_rows=True),
-        training_batches(data, np.random.default_rng(0), 16, 5, 2),
+    for rows, flat in zip(
+        training_batches(data, np.random.default_rng(0), 16, 5, 2, layout="rows"),
+        training_batches(data, np.random.default_rng(0), 16, 5, 2, layout="flat"),
         strict=True,
     ):
         real = rows.items > 0
         assert rows.items.shape[1] == 5
-        assert row.items.shape == (1, real.sum())
-        assert (row.items > 0).all()
+        assert flat.items.shape == (1, real.sum())
+        assert (flat.items > 0).all()
         order = rows.tokens[real]
         for name in ("items", "positions", "targets", "negatives"):
-            assert (getattr(rows, name)[real] == getattr(row, name)[0, order]).all()
+            assert (getattr(rows, name)[real] == getattr(flat, name)[0, order]).all()
+
+
+def test_an_unknown_layout_is_named(toy):
+    with pytest.raises(ValueError, match="'rows' or 'flat', got 'row'"):
+        next(ranking_batches(load(toy), "test", 7, 5, layout="row"))
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -187,15 +193,14 @@ def test_ranking_batches_mask_all_that_went_before(toy, split):
     data = load(toy)
     users = iter(data.evaluated)
     for batch in ranking_batches(data, split, 7, 5):
-        for b in range(len(batch.targets)):
+        held_out = batch.held_out
+        for b in range(len(held_out.targets)):
             train, valid, test = by_hand(data, next(users))
             known, target = (train, valid) if split == "valid" else ([*train, valid], test)
-            assert batch.targets[b] == target
-            assert (
-                batch.seen_items[batch.seen_offsets[b] : batch.seen_offsets[b + 1]].tolist()
-                == known
-            )
-            assert batch.items.reshape(-1)[batch.last[b]] == known[-1]
+            assert held_out.targets[b] == target
+            seen = slice(*held_out.seen_offsets[b : b + 2])
+            assert held_out.seen_items[seen].tolist() == known
+            assert batch.items.reshape(-1)[batch.slots[b]] == known[-1]
     assert next(users, None) is None
 
 
@@ -218,7 +223,7 @@ def test_negatives_are_uniform_over_items_not_had_in_training(toy):
 def test_best_fit_overlaps_nothing():
     lengths = np.random.default_rng(0).integers(1, 51, 300)
     row, column, rows = best_fit(lengths, 50)
-    slots = runs(row * 50 + column, lengths)
+    slots = ranges(row * 50 + column, lengths)
     assert len(np.unique(slots)) == lengths.sum()
     assert (column + lengths <= 50).all()
     assert rows <= lengths.sum() / 50 * 1.2

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from data.prepare import prepare
-from models import fast
-from models.plain import Packing
+from models.ops import CPU
+from models.packing import Packing
 from models.ranking import metrics
 from scripts.running.training import Training
-from tests.test_together import configs
+from tests.test_joint import configs
 
 KS = [1, 5, 10, 20, 50]
 
@@ -51,15 +51,19 @@ def test_the_same_scores_give_the_same_metrics(tmp_path, form):
         training.train_epoch(epoch)
     training.model.item.weight.data[5:8] = training.model.item.weight.data[5]  # ties
     model, maxlen = training.model, training.config["model"]["maxlen"]
-    assert model.ops is fast
+    assert model.backend is CPU
 
     @torch.inference_mode()
     def scores_of(known: list[int]) -> list[float]:
         items = torch.tensor([known[-maxlen:]])
         slots = torch.arange(items.shape[1])[None]
-        places = slots + maxlen - items.shape[1]  # as if padded on the left
-        packing = Packing(places, torch.zeros_like(slots), slots.flatten())
-        hidden = model.states(items, packing, slots[0, -1:])
+        packing = Packing(
+            positions=slots + maxlen - items.shape[1],
+            starts=torch.zeros_like(slots),
+            tokens=slots,
+            layout="flat",
+        )
+        hidden = model.hidden_states(items, packing, slots[0, -1:])
         return (model.item_weight() @ hidden[0]).tolist()
 
     for split, held_out in (("valid", 2), ("test", 1)):

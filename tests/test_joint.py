@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from data.prepare import prepare
-from models import plain
+from models.ops import REFERENCE
 from scripts.running.joint import JointTraining
 from scripts.running.training import Training
 from tests.conftest import REPOSITORY, SMALL
@@ -47,7 +47,7 @@ def training(config, data) -> Training:
     """In float64, so that a gradient's sign is not a matter of rounding."""
     made = Training(config, data, torch.device("cpu"))
     made.model.double()
-    made.model.ops, made.in_rows = plain, True
+    made.model.backend = REFERENCE
     return made
 
 

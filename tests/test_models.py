@@ -1,7 +1,11 @@
 """Packed SASRec against a plain forward pass, user by user and, where it can be, loop by loop;
-the compiled operations against the plain ones; ranks against a brute force."""
+the compiled operations against the reference; ranks against a brute force."""
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from data.sequences import Sequences, ranking_batches, training_batches
-from models import fast, plain, ranking
-from models.plain import Packing
+from data.batches import ranking_batches, training_batches
+from data.sequences import Sequences
+from models import ranking
+from models.ops import CPU, REFERENCE, Backend, backend_for, cpu, reference
+from models.packing import Packing, model_inputs
 from models.ranking import metrics, rank_targets
 from models.sasrec import SASRec, SASRecPreNorm
+from tests.conftest import REPOSITORY
 
 MAXLEN, ITEMS, HIDDEN = 12, 50, 8
 
@@ -81,17 +88,20 @@ def some_sequences(seed: int) -> Sequences:
     return sequences(np.random.default_rng(seed).integers(1, 20, size=30), seed)
 
 
-def inputs(batch) -> tuple[torch.Tensor, Packing]:
-    items, *where = map(
-        torch.from_numpy, (batch.items, batch.positions, batch.starts, batch.tokens)
-    )
-    return items, Packing(*where)
+FLAT_REFERENCE = Backend(reference, "flat")
+BACKENDS = (REFERENCE, FLAT_REFERENCE, CPU)
 
 
-def batch_of(data, seed=0, in_rows=False, maxlen=MAXLEN, negatives=2):
+def inputs(batch) -> dict:
+    tensors = {name: torch.from_numpy(array) for name, array in batch.arrays().items()}
+    return model_inputs(tensors, batch.layout)
+
+
+def loss_inputs(data, layout, seed=0, maxlen=MAXLEN, negatives=2) -> dict:
+    """All of the data as one batch."""
     rng = np.random.default_rng(seed)
-    (batch,) = training_batches(data, rng, 10**6, maxlen, negatives, in_rows)
-    return (*inputs(batch), torch.from_numpy(batch.targets), torch.from_numpy(batch.negatives))
+    (batch,) = training_batches(data, rng, 10**6, maxlen, negatives, layout)
+    return inputs(batch)
 
 
 def disturbed(model):
@@ -117,21 +127,24 @@ def assert_same_gradients(ours, expected, **tolerance):
         )
 
 
-@pytest.mark.parametrize("in_rows", [False, True])
+@pytest.mark.parametrize("backend", [REFERENCE, FLAT_REFERENCE], ids=["rows", "flat"])
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("seed", range(2))
-def test_packed_loss_and_gradients_are_the_plain_ones(form, heads, in_rows, seed):
+def test_packed_loss_and_gradients_are_those_computed_user_by_user(form, heads, backend, seed):
     build, by_hand = FORMS[form]
     torch.manual_seed(seed)
     model = disturbed(build(heads=heads).double())
     data = some_sequences(seed)
-    batch = batch_of(data, seed, in_rows)
-    loss = model.loss(*batch)
+    model.backend = backend
+    batch = loss_inputs(data, backend.layout, seed)
+    loss = model.loss(**batch)
     ours = gradients(model, loss)
 
     positive, negative = [], []
-    items, packing, targets, negatives = batch
+    items, packing, targets, negatives = (
+        batch[name] for name in ("items", "packing", "targets", "negatives")
+    )
     for row in range(len(items)):
         columns = [c for c in range(items.shape[1]) if items[row, c] > 0]
         for start in sorted({int(packing.starts[row, c]) for c in columns}):
@@ -157,7 +170,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda n:
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=25, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 999), heads=st.sampled_from([1, 2]), drop=st.booleans())
-def test_compiled_and_plain_operations_agree_in_either_packing(form, lengths, seed, heads, drop):
+def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, seed, heads, drop):
     """Dropout included: it is a function of the token, wherever the token lies."""
     torch.manual_seed(seed)
     cls = {"post": SASRec, "pre": SASRecPreNorm}[form]
@@ -165,9 +178,9 @@ def test_compiled_and_plain_operations_agree_in_either_packing(form, lengths, se
     data = sequences(lengths, seed)
     keys = keys_for(model, seed) if drop else None
     losses, grads = [], []
-    for ops, in_rows in ((plain, True), (plain, False), (fast, False)):
-        model.ops = ops
-        loss = model.loss(*batch_of(data, seed, in_rows, maxlen=50), keys)
+    for backend in BACKENDS:
+        model.backend = backend
+        loss = model.loss(**loss_inputs(data, backend.layout, seed, maxlen=50), keys=keys)
         losses.append(loss.detach())
         grads.append(gradients(model, loss))
     for loss, grad in zip(losses[1:], grads[1:], strict=True):
@@ -176,14 +189,14 @@ def test_compiled_and_plain_operations_agree_in_either_packing(form, lengths, se
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_states_are_the_same_compiled_and_plain_and_those_of_the_whole_pass(form):
+def test_hidden_states_are_those_of_the_whole_pass_with_every_backend(form):
     torch.manual_seed(0)
     model = disturbed(FORMS[form][0]())
     found = []
-    for ops, in_rows in ((plain, True), (plain, False), (fast, False)):
-        model.ops = ops
-        (batch,) = ranking_batches(some_sequences(0), "test", 100, MAXLEN, in_rows)
-        found.append(model.states(*inputs(batch), torch.from_numpy(batch.last)))
+    for backend in BACKENDS:
+        model.backend = backend
+        (batch,) = ranking_batches(some_sequences(0), "test", 100, MAXLEN, backend.layout)
+        found.append(model.hidden_states(**inputs(batch)))
     data = some_sequences(0)
     for user, state in zip(data.evaluated, found[0], strict=True):
         items = data.items[data.offsets[user] : data.offsets[user + 1] - 1][-MAXLEN:].tolist()
@@ -192,13 +205,71 @@ def test_states_are_the_same_compiled_and_plain_and_those_of_the_whole_pass(form
         torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_device_gets_operations_and_layout_together():
+    assert backend_for(torch.device("cpu")) == Backend(cpu, "flat")
+    assert backend_for(torch.device("cuda")) == Backend(reference, "rows")
+    with pytest.raises(ValueError, match="flat batches only, not 'rows'"):
+        Backend(cpu, "rows")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("backend", "other"), [(CPU, "rows"), (REFERENCE, "flat")])
+def test_a_batch_of_another_layout_is_refused(form, backend, other):
+    model = FORMS[form][0]()
+    model.backend = backend
+    data = some_sequences(0)
+    message = f"the batch's layout is '{other}', the model's backend takes '{backend.layout}'"
+    with pytest.raises(ValueError, match=message):
+        model.loss(**loss_inputs(data, other))
+    (batch,) = ranking_batches(data, "test", 100, MAXLEN, other)
+    with pytest.raises(ValueError, match=message):
+        model.hidden_states(**inputs(batch))
+
+
+def test_a_packing_that_belies_its_layout_is_refused():
+    slots = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="a flat batch has one row, this one has 2"):
+        Packing(slots, slots, slots, "flat")
+    with pytest.raises(ValueError, match="'rows' or 'flat', got 'row'"):
+        Packing(slots, slots, slots, "row")
+
+
+def test_kernels_compile_where_nothing_can_be_kept(tmp_path):
+    """Files where the cache folders would be: not even root can write below a file."""
+    copy = tmp_path / "models"
+    shutil.copytree(
+        REPOSITORY / "models", copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+    )
+    (copy / "ops" / "__pycache__").touch()
+    code = (
+        "import numpy as np; from models.ops import kernels; y = np.ones((1, 2), np.float32); "
+        "kernels.gelu(np.zeros_like(y), np.zeros(2, np.float32), y); print(kernels.__file__, y)"
+    )
+    nowhere = {
+        "HOME": "/dev/null",
+        "XDG_CACHE_HOME": "/dev/null/x",
+        "NUMBA_CACHE_DIR": "/dev/null/x",
+    }
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=kept | nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{copy / 'ops' / 'kernels.py'} [[0. 0.]]\n"
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5])
 def test_dropout_keeps_its_share_and_its_mean_and_no_two_keys_alike(rate):
     x, tokens = torch.ones(1, 4000, 64), torch.arange(4000).unsqueeze(0)
     keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(8, 2)))
-    kept = torch.stack([fast.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
-    plainly = torch.stack([plain.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
-    assert torch.equal(kept, plainly)
+    kept = torch.stack([cpu.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
+    expected = torch.stack([reference.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
+    assert torch.equal(kept, expected)
     assert kept.mean().item() == pytest.approx(1 - rate, abs=2e-3)
     if rate:
         flat = kept.flatten(1)
@@ -207,7 +278,7 @@ def test_dropout_keeps_its_share_and_its_mean_and_no_two_keys_alike(rate):
         assert apart.abs().max() < 0.01  # 4 / sqrt(number of elements) would be 0.008
 
 
-@pytest.mark.parametrize("ops", [plain, fast])
+@pytest.mark.parametrize("ops", [reference, cpu])
 def test_gelu_and_softplus_do_not_fail_far_out(ops):
     x = torch.tensor([[-1e4, -90.0, -6.0, -1e-8, 0.0, 1e-8, 3.0, 90.0, 1e4]])
     gelu = ops.gelu(x.unsqueeze(0), torch.zeros(9)).flatten()
@@ -226,7 +297,7 @@ def test_gelu_and_softplus_do_not_fail_far_out(ops):
 def test_initial_loss_is_near_two_log_two(form):
     torch.manual_seed(0)
     model = FORMS[form][0]()
-    loss = model.loss(*batch_of(some_sequences(0)))
+    loss = model.loss(**loss_inputs(some_sequences(0), model.backend.layout))
     assert loss.item() == pytest.approx(2 * math.log(2), abs=0.3)
 
 
@@ -235,10 +306,10 @@ def test_dropped_pads_have_the_mean_and_variance_of_pads_dropped_one_by_one():
     tokens, count = 20_000, 7
     one, own_key = torch.ones(1, tokens, 1), torch.full((1, tokens, 1), -1e9)
     alone = torch.arange(tokens).unsqueeze(0)
-    packing = Packing(torch.full((1, tokens), count), alone, alone)
-    null = torch.tensor([[0.0], [1.0]])
+    packing = Packing(torch.full((1, tokens), count), alone, alone, "flat")
+    pad_kv = torch.tensor([[0.0], [1.0]])
     keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(2, 2)))
-    ours = fast.attention(one, own_key, one, packing, 50, 1, 0.5, keys, null).flatten()
+    ours = cpu.attention(one, own_key, one, packing, 50, 1, 0.5, keys, pad_kv).flatten()
     one_by_one = F.dropout(torch.full((200_000, count), 1 / count), 0.5).sum(1)
     assert ours.mean().item() == pytest.approx(one_by_one.mean().item(), rel=0.01)
     assert ours.std().item() == pytest.approx(one_by_one.std().item(), rel=0.02)
@@ -250,10 +321,10 @@ def brute_force(scores, target, seen):
     return 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
 
 
-@pytest.mark.parametrize("count", ["compiled_count", "plain_count"])
+@pytest.mark.parametrize("count", ["count_ahead_cpu", "count_ahead_reference"])
 @pytest.mark.parametrize(("users", "items"), [(1, 40), (20, 40), (20, 512), (513, 1100)])
 def test_ranks_are_the_brute_force_ones_with_ties_against_us(monkeypatch, count, users, items):
-    monkeypatch.setattr(ranking, "compiled_count", getattr(ranking, count))
+    monkeypatch.setattr(ranking, "count_ahead_cpu", getattr(ranking, count))
     rng = np.random.default_rng(users)
     hidden = torch.from_numpy(rng.integers(-1, 2, (users, 3))).float()  # many exact ties
     weight = torch.from_numpy(rng.integers(-1, 2, (items, 3))).float()

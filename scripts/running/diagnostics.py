@@ -39,6 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.contract import SequenceModel
 from models.sasrec import PackedTransformer
 from scripts.records.errors import UserError
 from simba import directions
@@ -60,18 +61,20 @@ class Diagnostics:
         every: every so many epochs are looked at.
 
     Raises:
-        UserError: the optimizer is not one of simba's.
+        UserError: the optimizer is not one of simba's, or the model not one of models.sasrec.
     """
 
     def __init__(
         self,
-        model: PackedTransformer,
+        model: SequenceModel,
         optimizer: torch.optim.Optimizer,
         popularity: np.ndarray,
         every: int,
     ) -> None:
         if not isinstance(optimizer, SignOptimizer):
             raise UserError("diagnose_every: only simba's own optimizers can be diagnosed")
+        if not isinstance(model, PackedTransformer):
+            raise UserError("diagnose_every: only models of models.sasrec can be diagnosed")
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]

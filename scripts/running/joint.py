@@ -1,7 +1,7 @@
 """Train the runs of a sweep as one program: the weights of all runs lie along a leading axis.
 
 Runs may differ in optimizer and seed. Each keeps its own batches, negatives, dropout, optimizer and
-record; their losses and gradients are computed by one vmapped call of models/plain.py. That fills a
+record; their losses and gradients are computed by one vmapped call of the model. That fills a
 GPU, where on top a whole step is one CUDA graph; on a CPU it is slower than run after run.
 """
 
@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from data.sequences import TrainingBatch
-from models.plain import Packing
+from data.batches import TrainingBatch
+from models.ops import REFERENCE
+from models.packing import model_inputs
 from scripts.records.record import digest
-from scripts.running.training import Step, Training, build
+from scripts.running.training import Training, build, build_model
 
+BACKEND = REFERENCE  # on every device: vmap needs plain torch
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force")
 
 
@@ -38,8 +40,8 @@ class JointTraining:
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.trainings = trainings
         first = trainings[0]
-        self.template = build(first.config["model"], "model", num_items=first.data.num_items)
-        self.template.to(first.device)
+        self.template = build_model(first.config["model"], first.data.num_items).to(first.device)
+        self.template.backend = BACKEND
         self.shapes = {name: p.shape for name, p in self.template.named_parameters()}
         rows = [parameters_to_vector(t.model.parameters()).detach() for t in trainings]
         self.weights = torch.stack(rows)  # (runs, parameters)
@@ -51,17 +53,18 @@ class JointTraining:
             self.optimizers.append(self._optimizer(training, self.rows[-1]))
         self.total = torch.zeros(len(trainings), dtype=torch.float64, device=first.device)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs: list[Tensor] = []
+        self.inputs: dict[str, Tensor] = {}
         self.steps_taken = 0
 
     def train_epoch(self, epoch: int) -> list[float]:
         """One epoch of every run; their losses as Training.train_epoch has them."""
         start = time.perf_counter()
         self.total.zero_()
-        streams = (training.batches(epoch, in_rows=True) for training in self.trainings)
+        streams = (training.batches(epoch, BACKEND.layout) for training in self.trainings)
         for pairs in zip(*streams, strict=True):
             users = pairs[0][0].num_users
-            self._take([*_stacked(pairs, self._capacity(pairs)), np.asarray(users)])
+            arrays = _stacked(pairs, self._capacity(pairs))
+            self._take({**arrays, "users": np.asarray(users)})
         losses = (self.total / len(self.trainings[0].data.trainable())).tolist()  # waits for a GPU
         seconds = (time.perf_counter() - start) / len(self.trainings)
         for training in self.trainings:
@@ -97,19 +100,20 @@ class JointTraining:
         needed = max(len(batch.items) for batch, _ in pairs)
         if not self.weights.is_cuda:
             return needed
-        if self.inputs and needed > self.inputs[0].shape[1]:
-            self.graph, self.inputs = None, []
-        return self.inputs[0].shape[1] if self.inputs else needed + needed // 8 + 1
+        if self.inputs and needed > self.inputs["items"].shape[1]:
+            self.graph, self.inputs = None, {}
+        return self.inputs["items"].shape[1] if self.inputs else needed + needed // 8 + 1
 
-    def _take(self, arrays: list[np.ndarray]) -> None:
-        tensors = [torch.from_numpy(array) for array in arrays]
+    def _take(self, arrays: dict[str, np.ndarray]) -> None:
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if not self.weights.is_cuda:
             self._step(tensors)
             return
         if not self.inputs:
-            self.inputs = [torch.empty_like(t, device=self.weights.device) for t in tensors]
-        for kept, new in zip(self.inputs, tensors, strict=True):
-            kept.copy_(new.pin_memory(), non_blocking=True)
+            device = self.weights.device
+            self.inputs = {k: torch.empty_like(t, device=device) for k, t in tensors.items()}
+        for name, tensor in tensors.items():
+            self.inputs[name].copy_(tensor.pin_memory(), non_blocking=True)
         if self.steps_taken < 3:  # lazily made state and libraries' buffers come first
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
@@ -124,9 +128,9 @@ class JointTraining:
             self.graph.replay()
         self.steps_taken += 1
 
-    def _step(self, tensors: list[Tensor]) -> None:
-        *step, users = tensors
-        losses = vmap(self._loss)(self.weights, *step)
+    def _step(self, tensors: dict[str, Tensor]) -> None:
+        batches = {name: tensor for name, tensor in tensors.items() if name != "users"}
+        losses = vmap(self._loss)(self.weights, batches)
         (gradient,) = torch.autograd.grad(losses.sum(), self.weights)
         clip = self.trainings[0].config["max_grad_norm"]
         for row, optimizer, grad in zip(self.rows, self.optimizers, gradient, strict=True):
@@ -134,30 +138,30 @@ class JointTraining:
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_([row], clip)
             optimizer.step()
-        self.total += losses.detach() * users
+        self.total += losses.detach() * tensors["users"]
 
-    def _loss(self, weights: Tensor, items: Tensor, *rest: Tensor) -> Tensor:
+    def _loss(self, weights: Tensor, batch: dict[str, Tensor]) -> Tensor:
         parts = weights.split([shape.numel() for shape in self.shapes.values()])
         named = zip(self.shapes.items(), parts, strict=True)
         parameters = {name: part.view(shape) for (name, shape), part in named}
-        positions, starts, tokens, targets, negatives, keys = rest
-        step = Step(items, Packing(positions, starts, tokens), targets, negatives, keys)
-        return functional_call(self.template, parameters, tuple(step))
+        inputs = model_inputs(batch, BACKEND.layout)
+        return functional_call(self.template, parameters, (), inputs)
 
 
 def _joined(states: Sequence[dict[str, Tensor]], name: str) -> Tensor:
     return torch.cat([state[name].flatten() for state in states])
 
 
-def _stacked(pairs: Sequence[tuple[TrainingBatch, np.ndarray]], capacity: int) -> list[np.ndarray]:
-    """A step's arrays for all runs, (runs, rows, ...) each, with empty rows at the end."""
-    stacked = []
-    for name in ("items", "positions", "starts", "tokens", "targets", "negatives"):
-        arrays = [getattr(batch, name) for batch, _ in pairs]
-        whole = np.zeros((len(pairs), capacity, *arrays[0].shape[1:]), dtype=np.int64)
-        if name == "starts":  # an empty slot is its own start
-            whole[:] = np.arange(whole.shape[2])
-        for run, array in zip(whole, arrays, strict=True):
-            run[: len(array)] = array
-        stacked.append(whole)
-    return [*stacked, np.stack([keys for _, keys in pairs])]
+def _stacked(
+    pairs: Sequence[tuple[TrainingBatch, np.ndarray]], capacity: int
+) -> dict[str, np.ndarray]:
+    """A step's arrays for all runs, (runs, capacity, ...) each: empty rows follow a run's own."""
+    stacked = {"keys": np.stack([keys for _, keys in pairs])}
+    per_run = [batch.arrays() for batch, _ in pairs]
+    for name, array in per_run[0].items():
+        stacked[name] = np.zeros((len(pairs), capacity, *array.shape[1:]), dtype=np.int64)
+    stacked["starts"][:] = np.arange(stacked["starts"].shape[2])  # an empty slot is its own start
+    for run, arrays in enumerate(per_run):
+        for name, array in arrays.items():
+            stacked[name][run, : len(array)] = array
+    return stacked

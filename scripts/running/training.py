@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,27 +13,18 @@ from hydra.utils import instantiate
 from torch import Tensor
 from tqdm import tqdm
 
-from data.sequences import Batch, Sequences, ranking_batches, training_batches
-from models import fast
-from models.plain import Packing
+from data.batches import TrainingBatch, ranking_batches, training_batches
+from data.sequences import Sequences
+from models.contract import SequenceModel
+from models.ops import backend_for
+from models.packing import Layout, model_inputs
 from models.ranking import block_size, metrics, rank_targets
-from models.sasrec import PackedTransformer
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.record import encode_ranks
 from scripts.running import checkpoint
 from scripts.running.diagnostics import Diagnostics
 from scripts.running.memory import keep_freed_memory, peak_rss_mib, reset_peak_memory
 from scripts.running.tracking import Log
-
-
-class Step(NamedTuple):
-    """What the loss of one step is a function of; see models.sasrec."""
-
-    items: Tensor
-    packing: Packing
-    targets: Tensor
-    negatives: Tensor
-    keys: Tensor
 
 
 class Training:
@@ -44,11 +35,9 @@ class Training:
         self.config, self.data, self.device = config, data, device
         reset_peak_memory()
         torch.manual_seed(config["seed"])
-        self.model: PackedTransformer = build(config["model"], "model", num_items=data.num_items)
-        self.model.to(device)
-        self.in_rows = device.type != "cpu"
+        self.model = build_model(config["model"], data.num_items).to(device)
+        self.model.backend = backend_for(device)
         if device.type == "cpu":
-            self.model.ops = fast
             keep_freed_memory()
         self.optimizer = build(config["optimizer"], "optimizer")(self.model.parameters())
         self.diagnostics: Diagnostics | None = None
@@ -88,8 +77,9 @@ class Training:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.diagnostics:
             self.diagnostics.start_epoch(epoch)
-        for batch, keys in self.batches(epoch, self.in_rows):
-            loss = self.model.loss(*self.step(batch, keys))
+        for batch, keys in self.batches(epoch, self.model.backend.layout):
+            tensors = self.tensors(batch.arrays() | {"keys": keys})
+            loss = self.model.loss(**model_inputs(tensors, batch.layout))
             self.optimizer.zero_grad()
             loss.backward()
             if self.config["max_grad_norm"] is not None:
@@ -101,17 +91,13 @@ class Training:
             total += loss.detach() * batch.num_users
         return float(total / len(self.data.trainable()))
 
-    def batches(self, epoch: int, in_rows: bool) -> Iterator[tuple[Any, np.ndarray]]:
-        """The epoch's batches, each with the keys of its dropout."""
+    def batches(self, epoch: int, layout: Layout) -> Iterator[tuple[TrainingBatch, np.ndarray]]:
+        """The epoch's batches, each with its dropout keys (num_keys, 2) int64."""
         config = self.config
         rng = np.random.default_rng([config["seed"], epoch])
-        sizes = config["batch_size"], config["model"]["maxlen"], config["negatives"]
-        for batch in training_batches(self.data, rng, *sizes, in_rows):
+        sizes = config["batch_size"], self.model.maxlen, config["negatives"]
+        for batch in training_batches(self.data, rng, *sizes, layout):
             yield batch, rng.integers(2**32, size=(self.model.num_keys, 2))
-
-    def step(self, batch: Any, keys: np.ndarray) -> Step:
-        arrays = batch.targets, batch.negatives, keys
-        return Step(*self.inputs(batch), *map(self.tensor, arrays))
 
     def end_epoch(self, epoch: int, loss: float) -> bool:
         """Enter an epoch into the history; whether it was evaluated.
@@ -140,11 +126,12 @@ class Training:
         start = time.perf_counter()
         weight = self.model.item_weight()
         ranks = []
-        size, maxlen = block_size(self.device), self.config["model"]["maxlen"]
-        for batch in ranking_batches(self.data, split, size, maxlen, self.in_rows):
-            hidden = self.model.states(*self.inputs(batch), self.tensor(batch.last))
-            race = batch.targets, batch.seen_offsets, batch.seen_items
-            ranks.append(rank_targets(hidden, weight, *map(self.tensor, race)).cpu())
+        size, maxlen, layout = block_size(self.device), self.model.maxlen, self.model.backend.layout
+        for batch in ranking_batches(self.data, split, size, maxlen, layout):
+            inputs = model_inputs(self.tensors(batch.arrays()), batch.layout)
+            hidden = self.model.hidden_states(**inputs)
+            held_out = self.tensors(vars(batch.held_out))
+            ranks.append(rank_targets(hidden, weight, **held_out).cpu())
         self.seconds["eval"] += time.perf_counter() - start
         self.evaluations += 1
         return torch.cat(ranks).numpy()
@@ -180,7 +167,7 @@ class Training:
         tensors = [v for v in states if isinstance(v, Tensor) and v.ndim > 0]
         state_bytes = sum(v.numel() * v.element_size() for v in tensors)
         parameters = sum(p.numel() for p in self.model.parameters())
-        targets = self.data.num_targets(self.config["model"]["maxlen"]) * len(self.history)
+        targets = self.data.num_targets(self.model.maxlen) * len(self.history)
         evaluated = {e["epoch"]: e for e in self.history}.get(self.best_epoch, {})
         return {
             "num_parameters": parameters,
@@ -225,12 +212,24 @@ class Training:
         self.evaluations = state["evaluations"]
         print(f"{path}: going on after epoch {len(self.history)}", file=sys.stderr)
 
-    def inputs(self, batch: Batch) -> tuple[Tensor, Packing]:
-        where = batch.positions, batch.starts, batch.tokens
-        return self.tensor(batch.items), Packing(*map(self.tensor, where))
+    def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """The arrays on the training's device."""
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
-    def tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+
+def build_model(section: Mapping[str, Any], num_items: int) -> SequenceModel:
+    """Instantiate the config's model.
+
+    Raises:
+        UserError: a key or value is wrong, or it is not a model that can be trained here.
+    """
+    model = build(section, "model", num_items=num_items)
+    if not isinstance(model, SequenceModel):
+        raise UserError(
+            f"model: {section['_target_']} is not a models.contract.SequenceModel; "
+            "docs/models.md says what a model needs"
+        )
+    return model
 
 
 def build(section: Mapping[str, Any], key: str, **arguments: Any) -> Any:

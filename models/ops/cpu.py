@@ -1,6 +1,7 @@
-"""The functions of models/plain.py at the speed of a core: float32 on a CPU, loops in numba.
+"""The operations of ``models.ops.Operations`` as autograd functions around compiled loops.
 
-All tokens of a batch lie end to end in one row (R = 1), without an empty slot.
+For float32 tensors on a CPU and flat batches: one row of all tokens by number, no empty slot. A
+token's slot is then its number, so ``tokens`` is not used here.
 """
 
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from models import kernels
-from models.plain import Packing, bound, pads
+from models.ops import kernels
+from models.ops.reference import noise_limit
+from models.packing import Packing
 
-NOBODY = np.zeros(0, dtype=np.int64)
+NO_PADS = np.zeros(0, dtype=np.int64)
 
 
 def dropout(x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
@@ -36,12 +38,12 @@ def gelu(x: Tensor, bias: Tensor) -> Tensor:
     return _Gelu.apply(x, bias)
 
 
-def embed(weight: Tensor, items: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    return _Embed.apply(weight, items, wanted)
+def embed(weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    return _Embed.apply(weight, items, candidates)
 
 
-def bce(hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
-    return _Bce.apply(hidden, embedded, real)
+def bce(hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+    return _Bce.apply(hidden, candidates, real)
 
 
 def attention(
@@ -53,9 +55,9 @@ def attention(
     heads: int,
     rate: float,
     keys: Tensor | None,
-    null: Tensor | None = None,
+    pad_kv: Tensor | None = None,
 ) -> Tensor:
-    return _Attention.apply(q, k, v, null, packing, maxlen, heads, rate, keys)
+    return _Attention.apply(q, k, v, pad_kv, packing, maxlen, heads, rate, keys)
 
 
 def attention_at(
@@ -65,32 +67,33 @@ def attention_at(
     slots: Tensor,
     packing: Packing,
     heads: int,
-    null: Tensor | None = None,
+    pad_kv: Tensor | None = None,
 ) -> Tensor:
-    """Without a gradient."""
+    """It has no gradient: it serves evaluation only."""
     out = torch.empty_like(q)
-    maxlen = int((slots - packing.starts.flatten()[slots]).max()) + 1
-    weights = np.empty((1, heads, maxlen + 1), dtype=np.float32)
+    longest = int((slots - packing.starts.flatten()[slots]).max()) + 1
+    weights = np.empty((1, heads, longest + 1), dtype=np.float32)
     qkv = (_heads(x, heads) for x in (q, k, v))
-    rest = *_where(packing, null, heads, q.shape[-1]), maxlen, *_dropping_pair(0.0, None)
+    visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
     forward, _ = kernels.attention(q.shape[-1] // heads)
-    forward(*qkv, _flat(slots), *rest, _heads(out, heads), weights)
+    no_dropout = _two_dropouts(0.0, None)
+    forward(*qkv, _flat(slots), *visible, longest, *no_dropout, _heads(out, heads), weights)
     return out
 
 
 class _Dropout(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, key: Tensor) -> Tensor:
-        ctx.dropping = _dropping(rate, key)
+        ctx.dropout = _one_dropout(rate, key)
         y = torch.empty_like(x)
-        kernels.dropout(_flat(x), _flat(y), *ctx.dropping)
+        kernels.dropout(_flat(x), _flat(y), *ctx.dropout)
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         dy = dy.contiguous()
         dx = torch.empty_like(dy)
-        kernels.dropout(_flat(dy), _flat(dx), *ctx.dropping)
+        kernels.dropout(_flat(dy), _flat(dx), *ctx.dropout)
         return dx, None, None
 
 
@@ -107,12 +110,12 @@ class _DropoutAddNorm(Function):
         rate: float,
         key: Tensor | None,
     ) -> Tensor:
-        ctx.dropping = _dropping(rate, key)
+        ctx.dropout = _one_dropout(rate, key)
         y, normed = torch.empty_like(x), torch.empty_like(x)
         rstd = x.new_empty(x.shape[:-1])
         inputs = _rows(x), _array(bias), _rows(residual), _array(weight), _array(norm_bias)
         outputs = _rows(y), _rows(normed), _flat(rstd)
-        kernels.dropout_add_norm(*inputs, np.float32(eps), *ctx.dropping, *outputs)
+        kernels.dropout_add_norm(*inputs, np.float32(eps), *ctx.dropout, *outputs)
         ctx.save_for_backward(normed, rstd, weight)
         return y
 
@@ -123,7 +126,7 @@ class _DropoutAddNorm(Function):
         dbias, dweight, dnorm_bias = (torch.empty_like(weight) for _ in range(3))
         kernels.dropout_add_norm_backward(
             *(_rows(dy), _rows(normed), _flat(rstd), _array(weight)),
-            *ctx.dropping,
+            *ctx.dropout,
             *(_rows(dx), _array(dbias), _rows(dresidual), _array(dweight), _array(dnorm_bias)),
         )
         return dx, dbias, dresidual, dweight, dnorm_bias, None, None, None
@@ -147,10 +150,12 @@ class _Gelu(Function):
 
 class _Embed(Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, items: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, weight: Tensor, items: Tensor, candidates: Tensor
+    ) -> tuple[Tensor, Tensor]:
         x = weight.new_empty(*items.shape, weight.shape[1])
-        embedded = weight.new_empty(*wanted.shape, weight.shape[1])
-        ctx.indices = _flat(items), _rows(wanted)
+        embedded = weight.new_empty(*candidates.shape, weight.shape[1])
+        ctx.indices = _flat(items), _rows(candidates)
         ctx.shape = weight.shape
         kernels.embed(_array(weight), *ctx.indices, _rows(x), _rows3(embedded))
         return x, embedded
@@ -164,21 +169,21 @@ class _Embed(Function):
 
 class _Bce(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, embedded: Tensor, real: Tensor) -> Tensor:
-        slopes = hidden.new_empty(embedded.shape[:-1])
-        loss = kernels.bce(_rows(hidden), _rows3(embedded), _flat(real), _rows(slopes))
-        ctx.save_for_backward(hidden, embedded, slopes)
+    def forward(ctx: Any, hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+        slopes = hidden.new_empty(candidates.shape[:-1])
+        loss = kernels.bce(_rows(hidden), _rows3(candidates), _flat(real), _rows(slopes))
+        ctx.save_for_backward(hidden, candidates, slopes)
         return hidden.new_tensor(loss)
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden, embedded, slopes = ctx.saved_tensors
-        dhidden, dembedded = torch.empty_like(hidden), torch.empty_like(embedded)
+        hidden, candidates, slopes = ctx.saved_tensors
+        dhidden, dcandidates = torch.empty_like(hidden), torch.empty_like(candidates)
         kernels.bce_backward(
-            *(np.float32(dloss.item()), _rows(hidden), _rows3(embedded), _rows(slopes)),
-            *(_rows(dhidden), _rows3(dembedded)),
+            *(np.float32(dloss.item()), _rows(hidden), _rows3(candidates), _rows(slopes)),
+            *(_rows(dhidden), _rows3(dcandidates)),
         )
-        return dhidden, dembedded, None
+        return dhidden, dcandidates, None
 
 
 class _Attention(Function):
@@ -188,7 +193,7 @@ class _Attention(Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        null: Tensor | None,
+        pad_kv: Tensor | None,
         packing: Packing,
         maxlen: int,
         heads: int,
@@ -197,59 +202,63 @@ class _Attention(Function):
     ) -> Tensor:
         out, size = torch.empty_like(q), q.shape[1]
         ctx.weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
-        ctx.rest = *_where(packing, null, heads, q.shape[-1]), maxlen, *_dropping_pair(rate, keys)
+        visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
+        ctx.settings = *visible, maxlen, *_two_dropouts(rate, keys)
         qkv = (_heads(x, heads) for x in (q, k, v))
-        forward, ctx.kernel = kernels.attention(q.shape[-1] // heads)
-        forward(*qkv, np.arange(size), *ctx.rest, _heads(out, heads), ctx.weights)
+        forward, ctx.backward_kernel = kernels.attention(q.shape[-1] // heads)
+        forward(*qkv, np.arange(size), *ctx.settings, _heads(out, heads), ctx.weights)
         ctx.save_for_backward(q, k, v)
-        ctx.heads, ctx.has_null = heads, null is not None
+        ctx.heads, ctx.has_pads = heads, pad_kv is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         inputs = (dout, *ctx.saved_tensors)
         gradients = [torch.empty_like(x) for x in ctx.saved_tensors]
-        dnull = dout.new_empty(2, dout.shape[-1])
-        ctx.kernel(
+        dpad = dout.new_empty(2, dout.shape[-1])
+        ctx.backward_kernel(
             *(_heads(x, ctx.heads) for x in inputs),
-            *ctx.rest,
+            *ctx.settings,
             ctx.weights,
-            *(_heads(x, ctx.heads) for x in (*gradients, dnull)),
+            *(_heads(x, ctx.heads) for x in (*gradients, dpad)),
         )
-        return *gradients, dnull if ctx.has_null else None, *[None] * 5
+        return *gradients, dpad if ctx.has_pads else None, *[None] * 5
 
 
-def _where(
-    packing: Packing, null: Tensor | None, heads: int, hidden: int
+def _visible_keys(
+    packing: Packing, pad_kv: Tensor | None, heads: int, hidden: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The kernels' arguments ``starts``, ``pads`` and ``pad_kv``."""
     starts = _flat(packing.starts)
-    if null is None:
-        return starts, NOBODY, np.zeros((2, heads, hidden // heads), dtype=np.float32)
-    return starts, _flat(pads(packing)), _heads(null, heads)
+    if pad_kv is None:
+        return starts, NO_PADS, np.zeros((2, heads, hidden // heads), dtype=np.float32)
+    return starts, _flat(packing.num_pads()), _heads(pad_kv, heads)
 
 
-def _dropping(rate: float, key: Tensor | None) -> tuple[Any, ...]:
-    """What a kernel needs to drop: bound, scale and the key's two words."""
+def _one_dropout(rate: float, key: Tensor | None) -> tuple[Any, ...]:
+    """The kernels' arguments ``limit``, ``scale``, ``key0`` and ``key1``."""
     words = [0, 0] if key is None else key.tolist()
-    return *_bound_and_scale(rate, key), *map(np.uint32, words)
+    return *_limit_and_scale(rate, key), *map(np.uint32, words)
 
 
-def _dropping_pair(rate: float, keys: Tensor | None) -> tuple[Any, ...]:
-    """The same for two keys, (2, 2)."""
+def _two_dropouts(rate: float, keys: Tensor | None) -> tuple[Any, ...]:
+    """The kernels' arguments ``limit``, ``scale`` and ``keys`` (2, 2)."""
     words = np.zeros((2, 2)) if keys is None else keys.numpy()
-    return *_bound_and_scale(rate, keys), words.astype(np.uint32)
+    return *_limit_and_scale(rate, keys), words.astype(np.uint32)
 
 
-def _bound_and_scale(rate: float, key: Tensor | None) -> tuple[np.uint32, np.float32]:
+def _limit_and_scale(rate: float, key: Tensor | None) -> tuple[np.uint32, np.float32]:
     rate = 0.0 if key is None else rate
-    return np.uint32(bound(rate)), np.float32(1 / (1 - rate))
+    return np.uint32(noise_limit(rate)), np.float32(1 / (1 - rate))
 
 
 def _array(x: Tensor) -> np.ndarray:
+    """A view of the same memory if it is contiguous, else a copy."""
     return x.detach().contiguous().numpy()
 
 
 def _flat(x: Tensor) -> np.ndarray:
+    """(...) -> (elements,)"""
     return _array(x).reshape(-1)
 
 

@@ -1,0 +1,254 @@
+"""Batches of packed sequences for training and for ranking.
+
+Sizes: R rows of L slots, T tokens (one item of one user's sequence each), K negatives per target,
+B users.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data.sequences import Sequences, ranges
+
+Layout = Literal["rows", "flat"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed input sequences. All arrays are int64.
+
+    Args:
+        layout: ``"flat"``: one row of all tokens and no empty slot. ``"rows"``: rows of maxlen
+            slots, each with as many whole sequences as fit.
+        items: (R, L), 1..num_items; 0 in an empty slot.
+        positions: (R, L), the index that the token would have in its sequence if that were padded
+            on its left to maxlen; 0 in an empty slot.
+        starts: (R, L), the column of the first token of the token's sequence. An empty slot has its
+            own column.
+        tokens: (R, L), the token's number in the batch, which is the same in both layouts; 0 in an
+            empty slot.
+    """
+
+    layout: Layout
+    items: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+    tokens: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a model gets, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+
+@dataclass(frozen=True)
+class TrainingBatch(Batch):
+    """Input sequences and what follows each of their items.
+
+    Args:
+        targets: (R, L), the item that follows; 0 in an empty slot.
+        negatives: (R, L, K), items that the user does not have in training; 0 in an empty slot.
+        num_users: B.
+    """
+
+    targets: np.ndarray
+    negatives: np.ndarray
+    num_users: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the held-out items of B users are ranked by. All arrays are int64.
+
+    Args:
+        targets: (B,), the held-out item of each user.
+        seen_offsets: (B + 1,).
+        seen_items: user b's earlier items, ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
+    """
+
+    targets: np.ndarray
+    seen_offsets: np.ndarray
+    seen_items: np.ndarray
+
+
+@dataclass(frozen=True)
+class RankingBatch(Batch):
+    """The input sequences of B users and their held-out items.
+
+    Args:
+        slots: (B,), ``row * L + column`` of each user's last input item.
+        held_out: what to rank.
+    """
+
+    slots: np.ndarray
+    held_out: HeldOut
+
+
+def training_batches(
+    data: Sequences,
+    rng: np.random.Generator,
+    batch_size: int,
+    maxlen: int,
+    num_negatives: int,
+    layout: Layout = "flat",
+) -> Iterator[TrainingBatch]:
+    """One epoch: every trainable user once, in random order; the last batch may be smaller.
+
+    The input is a user's last ``maxlen`` training items without the last one, the targets are the
+    same items without the first one.
+
+    Args:
+        batch_size: users per batch.
+        num_negatives: K. Negatives are uniform over the items that the user does not have in
+            training.
+        layout: changes neither the users nor the negatives.
+    """
+    users = rng.permutation(data.trainable())
+    for first in range(0, len(users), batch_size):
+        batch = users[first : first + batch_size]
+        lengths = np.minimum(data.train_lengths[batch], maxlen)
+        begin = data.offsets[batch] + data.train_lengths[batch] - lengths
+        placement = place(lengths - 1, maxlen, layout)
+        targets = data.items[ranges(begin + 1, lengths - 1)]
+        negatives = _draw_negatives(data, rng, np.repeat(batch, lengths - 1), num_negatives)
+        yield TrainingBatch(
+            **vars(placement.batch(data.items[ranges(begin, lengths - 1)])),
+            targets=placement.scatter(targets),
+            negatives=placement.scatter(negatives),
+            num_users=len(batch),
+        )
+
+
+def ranking_batches(
+    data: Sequences, split: str, batch_size: int, maxlen: int, layout: Layout = "flat"
+) -> Iterator[RankingBatch]:
+    """Every evaluated user once, in order, with the last ``maxlen`` items before the held-out one.
+
+    Args:
+        split: ``"valid"`` holds out the last item but one, ``"test"`` the last item.
+        batch_size: users per batch.
+    """
+    from_the_end = {"valid": 2, "test": 1}[split]
+    for first in range(0, len(data.evaluated), batch_size):
+        batch = data.evaluated[first : first + batch_size]
+        seen = data.lengths[batch] - from_the_end
+        lengths = np.minimum(seen, maxlen)
+        begin = data.offsets[batch] + seen - lengths
+        placement = place(lengths, maxlen, layout)
+        yield RankingBatch(
+            **vars(placement.batch(data.items[ranges(begin, lengths)])),
+            slots=placement.slots[np.cumsum(lengths) - 1],
+            held_out=HeldOut(
+                targets=data.items[data.offsets[batch] + seen].astype(np.int64),
+                seen_offsets=np.concatenate([[0], np.cumsum(seen)]),
+                seen_items=data.items[ranges(data.offsets[batch], seen)].astype(np.int64),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The slot of each token of a batch.
+
+    Args:
+        layout: as ``Batch`` has it.
+        shape: (R, L).
+        slots: (T,), ``row * L + column`` of each token.
+        positions, starts: (T,), as ``Batch`` has them.
+    """
+
+    layout: Layout
+    shape: tuple[int, int]
+    slots: np.ndarray
+    positions: np.ndarray
+    starts: np.ndarray
+
+    def batch(self, items: np.ndarray) -> Batch:
+        """A batch of the tokens' items (T,)."""
+        columns = np.tile(np.arange(self.shape[1]), self.shape[0])
+        return Batch(
+            layout=self.layout,
+            items=self.scatter(items),
+            positions=self.scatter(self.positions),
+            starts=self.scatter(self.starts, empty=columns),
+            tokens=self.scatter(np.arange(len(self.slots))),
+        )
+
+    def scatter(self, values: np.ndarray, empty: np.ndarray | int = 0) -> np.ndarray:
+        """(T, ...) -> (R, L, ...) int64: each token's value in its slot.
+
+        Args:
+            empty: the value of empty slots, one for all or (R * L,).
+        """
+        flat = np.empty((self.shape[0] * self.shape[1], *values.shape[1:]), dtype=np.int64)
+        flat[:] = empty
+        flat[self.slots] = values
+        return flat.reshape(*self.shape, *values.shape[1:])
+
+
+def place(lengths: np.ndarray, maxlen: int, layout: Layout) -> Placement:
+    """Place sequences of some lengths (B,), each at most ``maxlen``, one after the other.
+
+    Raises:
+        ValueError: the layout is unknown.
+    """
+    if layout == "rows":
+        row, column, num_rows = best_fit(lengths, maxlen)
+        shape = (num_rows, maxlen)
+    elif layout == "flat":
+        row, column = np.zeros_like(lengths), np.cumsum(lengths) - lengths
+        shape = (1, int(lengths.sum()))
+    else:
+        raise ValueError(f"the layout must be 'rows' or 'flat', got {layout!r}")
+    return Placement(
+        layout=layout,
+        shape=shape,
+        slots=ranges(row * shape[1] + column, lengths),
+        positions=ranges(maxlen - lengths, lengths),
+        starts=np.repeat(column, lengths),
+    )
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Best-fit decreasing bin packing: the longest sequence first, each into the fullest row that
+    has room for it.
+
+    Args:
+        lengths: (B,), each at most ``capacity``.
+        capacity: slots per row.
+
+    Returns:
+        (B,) the row of each sequence, (B,) the column of its first token, and the number of rows.
+    """
+    rows = np.empty(len(lengths), dtype=np.int64)
+    columns = np.empty(len(lengths), dtype=np.int64)
+    rows_with_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    num_rows = 0
+    for i in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[i])
+        for room in range(length, capacity + 1):
+            if rows_with_room[room]:
+                row = rows_with_room[room].pop()
+                break
+        else:
+            row, room, num_rows = num_rows, capacity, num_rows + 1
+        rows[i], columns[i] = row, capacity - room
+        rows_with_room[room - length].append(row)
+    return rows, columns, num_rows
+
+
+def _draw_negatives(
+    data: Sequences, rng: np.random.Generator, users: np.ndarray, num_negatives: int
+) -> np.ndarray:
+    """(T, K), for each token's user (T,): items are drawn until none is a training item."""
+    base = np.repeat(users * (data.num_items + 1), num_negatives)
+    drawn = np.empty(len(base), dtype=np.int64)
+    pending = np.arange(len(base))
+    pairs = data.train_pairs
+    while len(pending):
+        drawn[pending] = rng.integers(1, data.num_items + 1, size=len(pending))
+        candidates = base[pending] + drawn[pending]
+        nearest = pairs[np.minimum(np.searchsorted(pairs, candidates), len(pairs) - 1)]
+        pending = pending[nearest == candidates]
+    return drawn.reshape(-1, num_negatives)

@@ -1,0 +1,77 @@
+"""What a model must have to be trained, evaluated and checkpointed by the study."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.ops import REFERENCE, Backend
+from models.packing import Packing
+
+
+class SequenceModel(nn.Module, ABC):
+    """A torch module that predicts the next item of packed sequences.
+
+    It is built from its section of the config plus ``num_items``. Items are 1..num_items; 0 stands
+    for an empty slot. Sizes below: R rows of L slots, K negatives per target, D hidden size.
+
+    Args:
+        maxlen: longest input sequence, in items.
+        num_keys: how many dropout keys ``loss`` needs per step: one for each dropout layer.
+
+    Attributes:
+        backend: the operations to compute with and the layout of the batches that they take. The
+            reference operations until somebody sets another one.
+
+    Raises:
+        TypeError: the class lacks ``loss``, ``hidden_states`` or ``item_weight``.
+    """
+
+    def __init__(self, maxlen: int, num_keys: int) -> None:
+        super().__init__()
+        self.maxlen, self.num_keys = maxlen, num_keys
+        self.backend: Backend = REFERENCE
+
+    @abstractmethod
+    def loss(
+        self,
+        items: Tensor,
+        packing: Packing,
+        targets: Tensor,
+        negatives: Tensor,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """The training loss of a batch, a scalar; empty slots do not count.
+
+        Args:
+            items: (R, L) int64, the input items.
+            packing: where the tokens lie.
+            targets: (R, L) int64, the item that follows; 0 in an empty slot.
+            negatives: (R, L, K) int64, items to score below the target; 0 in an empty slot.
+            keys: (num_keys, 2) int64, two 32-bit words per dropout layer; None: no dropout.
+
+        Raises:
+            ValueError: the batch does not have the layout of the backend.
+        """
+
+    @abstractmethod
+    def hidden_states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
+        """(Q, D): the hidden states of the tokens in some slots, without dropout.
+
+        Args:
+            items: (R, L) int64, the input items.
+            packing: where the tokens lie.
+            slots: (Q,) int64, ``row * L + column`` of each token.
+
+        Raises:
+            ValueError: the batch does not have the layout of the backend.
+        """
+
+    @abstractmethod
+    def item_weight(self) -> Tensor:
+        """(num_items, D): the vector of item i is row i - 1. The score of an item is the dot
+        product of its vector with a hidden state."""
+
+    def forward(self, **inputs: Any) -> Tensor:
+        """``loss``, for ``torch.func.functional_call``, which joint training uses."""
+        return self.loss(**inputs)

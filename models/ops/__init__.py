@@ -1,0 +1,153 @@
+"""The operations that models are made of, and which of them a device gets.
+
+``reference`` is plain torch: any device, any float type, differentiable, and torch.vmap takes it.
+``cpu`` computes the same in compiled loops: float32 on a CPU. Tests compare the two.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.ops import cpu, reference
+from models.packing import Layout, Packing
+
+
+class Operations(Protocol):
+    """What ``reference`` and ``cpu`` both define.
+
+    Sizes: R rows of L slots, D hidden size, H heads, W = D / H, K negatives per target, M the
+    model's maxlen, Q queried tokens.
+
+    Dropout is a pure function. An element has a number, which its token and its place in the layer
+    determine, and is dropped if the 32 bits mixed from that number and the layer's key exceed a
+    threshold. The same seed therefore drops the same elements on a CPU, on a GPU, in both layouts
+    and in joint training. A key is a tensor of two 32-bit words, (2,) int64, drawn for each step
+    and layer. None stands for no dropout.
+    """
+
+    def dropout(self, x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
+        """Dropout of (..., D); ``tokens`` (...) has the tokens' numbers.
+
+        Element d of token t has the number t * D + d. Kept elements are divided by 1 - rate.
+        """
+
+    def dropout_add_norm(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        residual: Tensor,
+        norm: nn.LayerNorm,
+        rate: float,
+        key: Tensor | None,
+        tokens: Tensor,
+    ) -> Tensor:
+        """LayerNorm(residual + dropout(x + bias)): x and residual (..., D), bias (D,)."""
+
+    def gelu(self, x: Tensor, bias: Tensor) -> Tensor:
+        """GELU(x + bias): x (..., F), bias (F,)."""
+
+    def embed(self, weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of the input items and of the items to score: one gather, one gradient.
+
+        Args:
+            weight: (num_items + 1, D); row i is item i.
+            items: (R, L) int64.
+            candidates: (R, L, 1 + K) int64.
+
+        Returns:
+            (R, L, D) and (R, L, 1 + K, D).
+        """
+
+    def bce(self, hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+        """Binary cross-entropy, a scalar: mean softplus(-positive) + mean softplus(negative).
+
+        A score is the dot product of a token's hidden state and a candidate's embedding.
+
+        Args:
+            hidden: (R, L, D).
+            candidates: (R, L, 1 + K, D), the target's embedding first, then the negatives'.
+            real: (R, L) bool, the slots that are not empty. The means are over these.
+        """
+
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        packing: Packing,
+        maxlen: int,
+        heads: int,
+        rate: float,
+        keys: Tensor | None,
+        pad_kv: Tensor | None = None,
+    ) -> Tensor:
+        """Causal softmax attention (R, L, D): a token attends to its own sequence up to itself.
+
+        Args:
+            q, k, v: (R, L, D).
+            maxlen: M. For dropout, of token t and head h, the weight of the token j places back
+                has the number (t * H + h) * M + j; so has pad j, under the second key.
+            rate: dropout of attention weights.
+            keys: (2, 2) int64, one key for the tokens' weights, one for the pads'.
+            pad_kv: (2, D), the key and value that every pad has. A token then also attends to the
+                pads that left-padding would put before its sequence. They enter the softmax as one
+                key whose weight is multiplied by their number. Each pad is dropped by itself.
+        """
+
+    def attention_at(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        slots: Tensor,
+        packing: Packing,
+        heads: int,
+        pad_kv: Tensor | None = None,
+    ) -> Tensor:
+        """``attention`` (Q, D) of the tokens in some slots, without dropout.
+
+        Args:
+            q: (Q, D), the queries of these tokens.
+            k, v: (R, L, D), of all tokens.
+            slots: (Q,) int64, ``row * L + column`` of each token.
+        """
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Operations, and the layout of the batches that they are given.
+
+    Raises:
+        ValueError: the operations do not take that layout.
+    """
+
+    ops: Operations
+    layout: Layout
+
+    def __post_init__(self) -> None:
+        if self.ops is cpu and self.layout != "flat":
+            raise ValueError(f"models.ops.cpu takes flat batches only, not {self.layout!r}")
+
+    def ops_for(self, packing: Packing) -> Operations:
+        """The operations, for a batch of their layout.
+
+        Raises:
+            ValueError: the batch has another layout.
+        """
+        if packing.layout != self.layout:
+            raise ValueError(
+                f"the batch's layout is {packing.layout!r}, the model's backend takes "
+                f"{self.layout!r}: make batches with layout=model.backend.layout"
+            )
+        return self.ops
+
+
+CPU = Backend(cpu, "flat")
+REFERENCE = Backend(reference, "rows")
+
+
+def backend_for(device: torch.device) -> Backend:
+    """The fastest backend of a device: compiled loops on a CPU, plain torch elsewhere."""
+    return CPU if device.type == "cpu" else REFERENCE

@@ -1,0 +1,429 @@
+"""Loops for one CPU core: compiled by numba, float32, one thread, without torch.
+
+They compute what models/ops/reference.py computes; tests compare the two. Arrays are C-contiguous
+and outputs are the last arguments.
+
+Sizes: T tokens in the order of their numbers, D hidden size, F feed-forward size, H heads,
+W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. A ``d`` before an array's
+name stands for the gradient of the loss by that array, in its shape.
+
+``limit``, ``scale`` and the key's words (``key0``, ``key1``) define a dropout: elements whose
+noise is at most the limit are multiplied by the scale, others are set to 0.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba import float32, int32, uint32
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile at the first call. Machine code is kept on disk for the next process if numba finds
+    a folder that it can write to: __pycache__, NUMBA_CACHE_DIR or the user's cache folder."""
+    # With numpy's error model x / 0 is not an error. A check of every division would keep loops
+    # from being vectorized.
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no such folder
+        return numba.njit(**options)(function)
+
+
+def _compile_fast(function: Callable[..., Any]) -> Any:
+    """The same, with sums in any order, fused multiply-add and reciprocals.
+
+    NaN and infinity are kept (neither nnan nor ninf): a run must notice a loss that is not finite.
+    """
+    return _compile(function, fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+LOG2_E = float32(1.4426950408889634)
+LN2_HIGH, LN2_LOW = float32(0.693359375), float32(-2.12194440e-4)
+
+
+@_compile_fast
+def noise(index, key0, key1):
+    """``reference.noise`` of one index, uint32."""
+    x = uint32(index ^ key0)  # numba widens integers, so every operation is cut to 32 bits again
+    x = uint32(uint32(x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
+    x = uint32(uint32(x ^ key1 ^ (x >> uint32(15))) * uint32(0x846CA68B))
+    return uint32(x ^ (x >> uint32(16)))
+
+
+@_compile_fast
+def _exp(x):
+    """exp(x) for x <= 0, within 2 ulp; below -87, exp(-87) = 1.6e-38.
+
+    exp(x) = 2**n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2; exp(r) is its Taylor
+    polynomial of degree 6, and 2**n is made from its bits.
+    """
+    x = float32(-87.0) if x < float32(-87.0) else x  # NaN stays NaN
+    n = int32(x * LOG2_E - float32(0.5))  # cut towards 0, this is x / ln 2 rounded to nearest
+    r = x - float32(n) * LN2_HIGH - float32(n) * LN2_LOW
+    y = float32(1 / 720)
+    y = y * r + float32(1 / 120)
+    y = y * r + float32(1 / 24)
+    y = y * r + float32(1 / 6)
+    y = y * r + float32(0.5)
+    y = y * r + float32(1.0)
+    y = y * r + float32(1.0)
+    return y * np.int32((n + int32(127)) << int32(23)).view(np.float32)
+
+
+@_compile_fast
+def _half_erfc(x):
+    """(erfc(x / sqrt 2) / 2, exp(-x**2 / 2)) for x >= 0, with an absolute error below 1e-7.
+
+    The first is the upper tail of the standard normal distribution. Approximation 7.1.26 of
+    Abramowitz and Stegun, Handbook of Mathematical Functions.
+    """
+    t = float32(1.0) / (float32(1.0) + float32(0.3275911 / math.sqrt(2.0)) * x)
+    e = _exp(float32(-0.5) * x * x)
+    y = float32(0.5 * 1.061405429)
+    y = y * t + float32(0.5 * -1.453152027)
+    y = y * t + float32(0.5 * 1.421413741)
+    y = y * t + float32(0.5 * -0.284496736)
+    y = y * t + float32(0.5 * 0.254829592)
+    return y * t * e, e
+
+
+@_compile_fast
+def gelu(x, bias, y):
+    """y = GELU(x + bias) = u * Phi(u) with u = x + bias; x, y (T, F), bias (F,)."""
+    for t in range(x.shape[0]):
+        xt, yt = x[t], y[t]
+        for d in range(bias.size):
+            u = xt[d] + bias[d]
+            tail, _ = _half_erfc(abs(u))
+            yt[d] = u * (tail if u < float32(0.0) else float32(1.0) - tail)
+
+
+@_compile_fast
+def gelu_backward(x, bias, dy, dx, dbias):
+    """dx = dy * (Phi(u) + u * phi(u)), (T, F); dbias (F,) is its sum over tokens."""
+    dbias[:] = 0
+    for t in range(x.shape[0]):
+        xt, gt, dt = x[t], dy[t], dx[t]
+        for d in range(bias.size):
+            u = xt[d] + bias[d]
+            tail, e = _half_erfc(abs(u))
+            cdf = tail if u < float32(0.0) else float32(1.0) - tail
+            dt[d] = gt[d] * (cdf + u * float32(1 / math.sqrt(2 * math.pi)) * e)
+        _add(dbias, float32(1.0), dt)
+
+
+@_compile_fast
+def dropout(x, y, limit, scale, key0, key1):
+    """y = dropout(x), both flat; element i has the number i. The gradient is dropout(dy)."""
+    for i in range(x.size):
+        y[i] = x[i] * scale if noise(uint32(i), key0, key1) <= limit else float32(0.0)
+
+
+@_compile_fast
+def dropout_add_norm(
+    x, bias, residual, weight, norm_bias, eps, limit, scale, key0, key1, y, normed, rstd
+):
+    """y = LayerNorm(residual + dropout(x + bias)), (T, D).
+
+    For the gradient, ``normed`` (T, D) gets the normalised rows before ``weight`` and ``norm_bias``
+    (D,), and ``rstd`` (T,) the reciprocals of their standard deviations.
+    """
+    size, width = x.shape
+    for t in range(size):
+        xt, rt, yt, nt = x[t], residual[t], y[t], normed[t]
+        first = uint32(t * width)
+        for d in range(width):
+            keep = noise(uint32(first + d), key0, key1) <= limit
+            nt[d] = rt[d] + ((xt[d] + bias[d]) * scale if keep else float32(0.0))
+        mean = _sum(nt) / float32(width)
+        squares = float32(0.0)
+        for d in range(width):
+            z = nt[d] - mean
+            squares += z * z
+        r = float32(1.0) / math.sqrt(squares / float32(width) + eps)
+        rstd[t] = r
+        for d in range(width):
+            z = (nt[d] - mean) * r
+            nt[d] = z
+            yt[d] = z * weight[d] + norm_bias[d]
+
+
+@_compile_fast
+def dropout_add_norm_backward(
+    dy, normed, rstd, weight, limit, scale, key0, key1, dx, dbias, dresidual, dweight, dnorm_bias
+):
+    """The gradients by all of ``dropout_add_norm``'s inputs from ``dy`` (T, D).
+
+    dresidual = (g - mean(g) - normed * mean(g * normed)) * rstd with g = dy * weight.
+    """
+    size, width = dy.shape
+    dweight[:] = 0
+    dbias[:] = 0
+    dnorm_bias[:] = 0
+    for t in range(size):
+        gt, nt, xt, rt = dy[t], normed[t], dx[t], dresidual[t]
+        a = float32(0.0)
+        b = float32(0.0)
+        for d in range(width):
+            g = gt[d] * weight[d]
+            a += g
+            b += g * nt[d]
+        a /= float32(width)
+        b /= float32(width)
+        for d in range(width):
+            dweight[d] += gt[d] * nt[d]
+        _add(dnorm_bias, float32(1.0), gt)
+        for d in range(width):
+            rt[d] = (gt[d] * weight[d] - a - nt[d] * b) * rstd[t]
+        first = uint32(t * width)
+        for d in range(width):
+            keep = noise(uint32(first + d), key0, key1) <= limit
+            xt[d] = rt[d] * scale if keep else float32(0.0)
+        _add(dbias, float32(1.0), xt)
+
+
+@_compile_fast
+def embed(weight, items, candidates, x, embedded):
+    """x (T, D) = weight[items]; embedded (T, 1 + K, D) = weight[candidates]."""
+    for t in range(items.size):
+        _copy(weight[items[t]], x[t])
+        for k in range(candidates.shape[1]):
+            _copy(weight[candidates[t, k]], embedded[t, k])
+
+
+@_compile_fast
+def embed_backward(dx, dembedded, items, candidates, dweight):
+    """dweight (num_items + 1, D): each row gets the sum of the gradients of its copies."""
+    dweight[:] = 0
+    for t in range(items.size):
+        _add(dweight[items[t]], float32(1.0), dx[t])
+        for k in range(candidates.shape[1]):
+            _add(dweight[candidates[t, k]], float32(1.0), dembedded[t, k])
+
+
+@_compile_fast
+def bce(hidden, embedded, real, slopes):
+    """``reference.bce``, summed in float64; ``slopes`` (T, 1 + K) gets its gradient by the scores.
+
+    hidden (T, D), embedded (T, 1 + K, D) with the target first, real (T,) bool.
+    """
+    size, scored = slopes.shape
+    positive = 0.0
+    negative = 0.0
+    count = 0
+    for t in range(size):
+        count += real[t]
+    for t in range(size):
+        slopes[t] = 0
+        if real[t]:
+            for k in range(scored):
+                sign = float32(-1.0) if k == 0 else float32(1.0)
+                score = sign * _dot(hidden[t], embedded[t, k])
+                small = math.exp(-abs(score))
+                loss = max(score, float32(0.0)) + math.log1p(small)
+                slope = (1.0 if score >= 0 else small) / (1.0 + small)
+                if k == 0:
+                    positive += loss
+                    slopes[t, k] = -slope / count
+                else:
+                    negative += loss
+                    slopes[t, k] = slope / (count * (scored - 1))
+    return (positive + negative / (scored - 1)) / count
+
+
+@_compile_fast
+def bce_backward(dloss, hidden, embedded, slopes, dhidden, dembedded):
+    """The gradients by hidden (T, D) and embedded (T, 1 + K, D) from ``dloss``, a scalar."""
+    size, scored = slopes.shape
+    for t in range(size):
+        dhidden[t] = 0
+        for k in range(scored):
+            slope = dloss * slopes[t, k]
+            _add(dhidden[t], slope, embedded[t, k])
+            for d in range(hidden.shape[1]):
+                dembedded[t, k, d] = slope * hidden[t, d]
+
+
+@_compile_fast
+def _copy(a, out):
+    for i in range(a.size):
+        out[i] = a[i]
+
+
+@_compile_fast
+def _sum(a):
+    total = float32(0.0)
+    for i in range(a.size):
+        total += a[i]
+    return total
+
+
+@_compile_fast
+def _dot(a, b):
+    total = float32(0.0)
+    for i in range(a.size):
+        total += a[i] * b[i]
+    return total
+
+
+@_compile_fast
+def _add(out, weight, a):
+    """out += weight * a"""
+    for i in range(a.size):
+        out[i] += weight * a[i]
+
+
+@_compile_fast
+def _count_kept_pads(index, pads, limit, key0, key1):
+    """How many pads dropout keeps; pad j has the number index + j."""
+    count = 0
+    for j in range(pads):
+        count += noise(uint32(index + j), key0, key1) <= limit
+    return count
+
+
+@_compile_fast
+def _dropout_factors(index, limit, scale, key0, key1, factors):
+    """factors[j] = scale or 0, what dropout multiplies the attention weight of key j by.
+
+    ``index`` is the number of the last key's weight. Numbers grow with the distance from the query,
+    so that they do not depend on where the sequence lies.
+    """
+    for j in range(factors.size):
+        number = uint32(index + factors.size - 1 - j)
+        factors[j] = scale if noise(number, key0, key1) <= limit else float32(0.0)
+
+
+@cache
+def attention(width):
+    """(forward, backward) of ``reference.attention`` for heads of W = ``width`` columns.
+
+    The width is a constant of the compiled code, so that the innermost loops are vectorized for it.
+
+    - q: (Q, H, W), the queries of the tokens in ``slots`` (Q,). k, v: (T, H, W), of all tokens.
+    - starts: (T,), the slot of the first token of each token's sequence.
+    - pads: (T,), how many pads each token attends to; (0,): none.
+    - pad_kv: (2, H, W), the key and value of a pad.
+    - maxlen: M, no sequence is longer.
+    - keys: (2, 2) uint32, one dropout key for the tokens' weights, one for the pads'.
+    - out: (Q, H, W).
+    - weights: (Q, H, M + 1) gets the softmax weights before dropout, for the gradient: those of the
+      tokens from the first on, and the pads' as the last. (1, H, M + 1): they are not kept.
+
+    ``backward`` is for Q = T. It writes the gradients by q, k, v and pad_kv.
+    """
+
+    def forward(q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, out, weights):
+        heads = q.shape[1]
+        root = float32(1.0) / math.sqrt(float32(width))
+        all_factors = np.empty(maxlen, dtype=np.float32)
+        for i in range(slots.size):
+            t = slots[i]
+            begin = starts[t]
+            length = t - begin + 1
+            own_pads = pads[t] if pads.size else 0
+            for h in range(heads):
+                qi, oi, w = q[i, h], out[i, h], weights[i % weights.shape[0], h]
+                largest = float32(-np.inf)
+                for j in range(length):
+                    kj, score = k[begin + j, h], float32(0.0)
+                    for d in range(width):
+                        score += qi[d] * kj[d]
+                    w[j] = score * root
+                    largest = max(largest, w[j])
+                total = float32(0.0)
+                if own_pads:
+                    w[maxlen] = _dot(qi, pad_kv[0, h]) * root
+                    largest = max(largest, w[maxlen])
+                    w[maxlen] = float32(own_pads) * _exp(w[maxlen] - largest)
+                    total = w[maxlen]
+                for j in range(length):
+                    w[j] = _exp(w[j] - largest)
+                    total += w[j]
+                first, factors = (t * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(first, limit, scale, keys[0, 0], keys[0, 1], factors)
+                for d in range(width):
+                    oi[d] = float32(0.0)
+                for j in range(length):
+                    w[j] /= total
+                    vj, share = v[begin + j, h], w[j] * factors[j]
+                    for d in range(width):
+                        oi[d] += share * vj[d]
+                if own_pads:
+                    w[maxlen] /= total
+                    kept_pads = _count_kept_pads(first, own_pads, limit, keys[1, 0], keys[1, 1])
+                    share = w[maxlen] * scale * float32(kept_pads) / float32(own_pads)
+                    _add(oi, share, pad_kv[1, h])
+
+    def backward(
+        dout, q, k, v, starts, pads, pad_kv, maxlen, limit, scale, keys, weights, dq, dk, dv, dpad
+    ):
+        size, heads = q.shape[:2]
+        root = float32(1.0) / math.sqrt(float32(width))
+        all_factors = np.empty(maxlen, dtype=np.float32)
+        g = np.empty(maxlen, dtype=np.float32)
+        dq[:] = 0
+        dk[:] = 0
+        dv[:] = 0
+        dpad[:] = 0
+        for t in range(size):
+            begin = starts[t]
+            length = t - begin + 1
+            own_pads = pads[t] if pads.size else 0
+            for h in range(heads):
+                w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
+                first, factors = (t * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(first, limit, scale, keys[0, 0], keys[0, 1], factors)
+                total = float32(0.0)
+                for j in range(length):
+                    vj, slope = v[begin + j, h], float32(0.0)
+                    for d in range(width):
+                        slope += do[d] * vj[d]
+                    g[j] = slope * factors[j]
+                    total += w[j] * g[j]
+                pad_slope = float32(0.0)
+                if own_pads:
+                    kept_pads = _count_kept_pads(first, own_pads, limit, keys[1, 0], keys[1, 1])
+                    share = scale * float32(kept_pads) / float32(own_pads)
+                    _add(dpad[1, h], w[maxlen] * share, do)
+                    pad_slope = _dot(do, pad_kv[1, h]) * share
+                    total += w[maxlen] * pad_slope
+                for j in range(length):
+                    ds, share = w[j] * (g[j] - total) * root, w[j] * factors[j]
+                    kj, dkj, dvj = k[begin + j, h], dk[begin + j, h], dv[begin + j, h]
+                    for d in range(width):
+                        dvj[d] += share * do[d]
+                    for d in range(width):
+                        dkj[d] += ds * qt[d]
+                    for d in range(width):
+                        dqt[d] += ds * kj[d]
+                if own_pads:
+                    ds = w[maxlen] * (pad_slope - total) * root
+                    _add(dqt, ds, pad_kv[0, h])
+                    _add(dpad[0, h], ds, qt)
+
+    return _compile_fast(forward), _compile_fast(backward)
+
+
+@_compile
+def count_ahead(scores, first, target_scores, targets, seen_offsets, seen_items, ranks):
+    """``models.ranking.count_ahead_reference``, compiled without fastmath: a NaN must count."""
+    users, items = scores.shape
+    out = float32(-np.inf)
+    for u in range(users):
+        row, score = scores[u], target_scores[u]
+        for i in range(seen_offsets[u], seen_offsets[u + 1]):
+            column = seen_items[i] - first
+            if 0 <= column < items:
+                row[column] = out
+        column = targets[u] - first
+        if 0 <= column < items:
+            row[column] = out
+        ahead = int32(0)
+        for i in range(items):
+            ahead += int32((row[i] != out) & (not (row[i] < score)))
+        ranks[u] += ahead

@@ -1,0 +1,61 @@
+"""Packed batches: the sequences of many users share rows, so that hardly any slot is empty."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Layout = Literal["rows", "flat"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which token is in which slot of a batch: R rows of L slots.
+
+    A token is one item of one user's sequence. A sequence lies in one row, in consecutive slots.
+
+    Args:
+        positions: (R, L) int64, the index that the token would have in its sequence if that were
+            padded on its left to the model's ``maxlen``: 0..maxlen - 1.
+        starts: (R, L) int64, the column of the first token of the token's sequence. An empty slot
+            has its own column.
+        tokens: (R, L) int64, the token's number in the batch, which is the same in both layouts.
+            It selects the token's dropout noise. An empty slot may have any number.
+        layout: ``"flat"``: one row (R = 1) of all tokens, by number, and no empty slot.
+            ``"rows"``: rows of L = maxlen slots; the slots after a row's last sequence are empty.
+
+    Raises:
+        ValueError: a flat packing has more than one row, or the layout is unknown.
+    """
+
+    positions: Tensor
+    starts: Tensor
+    tokens: Tensor
+    layout: Layout
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("rows", "flat"):
+            raise ValueError(f"the layout must be 'rows' or 'flat', got {self.layout!r}")
+        if self.layout == "flat" and len(self.positions) != 1:
+            raise ValueError(f"a flat batch has one row, this one has {len(self.positions)}")
+
+    def num_pads(self) -> Tensor:
+        """(R, L) int64: how many pads left-padding would put before the token's sequence."""
+        columns = torch.arange(self.positions.shape[1], device=self.positions.device)
+        return self.positions - (columns - self.starts)
+
+
+def model_inputs(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Any]:
+    """The keyword arguments of a model's ``loss`` or ``hidden_states``.
+
+    Args:
+        tensors: a batch by name. ``positions``, ``starts`` and ``tokens`` become the argument
+            ``packing``; every other tensor is passed on under its own name.
+        layout: how the batch is packed.
+    """
+    names = {field.name for field in fields(Packing)} - {"layout"}
+    packing = Packing(**{name: tensors[name] for name in names}, layout=layout)
+    others = {name: tensor for name, tensor in tensors.items() if name not in names}
+    return {**others, "packing": packing}

@@ -1,0 +1,68 @@
+"""What a model must have: docs/models.md's example trains; a module without it is one line."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from models.contract import SequenceModel
+from tests.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "models.md").read_text()
+CODE, CONFIG = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.S)[1] for kind in ("python", "yaml"))
+
+
+@pytest.fixture
+def train_mine(train, tmp_path):
+    """scripts.train with some code and docs/models.md's config of it."""
+
+    def run(code: str, *settings: str):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "last_item.yaml").write_text(CONFIG)
+        (tmp_path / "last_item.py").write_text(code)
+        own = (f"--config-dir={tmp_path}", "model=last_item")
+        return train(*own, *settings, PYTHONPATH=str(tmp_path))
+
+    return run
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_example_of_the_page_trains(train_mine, tmp_path, together):
+    done = train_mine(CODE, "epochs=20", "optimizer=adam", f"joint={together}")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "results").rglob("*.json")
+    history = json.loads(path.read_text())["history"]
+    assert history[-1]["train/loss"] < history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("name", ["loss", "hidden_states", "item_weight"])
+def test_a_model_without_a_method_is_one_line(train_mine, tmp_path, name):
+    done = train_mine(CODE.replace(f"def {name}(", f"def not_{name}("))
+    assert_one_line(done, "abstract method", name)
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_a_module_that_is_no_model_is_one_line(train, tmp_path):
+    done = train("model._target_=torch.nn.Identity")
+    assert_one_line(done, "torch.nn.Identity is not a models.contract.SequenceModel")
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
+def test_a_model_that_cannot_be_diagnosed_is_one_line(train_mine):
+    assert_one_line(train_mine(CODE, "diagnose_every=1"), "diagnose_every", "models.sasrec")
+
+
+def assert_one_line(done, *messages: str):
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    for message in messages:
+        assert message in done.stderr
+
+
+def test_the_page_names_what_the_contract_holds():
+    named = set(re.findall(r"^\| `(?:SequenceModel\.)?(\w+)", PAGE, re.M))
+    assert named == {"__init__", "backend", *SequenceModel.__abstractmethods__}
+    with pytest.raises(TypeError, match="hidden_states, item_weight"):
+        SequenceModel(1, 1)
+    assert issubclass(SequenceModel, torch.nn.Module)
