@@ -53,7 +53,7 @@ figures: csv  ## the figures from the committed records
 	@$(PY) -m scripts.make_figures $(filter results.root=%,$(ARGS))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves
-	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update *.py
+	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py
 	cd notebooks && ../$(PY) -m nbconvert --to notebook --inplace --execute \
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb
 

@@ -9,7 +9,8 @@ dataset), has a folder with those of its tables that apply:
 - published: Adam beside the figures that the note's author published for it;
 - choices, memories: what the variants chose and kept, where runs were diagnosed.
 
-Over all studies: note_1 to note_3 (the note's figures, one by one), order, search.
+Over all studies: headline (for the README), note_1 to note_3 (the note's figures, one by one),
+order, search.
 """
 
 import sys

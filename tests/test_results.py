@@ -241,12 +241,11 @@ def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_pa
 
 def test_the_readme_shows_a_committed_table():
     shown = (REPOSITORY / "README.md").read_text()
-    assert (REPOSITORY / "results/tables/ablation-sasrec-beauty/rows.md").read_text() in shown
-    assert all(row.label in shown for row in ROWS.values())
+    assert (REPOSITORY / "results/tables/headline.md").read_text() in shown
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(p.stem for p in NOTEBOOKS.glob("*.py")))
+@pytest.mark.parametrize("name", sorted(p.stem for p in NOTEBOOKS.glob("0*.py")))
 def test_notebooks_run_on_the_committed_results(name):
     notebook = nbformat.read(str(NOTEBOOKS / f"{name}.ipynb"), as_version=4)
     script = jupytext.read(NOTEBOOKS / f"{name}.py")

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from scripts.records.errors import UserError
-from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, verdict
+from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown
 from scripts.reporting.statistics import differences, holm, t_interval
@@ -39,6 +39,17 @@ def test_how_often_the_rule_passes_one_more_run():
         distance = abs(more - ours.mean(1)) / (ours.std(1, ddof=1) * (1 + 1 / 5) ** 0.5)
         assert pass_probability(5, off) == pytest.approx(np.mean(distance <= 2), abs=0.01)
     assert pass_probability(5) == pytest.approx(0.884, abs=1e-3)
+
+
+def test_a_replicate_passes_all_three_figures_less_often_than_one():
+    rng = np.random.default_rng(1)
+    values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in ROWS}
+    independent = replicates(runs(values))
+    assert independent == pytest.approx(pass_probability(5) ** 3, abs=0.03)
+    alike = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
+    for rows in alike.values():
+        rows[:] = [(a, b, c + 1e-3 * rng.normal()) for a, b, c in rows]
+    assert replicates(runs(alike)) == pytest.approx(pass_probability(5), abs=0.01)
 
 
 def test_a_variant_gets_the_worst_verdict_of_its_figures():

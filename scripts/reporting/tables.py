@@ -268,6 +268,20 @@ def beside_note(study: Study) -> bool:
     return study.declared.beside_note and note.is_setting(study.runs)
 
 
+def headline(studies: Sequence[Study]) -> Table | None:
+    """The note beside ours in six narrow columns, for the README."""
+    for study in filter(beside_note, studies):
+        frame = rows_beside_note(study).frame
+        frame = frame[frame["NDCG@10 note"] != MISSING]
+        columns = [WITH, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
+        caption = (
+            "NDCG@10 on test and the lowest training loss of 500 epochs; ours are mean ± sample "
+            "std over five seeds."
+        )
+        return Table(frame[columns], caption)
+    return None
+
+
 def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
     """A table of the note, figure by figure."""
 
@@ -364,6 +378,7 @@ def search(studies: Sequence[Study]) -> Table | None:
 
 # Over all studies; a file is results/tables/NAME.
 OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
+    "headline": headline,
     **{name: note_table(name) for name in note.TABLES},
     "order": order,
     "search": search,
