@@ -21,6 +21,7 @@ from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
 
 WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}  # equal lines both show
 DASHES = ("-", "--", ":", "-.")  # of variants that share a colour
+LOSSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
 MOST_LINES = 12  # that can be told apart in a figure
 GUESSING = 2 * math.log(2)  # loss of a model to which every item is equally likely
 TITLES = {
@@ -63,6 +64,10 @@ def curves(study: Study) -> Figure | None:
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, _pooled(study), "epoch", curve)
         axis.set(xlabel="epoch", title=title)
+    axes[0].set_yscale("log")
+    ticks = [tick for tick in LOSSES if tick > study.curves["train/loss"].min() / 1.2]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0].minorticks_off()
     axes[0].axhline(GUESSING, color="gray", ls=":")
     axes[0].text(
         0.99,
@@ -141,7 +146,7 @@ def beside_the_note(study: Study) -> Figure | None:
         Line2D([], [], color="gray", lw=4, label="our mean ± 2 standard\nerrors of one more run"),
         Line2D([], [], color="gray", ls=":", label="the note: reproduced\nif the bar crosses it"),
     ]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
 
@@ -151,7 +156,7 @@ def why(study: Study) -> Figure | None:
     if looks.empty:
         return None
     figure = Figure(figsize=(11, 7), layout="constrained")
-    _title(figure, study)
+    _title(figure, study, looks)
     axes = figure.subplots(2, 3)
     _beside_lion(axes[0, 0], last_looks(looks))
     for axis, ((quantity, of), title) in zip(axes.flat[1:], LOOKS.items(), strict=True):
@@ -169,7 +174,7 @@ def drift(study: Study) -> Figure | None:
         return None
     last = last_looks(study.diagnostics).assign(swept="")
     figure = Figure(figsize=(9, 4), layout="constrained")
-    _title(figure, study)
+    _title(figure, study, last)
     for axis, (quantity, title) in zip(figure.subplots(1, 2), DRIFT.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, study, shown, "of", "value", marker="o")
@@ -185,8 +190,8 @@ def memories(study: Study) -> Figure | None:
     if not looked_at_memories(study):
         return None
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    _title(figure, study, ", item embeddings")
     last = last_looks(study.diagnostics)
+    _title(figure, study, last, ", item embeddings")
     optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
@@ -226,14 +231,17 @@ def _percent(axis: Axes) -> None:
 def _pair(study: Study, lines: pd.DataFrame) -> tuple[Figure, list[Axes]]:
     """Two panels with a title and a key."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    _title(figure, study)
+    _title(figure, study, lines)
     _key(figure, study, lines)
     return figure, figure.subplots(1, 2)
 
 
-def _title(figure: Figure, study: Study, of: str = "") -> None:
-    n = study.runs["seed"].nunique()
-    seeds = f"mean of up to {n} seeds (band: lowest to highest)" if n > 1 else "one seed"
+def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> None:
+    counts = lines.groupby("optimizer")["seed"].nunique()
+    seeds = "one seed"
+    if counts.max() > 1:
+        n = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else counts.max()
+        seeds = f"mean of {n} seeds (band: lowest to highest)"
     epochs = study.runs["epochs"].max()
     where = f"{study.experiment}: {study.model} on {study.dataset}"
     figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
@@ -279,7 +287,7 @@ def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
         Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
         for (o, swept), dashes in _lines(study, points).items()
     ]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
 
 
 # Of one study; a file is results/figures/NAME-STUDY.
