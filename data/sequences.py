@@ -20,6 +20,22 @@ class Sequences:
     offsets: np.ndarray  # (users + 1,) int64
     num_items: int
 
+    def check(self) -> None:
+        """Compiled code indexes by these arrays unchecked; this is its check, once.
+
+        Raises:
+            ValueError: a wrong dtype or shape, or an index out of its range.
+        """
+        items, offsets = self.items, self.offsets
+        dtypes = items.dtype == np.int32 and offsets.dtype == np.int64
+        if not dtypes or items.ndim != 1 or offsets.ndim != 1:
+            raise ValueError("items must be int32 and offsets int64, each of one dimension")
+        ends = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(items)
+        if not ends or (np.diff(offsets) < 1).any():
+            raise ValueError("offsets must ascend from 0 to the number of interactions")
+        if items.min() != 1 or items.max() != self.num_items:
+            raise ValueError("items must be numbered from 1 to num_items")
+
     @property
     def num_users(self) -> int:
         return len(self.offsets) - 1

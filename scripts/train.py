@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from data.errors import DataError
-from data.prepare import prepare, statistics
+from data.prepare import dataset_name, prepare, statistics
 from scripts import run_record
 from scripts.config import checked, choices, swept_keys
 from scripts.errors import ConfigError, RunFailed
@@ -89,7 +89,7 @@ def open_run(cfg: DictConfig, claim: ExitStack) -> Run | None:
     config, names = checked(cfg), choices()
     device = pick_device(config["device"])
     prepared = prepare(config["data"])
-    dataset = Path(prepared.path).stem if names["data"] == "file" else names["data"]
+    dataset = dataset_name(prepared.path.stem if names["data"] == "file" else names["data"])
     identity = run_record.identity(config, prepared.sha256)
     name = config["results"]["name"] or (
         f"{names['experiment']}-{names['model']}{swept_keys(sys.argv[1:])}-seed{config['seed']}"
@@ -112,7 +112,11 @@ def open_run(cfg: DictConfig, claim: ExitStack) -> Run | None:
         "config": identity,
         "config_hash": run_record.digest(identity),
         **run_record.provenance(device),
-        "data": {"sha256": prepared.sha256, **statistics(prepared.sequences)},
+        "data": {
+            "sha256": prepared.sha256,
+            **statistics(prepared.sequences),
+            "understood": prepared.understood,
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     training = Training(config, prepared.sequences, device)
