@@ -115,7 +115,8 @@ def one_line_errors(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {one_line(error)}") from None
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or one_line(error)}") from None
+        damaged = f"damaged or cut short: {one_line(error)}"  # bz2, gzip: no error of the system
+        raise DataError(f"{path}: {error.strerror or damaged}") from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, unknown method
         raise DataError(f"{path}: cannot be unpacked: {one_line(error)}") from None
 

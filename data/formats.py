@@ -95,7 +95,7 @@ def read(path: Path, keys: Keys) -> Table:
                 return _read_lines(path)
             raise DataError(
                 f"{path}: line 1: expected integers 'user item ...' or a header with columns, "
-                f"got {quoted(first)}; no header? {NAME_COLUMNS}; "
+                f"got {quoted(first)}; no header? Name the columns: {NAME_COLUMNS}; "
                 "another separator? data.separator=TEXT"
             )
         return _read_table(path, keys, separator)
@@ -165,7 +165,7 @@ def _read_lines(path: Path) -> Table:
         raise DataError(
             f"{path}: line {number}: user {user_id} has a line already "
             f"(line {lines[user_codes[user_id]]}); pairs need two ids on every line; "
-            f"a table without a header? {NAME_COLUMNS}"
+            f"a table with no header? Name the columns: {NAME_COLUMNS}"
         )
     ends = np.cumsum(counts)
     return Table(
@@ -196,7 +196,7 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
     with _open_rows(path, separator) as rows:
         first = _next_row(rows, separator, is_quoted)
         names = list(keys.columns or first)
-        chosen = _choose_columns(path, names, keys, first)
+        chosen = _choose_columns(path, names, keys, may_lack_header=not keys.columns)
     if keys.columns:
         _check_first_row(path, first, keys.columns)
     with _open_rows(path, separator) as rows:
@@ -209,7 +209,7 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
                     rows,
                     sep=separator if len(separator) == 1 else UNIT,
                     header=None,
-                    names=list(range(len(names))),
+                    names=[str(number) for number in range(len(names))],
                     index_col=False,
                     dtype=str,
                     na_filter=False,
@@ -218,9 +218,7 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             raise _width_error(path, separator, is_quoted, len(names), error) from None
     skipped = 0 if keys.columns else 1
-    values = {
-        role: table.pop(table.columns[names.index(name)]) for role, name in chosen.items() if name
-    }
+    values = {role: table.pop(str(names.index(name))) for role, name in chosen.items() if name}
     del table
     inter = any(":token" in name for name in names)
     return Table(
@@ -267,7 +265,12 @@ def _reader(rows: Iterator[str], separator: str, is_quoted: bool) -> Any:
 def _next_row(rows: TextIO, separator: str, is_quoted: bool) -> list[str]:
     """The values of the first line that is not blank; ``rows`` goes on behind it."""
     lines = iter(lambda: rows.readline(), "")
-    return next(row for row in _reader(lines, separator, is_quoted) if "".join(row).strip())
+    rows_with_values = (row for row in _reader(lines, separator, is_quoted) if not _is_blank(row))
+    return next(rows_with_values, [])
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
 
 
 def _is_quoted(path: Path, separator: str) -> bool:
@@ -293,7 +296,7 @@ def _line(path: Path, separator: str, is_quoted: bool, row: int) -> int:
     with _open_rows(path, separator) as rows:
         reader = _reader(rows, separator, is_quoted)
         for values in reader:
-            if "".join(values).strip() or len(values) > 1:
+            if not _is_blank(values):
                 row -= 1
                 if row < 0:
                     break
@@ -319,7 +322,7 @@ def _width_error(
 
 
 def _choose_columns(
-    path: Path, names: list[str], keys: Keys, first: list[str] | None = None
+    path: Path, names: list[str], keys: Keys, may_lack_header: bool = False
 ) -> dict[str, str | None]:
     """Which column has which role; no time column only where none looks like one."""
     inter = any(":token" in name for name in names)
@@ -345,17 +348,21 @@ def _choose_columns(
             chosen[role] = None
             _check_no_time(path, names, wanted, list(chosen.values()))
         else:
-            no_header = ""
-            if not keys.columns and first:
-                numbers = any(NUMBER.fullmatch(value) for value in names)
-                no_header = f"; {'this is no header' if numbers else 'no header'}? {NAME_COLUMNS}"
             raise DataError(
                 f"{path}: no column {quoted(wanted)} (set data.{role}_column=NAME); "
-                f"it has {shown(names)}{no_header}"
+                f"it has {shown(names)}{_no_header(names) if may_lack_header else ''}"
             )
     if chosen["user"] == chosen["item"]:
         raise DataError(f"{path}: user and item are one column, {quoted(chosen['user'])}")
     return chosen
+
+
+def _no_header(names: list[str]) -> str:
+    if names == [str(number) for number in range(len(names))]:
+        return "; are these the names? data.user_column=0 data.item_column=1 data.time_column=2"
+    numbers = any(NUMBER.fullmatch(name) for name in names)
+    what = "line 1 holds numbers: no header?" if numbers else "no header?"
+    return f"; {what} Name the columns: {NAME_COLUMNS}"
 
 
 def _check_no_time(path: Path, names: list[str], usual: str, taken: list[str | None]) -> None:

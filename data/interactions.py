@@ -12,7 +12,8 @@ from data.errors import DataError
 from data.files import compression, quoted
 from data.formats import Ids, Keys, Table, read
 
-CANONICAL = r"0|-?[1-9][0-9]*"  # whole numbers that are written in one way only
+CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # whole numbers, written in the one way; int64 has 19 digits
+LONGEST_TIME = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,25 @@ def read_interactions(path: Path, keys: Keys) -> Interactions:
         "compression": compression(path),
         "separator": table.separator,
         "columns": table.columns,
-        "order": "of the file",
+        "order": _order(table, keys),
         "first_time": None,
         "last_time": None,
     }
     if table.time is not None:
         times = _times(path, table.time, table)
-        understood["order"] = f"by {table.columns['time']}"
         understood["first_time"] = str(times.min())
         understood["last_time"] = str(times.max())
         frame = frame.take(np.argsort(times.to_numpy(), kind="stable"))
     return Interactions(frame, ids, understood)
+
+
+def _order(table: Table, keys: Keys) -> str:
+    if table.time is not None:
+        return f"by time, column {quoted(table.columns['time'])}"
+    if table.columns["user"] is None:
+        return "of the file"
+    why = "data.time_column=false" if keys.time is False else "no time; data.time_column=NAME"
+    return f"of the file ({why})"
 
 
 def _number(
@@ -88,6 +97,8 @@ def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(times):
         found, bad = times, times.isna()
     else:
+        if times.dtype == object:  # Python refuses to convert thousands of digits
+            times = times.where(times.str.len() < LONGEST_TIME, "")
         found = pd.to_numeric(times, errors="coerce")
         bad = found.isna() | ~np.isfinite(found)
         if bad.iloc[0] and not pd.api.types.is_numeric_dtype(times):
