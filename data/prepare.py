@@ -74,7 +74,7 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any
     # pandas is slow to import and not needed for what is cached
     from data.interactions import read_interactions
 
-    interactions = read_interactions(path, _keys(cfg))
+    interactions = read_interactions(path, reading_keys(cfg))
     k = cfg.get("k_core") or 0
     frame = k_core(interactions.frame, k)
     if len(frame) == 0:
@@ -90,7 +90,7 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any
     )
 
 
-def _keys(cfg: Mapping[str, Any]) -> "Keys":
+def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
     """The keys of ``cfg`` that say how to read a file, checked."""
     from data.formats import Keys
 

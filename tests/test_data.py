@@ -1,6 +1,7 @@
 """Formats, order, splits, batches, and one line for each thing that can be wrong with a file."""
 
 import hashlib
+import json
 
 import numpy as np
 import pandas as pd
@@ -258,20 +259,69 @@ def test_prepared_data_is_read_back_without_the_parser(toy, kept, monkeypatch):
     assert again.num_items == first.num_items
 
 
-@pytest.mark.parametrize("change", ["file", "k_core", "damage", "missing"])
-def test_prepared_data_is_made_anew_when_anything_changed(toy, kept, change):
+def test_prepared_data_is_made_anew_when_the_file_or_a_key_changed(toy, kept):
     first = load(toy)
-    if change == "file":
-        toy.write_text(toy.read_text() + "61 1 2 3\n")
-        assert load(toy).num_users == 61
-    elif change == "k_core":
-        assert len(load(toy, k_core=8).items) < len(first.items)
-    else:
-        (items,) = kept.glob("*/items.npy")
-        content = items.read_bytes()
-        items.unlink() if change == "missing" else items.write_bytes(content[:-1] + b"x")
-        assert lists(load(toy)) == lists(first)
-        assert items.read_bytes() == content
+    assert len(load(toy, k_core=8).items) < len(first.items)
+    toy.write_text(toy.read_text() + "61 1 2 3\n")
+    assert load(toy).num_users == 61
+
+
+def rewrite(folder, sign=True, **changes):
+    """Change prepared data and, with ``sign``, all its checksums as well."""
+    about = json.loads((folder / "about.json").read_text())
+    for name, value in changes.items():
+        if isinstance(value, np.ndarray):
+            np.save(folder / f"{name}.npy", value)
+            about[name] = cache.sha256(folder / f"{name}.npy")
+        else:
+            about[name] = value
+    if sign:
+        about["checksum"] = cache._checksum(about)
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+DAMAGE = {
+    "a byte": lambda f: (f / "items.npy").write_bytes((f / "items.npy").read_bytes()[:-1] + b"x"),
+    "an array is missing": lambda f: (f / "offsets.npy").unlink(),
+    "no metadata": lambda f: (f / "about.json").unlink(),
+    "empty metadata": lambda f: (f / "about.json").write_text(""),
+    "foreign metadata": lambda f: (f / "about.json").write_text("[1]"),
+    "binary metadata": lambda f: (f / "about.json").write_bytes(b"\xff\xfe"),
+    "altered num_items": lambda f: rewrite(f, sign=False, num_items=9),
+    "understood": lambda f: rewrite(f, sign=False, understood={}),
+    "signed num_items": lambda f: rewrite(f, num_items=9),
+    "item 0": lambda f: rewrite(f, items=np.load(f / "items.npy") - 1),
+    "item too high": lambda f: rewrite(f, items=np.load(f / "items.npy") * 2),
+    "items of another type": lambda f: rewrite(f, items=np.load(f / "items.npy").astype(float)),
+    "offsets beyond the items": lambda f: rewrite(f, offsets=np.load(f / "offsets.npy") * 2),
+    "offsets that fall": lambda f: rewrite(f, offsets=np.load(f / "offsets.npy")[[0, 2, 1, -1]]),
+    "no offsets": lambda f: rewrite(f, offsets=np.empty(0, np.int64)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_prepared_data_that_is_damaged_is_one_line_and_made_anew(toy, kept, damage, capsys):
+    first = load(toy)
+    (folder,) = kept.iterdir()
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    DAMAGE[damage](folder)
+    assert lists(load(toy)) == lists(first)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{folder}: not intact" in told
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+    load(toy)
+    assert not capsys.readouterr().err
+
+
+def test_prepared_data_of_another_version_is_made_anew_without_a_word(toy, kept, capsys):
+    load(toy)
+    (folder,) = kept.iterdir()
+    content = (folder / "about.json").read_bytes()
+    rewrite(folder, version=cache.VERSION - 1)
+    load(toy)
+    assert (folder / "about.json").read_bytes() == content
+    assert not capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(toy, kept):
