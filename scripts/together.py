@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from data.sequences import TrainingBatch
+from data.batches import TrainingBatch
 from models.plain import Packing
 from scripts.run_record import digest
 from scripts.training import Step, Training, build

@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from torch import Tensor
 from tqdm import tqdm
 
-from data.sequences import Batch, Sequences, ranking_batches, training_batches
+from data.batches import Batch, ranking_batches, training_batches
+from data.sequences import Sequences
 from models import fast
 from models.plain import Packing
 from models.ranking import block_size, metrics, rank_targets

@@ -9,11 +9,12 @@ import pytest
 
 import data.interactions
 from data import cache
+from data.batches import best_fit, ranking_batches, training_batches
 from data.errors import DataError
 from data.formats import Keys
 from data.interactions import read_interactions
 from data.prepare import k_core, prepare, statistics, to_sequences
-from data.sequences import Sequences, best_fit, ranking_batches, runs, training_batches
+from data.sequences import Sequences, runs
 
 
 def parse(path, k=0, user_column=None, item_column=None, time_column=None):

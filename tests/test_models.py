@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from data.sequences import Sequences, ranking_batches, training_batches
+from data.batches import ranking_batches, training_batches
+from data.sequences import Sequences
 from models import fast, plain, ranking
 from models.plain import Packing
 from models.ranking import metrics, rank_targets
