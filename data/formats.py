@@ -359,7 +359,8 @@ def _choose_columns(
 
 def _no_header(names: list[str]) -> str:
     if names == [str(number) for number in range(len(names))]:
-        return "; are these the names? data.user_column=0 data.item_column=1 data.time_column=2"
+        columns = "data.user_column=0 data.item_column=1 data.time_column=2"
+        return f"; no header? Name the columns: {NAME_COLUMNS}; are these the names? {columns}"
     numbers = any(NUMBER.fullmatch(name) for name in names)
     what = "line 1 holds numbers: no header?" if numbers else "no header?"
     return f"; {what} Name the columns: {NAME_COLUMNS}"

@@ -57,7 +57,10 @@ def load(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path}: not there; run `python -m scripts.aggregate` first")
-    runs, users, looks = (pd.read_csv(path) for path in paths)
+    text = dict.fromkeys(("dataset", "model", "optimizer", "experiment", "setting"), str)
+    runs, users, looks = (  # "NA" and "007" are names of data sets
+        pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]) for path in paths
+    )
     return runs, users, looks
 
 
