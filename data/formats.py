@@ -200,15 +200,13 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
     if keys.columns:
         _check_first_row(path, first, keys.columns)
     with _open_rows(path, separator) as rows:
-        if not keys.columns:
-            _next_row(rows, separator, is_quoted)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 table = pd.read_csv(
                     rows,
                     sep=separator if len(separator) == 1 else UNIT,
-                    header=None,
+                    header=None if keys.columns else 0,
                     names=[str(number) for number in range(len(names))],
                     index_col=False,
                     dtype=str,
@@ -346,7 +344,7 @@ def _choose_columns(
             chosen[role] = None
         elif role == "time" and name is None:
             chosen[role] = None
-            _check_no_time(path, names, wanted, list(chosen.values()))
+            _check_no_time(path, short, wanted, list(chosen.values()))
         else:
             raise DataError(
                 f"{path}: no column {quoted(wanted)} (set data.{role}_column=NAME); "
@@ -368,11 +366,11 @@ def _no_header(names: list[str]) -> str:
 
 def _check_no_time(path: Path, names: list[str], usual: str, taken: list[str | None]) -> None:
     for name in names:
-        if LIKE_A_TIME.search(name.split(":")[0]) and name not in taken:
+        if LIKE_A_TIME.search(name) and name not in taken:
+            value = name if name.isidentifier() and len(name) < 60 else "NAME"
             raise DataError(
                 f"{path}: no column {quoted(usual)}, but {quoted(name)} looks like a time: set "
-                f"data.time_column={name.split(':')[0]}, or data.time_column=false to take "
-                "the order of the file"
+                f"data.time_column={value}, or data.time_column=false to take the order of the file"
             )
 
 

@@ -203,7 +203,7 @@ def run(cases: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
             with redirect_stderr(io.StringIO()):
                 outcomes[run_case(case, folder)] += 1
         except Exception:
-            failures.append(f"seed {case}: {traceback.format_exc()}")
+            failures.append(f"seed {case}: {traceback.format_exc()[-3000:]}")
     return outcomes, failures
 
 

@@ -1,6 +1,7 @@
 """Every shape of docs/data.md is read; ids stay tokens; quotes, times, separators lose nothing."""
 
 import bz2
+import csv
 import datetime
 import decimal
 import gzip
@@ -15,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.formats import Keys
@@ -119,6 +122,33 @@ def test_quotes_enclose_values_that_hold_separators_and_line_ends(file):
     assert rows(read(file, text)) == [("1", "a"), ("2", "b"), ("3", "c")]
     with pytest.raises(DataError, match="line 5: item is missing"):  # the value above has two lines
         read(file, text.replace("3,c", "3,"))
+
+
+LETTERS = "01_-.\"' aé²\t,;|:#\\N\x1f\u2028\xa0\ufeff"
+TOKENS = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4)
+
+
+@given(
+    table=st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=6),
+    separator=st.sampled_from(["\t", ",", ";", "|", "::", " "]),
+    is_csv=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_rows_are_read_as_they_were_written_or_refused(tmp_path_factory, table, separator, is_csv):
+    is_csv = is_csv and len(separator) == 1
+    if not is_csv:  # "a" in quotes is a, and a separator in a value is none
+        assume(not any(v[0] == v[-1] == '"' or separator[0] in v for row in table for v in row))
+    text = io.StringIO(newline="")
+    rows_of_text = [("user", "item"), *table]
+    if is_csv:
+        csv.writer(text, delimiter=separator).writerows(rows_of_text)
+    else:
+        text.write("".join(f"{user}{separator}{item}\n" for user, item in rows_of_text))
+    try:
+        found = read(tmp_path_factory.getbasetemp() / "rows", text.getvalue())
+    except DataError:
+        return
+    assert rows(found) == table
 
 
 def test_times_of_all_kinds_are_sorted(file):
