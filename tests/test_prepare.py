@@ -140,9 +140,12 @@ def test_a_file_called_dots_does_not_leave_the_results(train, tmp_path, toy):
     assert record.parts[-3] == "%2E."
 
 
-def test_a_path_with_a_nul_is_one_line():
+@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-this-name/x", "x" * 5000, ".", ""])
+def test_a_path_that_is_no_file_is_one_line(path):
     with pytest.raises(DataError, match=r"no such file \(data.path\)"):
-        prepare({"path": "a\0b"})
+        prepare({"path": path})
+    with pytest.raises(DataError, match=r"data.file|no such file|is missing"):
+        prepare({"file": path, "root": "/"})
 
 
 @pytest.fixture
@@ -232,8 +235,10 @@ def test_a_folder_for_downloads_that_cannot_be_made_is_one_line(wheels, tmp_path
 
 
 def test_odd_keys_are_one_line(mine, capsys):
-    for key in ("data.columns=3", "data.columns=[user,user]", "data.separator=''", "data.k_core=x"):
+    odd = ("data.columns=3", "data.columns=[user,user]", "data.separator=''", "data.k_core=x")
+    for key in (*odd, "data.k_core=''", "data.k_core=-1", "+data.statistics=3"):
         assert main(["file", f"data.path={mine}", key]) == 2
         told = capsys.readouterr().err
-        assert told.startswith("error: data.")
+        assert told.startswith("error: ")
+        assert "data." in told
         assert told.count("\n") == 1
