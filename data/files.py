@@ -1,6 +1,7 @@
 """Open a file of interactions, compressed or not; what cannot be read is named in one line."""
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -117,6 +118,8 @@ def one_line_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         damaged = f"damaged or cut short: {one_line(error)}"  # bz2, gzip: no error of the system
         raise DataError(f"{path}: {error.strerror or damaged}") from None
+    except csv.Error as error:  # a value longer than Python's csv takes
+        raise DataError(f"{path}: not a table: {one_line(error)}") from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, unknown method
         raise DataError(f"{path}: cannot be unpacked: {one_line(error)}") from None
 

@@ -24,7 +24,6 @@ from data.files import (
     compression,
     has_quotes,
     one_line,
-    one_line_errors,
     open_binary,
     open_text,
     quoted,
@@ -75,30 +74,29 @@ class Table:
 
 
 def read(path: Path, keys: Keys) -> Table:
-    """The interactions in ``path``, in the order of the file.
+    """The interactions in ``path``, in the order of the file; call it in ``one_line_errors``.
 
     Raises:
-        DataError: the file is missing, damaged, not of a known format, or holds what it must not.
+        DataError: the file is not of a known format, or holds what it must not.
     """
-    with one_line_errors(path):
-        with open_binary(path) as file:
-            head = file.read(4096)
-        check_readable(path, head)
-        if head.startswith(b"PAR1"):
-            return _read_parquet(path, keys)
-        first = _first_line(path)
-        if first.lstrip().startswith(("{", "[")):
-            return _read_json_lines(path, keys)
-        separator = _separator(first, keys)
-        if separator is None:
-            if INTEGER.fullmatch(first.split()[0]) and not keys.columns:
-                return _read_lines(path)
-            raise DataError(
-                f"{path}: line 1: expected integers 'user item ...' or a header with columns, "
-                f"got {quoted(first)}; no header? Name the columns: {NAME_COLUMNS}; "
-                "another separator? data.separator=TEXT"
-            )
-        return _read_table(path, keys, separator)
+    with open_binary(path) as file:
+        head = file.read(4096)
+    check_readable(path, head)
+    if head.startswith(b"PAR1"):
+        return _read_parquet(path, keys)
+    first = _first_line(path)
+    if first.lstrip().startswith(("{", "[")):
+        return _read_json_lines(path, keys)
+    separator = _separator(first, keys)
+    if separator is None:
+        if INTEGER.fullmatch(first.split()[0]) and not keys.columns:
+            return _read_lines(path)
+        raise DataError(
+            f"{path}: line 1: expected integers 'user item ...' or a header with columns, "
+            f"got {quoted(first)}; no header? Name the columns: {NAME_COLUMNS}; "
+            "another separator? data.separator=TEXT"
+        )
+    return _read_table(path, keys, separator)
 
 
 def _first_line(path: Path) -> str:
@@ -114,7 +112,7 @@ def _separator(first: str, keys: Keys) -> str | None:
     """The text between values; None for lines of ids, and where there is none."""
     if keys.separator is not None:
         return SEPARATOR_WORDS.get(keys.separator, keys.separator)
-    named = [name for name in (keys.user, keys.item) if name is not None]
+    named = any((keys.user, keys.item, keys.time))
     words = first.split()
     is_table = keys.columns or named or not INTEGER.fullmatch(words[0])
     counts = {s: first.count(s) for s in SEPARATORS}

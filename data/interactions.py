@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from data.errors import DataError
-from data.files import compression, quoted
+from data.files import compression, one_line_errors, quoted
 from data.formats import Ids, Keys, Table, read
 
 CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # whole numbers, written in the one way; int64 has 19 digits
@@ -33,9 +33,13 @@ def read_interactions(path: Path, keys: Keys) -> Interactions:
     """Interactions in ``path``, in time order.
 
     Raises:
-        DataError: see ``formats.read``; or an id is missing, or a time is none.
+        DataError: the file is missing, damaged, not of a known format, or holds what it must not.
     """
-    table = read(path, keys)
+    with one_line_errors(path):
+        return _numbered(path, read(path, keys), keys)
+
+
+def _numbered(path: Path, table: Table, keys: Keys) -> Interactions:
     if len(table.user.codes) == 0:
         raise DataError(f"{path}: no interactions in it")
     numbers, ids = {}, {}

@@ -118,6 +118,8 @@ BAD = {
     "UTF-16": ("\udcff\udcfeu\x00", "UTF-16 is not read: write it as UTF-8"),
     "Latin-1": ("user,item\n1,caf\udce9\n", "iconv -f latin1 -t utf-8"),
     "5,000 digits": ("1 2\n1 x" + "9" * 5000, "line 2: 'x999999"),
+    "huge value": ("user,item\n" + "x" * 200_000 + ",1\n,2\n", "field larger than field limit"),
+    "huge name": ("x" * 200_000 + ",item\n1,2\n", "field larger than field limit"),
     "open quote": ('user,item\n1,2\n1,"3,4\n', "line 3: 3 values, but 2 columns"),
     "two of a name": ("user,item,item\n1,2,3\n", "2 columns are named 'item'"),
     "sequences": (

@@ -173,6 +173,11 @@ def test_a_time_column_of_another_name_is_never_left_out_in_silence(file):
         assert by_file.understood["order"] == "of the file (data.time_column=false)"
 
 
+def test_a_key_for_columns_is_not_left_out_in_silence(file):
+    with pytest.raises(DataError, match=r"no column 'user' .*no header\?"):
+        read(file, "1\t2\t9\n2\t3\t8\n", Keys(time="when"))
+
+
 def test_a_time_that_comes_later_in_json_lines_is_not_left_out(file):
     text = '{"user": 1, "item": 2}\n{"user": 1, "item": 3, "timestamp": 1}\n'
     with pytest.raises(DataError, match=r"line 2: 'timestamp' looks like a time"):
