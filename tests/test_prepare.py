@@ -1,5 +1,6 @@
 """Names, downloads, configs of one's own, and what data.prepare says that it understood."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -242,3 +243,24 @@ def test_odd_keys_are_one_line(mine, capsys):
         assert told.startswith("error: ")
         assert "data." in told
         assert told.count("\n") == 1
+
+
+AS_TRAINED = {  # sha256 of items and offsets behind the committed records
+    "beauty": ("42b26429b69b7fe7", "dd7218e2d39674c1"),
+    "toys": ("7d1be182087e683b", "82ae14ec6c5861e4"),
+    "sports": ("bd3ee3859c9a0fbb", "9f89d1a3fb3f2ed8"),
+    "yelp": ("6babaa7bcb3872a9", "3ee4f63081fcd018"),
+    "lastfm": ("3397f679ff3304ba", "0978ed9cd7b60a4b"),
+    "ml-100k": ("4ade3cac9f82f430", "9e00f3e4452642b6"),
+}
+
+
+@pytest.mark.parametrize("name", AS_TRAINED)
+def test_the_sequences_of_committed_records_stay_as_they_are(name):
+    root = os.environ.get("SIMBA_DATA")
+    file = compose(name, [])["file"]
+    if not root or not (Path(root) / file).exists():
+        pytest.skip(f"SIMBA_DATA holds no {file}")
+    sequences = prepare(compose(name, [])).sequences
+    arrays = (sequences.items, sequences.offsets)
+    assert tuple(hashlib.sha256(array).hexdigest()[:16] for array in arrays) == AS_TRAINED[name]
