@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables figures notebooks test test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -59,6 +59,10 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves
 
 test: .venv/dev  ## the tests; COV=1 reports which lines they run
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(if $(COV),--cov --cov-report=term-missing:skip-covered) $(ARGS)
+
+N ?= 10000
+fuzz: .venv/dev  ## N=10000 random files through data.prepare: read, or an error of one line
+	OMP_NUM_THREADS=1 $(PY) -W error -m tests.fuzz_data $(N)
 
 .venv/bench: .venv/study
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'

@@ -1,167 +1,545 @@
 """Read interactions from the formats people have; the format is told from the content.
 
-A frame of interactions has columns ``user``, ``item`` and, where its source has one, ``time``.
-Order: by time where there is one, and interactions of equal time keep the order of the file.
+Ids are tokens: they are kept as they are written. docs/data.md shows each shape.
 """
 
+import csv
+import io
+import json
+import re
 import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pandas as pd
 
 from data.errors import DataError
+from data.files import (
+    CHUNK,
+    check_readable,
+    compression,
+    has_quotes,
+    one_line,
+    open_binary,
+    open_text,
+    quoted,
+    shown,
+)
 
-INTER_COLUMNS = {"user": "user_id:token", "item": "item_id:token", "time": "timestamp:float"}
-CSV_COLUMNS = {"user": "user", "item": "item", "time": "timestamp"}
+ROLES = ("user", "item", "time")
+USUAL = {"user": "user", "item": "item", "time": "timestamp"}
+USUAL_INTER = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+SEPARATORS = ("\t", "::", ",", ";", "|")
+SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
+UNIT = "\x1f"  # stands for a separator of several characters
+INTEGER = re.compile(r"-?[0-9]+")
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
+LIKE_A_TIME = re.compile(r"time|date|stamp|^ts$|^t$", re.IGNORECASE)
+NAME_COLUMNS = "data.columns=[user,item,rating,timestamp]"
 
 
-def read(path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
-    """Interactions in ``path``, user by user in time order.
+@dataclass(frozen=True)
+class Keys:
+    """What the user says of a file; None leaves it to the content."""
 
-    ``columns`` names the user, item and time columns of a table with a header; None means the
-    format's usual name, and a time column that is not there means the order of the file.
+    user: str | None = None  # name of a column
+    item: str | None = None
+    time: str | bool | None = None  # False: there is none, the file is in order
+    columns: tuple[str, ...] | None = None  # of a table without a header
+    separator: str | None = None
+
+
+class Ids(NamedTuple):
+    """A column of ids; row ``r`` holds ``tokens[codes[r]]``, or no id where the code is -1."""
+
+    codes: np.ndarray
+    tokens: Sequence[str] | np.ndarray  # distinct; an integer array if the file holds integers
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a file that hold interactions, as they are written."""
+
+    format: str
+    separator: str | None
+    columns: dict[str, str | None]  # role to name
+    user: Ids
+    item: Ids
+    time: pd.Series | None  # text, numbers or datetimes
+    place: Callable[[int], str]  # of a row in the file: "line 7"
+
+
+def read(path: Path, keys: Keys) -> Table:
+    """The interactions in ``path``, in the order of the file; call it in ``one_line_errors``.
 
     Raises:
-        DataError: the file is missing, not of a known format, or holds a value it must not hold.
+        DataError: the file is not of a known format, or holds what it must not.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    if not head.strip():
-        raise DataError(f"{path}: the file is empty")
+    with open_binary(path) as file:
+        head = file.read(4096)
+    check_readable(path, head)
     if head.startswith(b"PAR1"):
-        frame = _named_columns(path, _read_parquet(path), columns, CSV_COLUMNS)
-    else:
-        try:
-            first = head.decode("utf-8", errors="strict" if len(head) < 4096 else "ignore")
-        except UnicodeDecodeError:
-            raise DataError(f"{path}: neither UTF-8 text nor Parquet") from None
-        first = first.lstrip("\ufeff").splitlines()[0]
-        if ":token" in first:
-            frame = _named_columns(path, _read_table(path, "\t"), columns, INTER_COLUMNS)
-        elif _is_integers(first):
+        return _read_parquet(path, keys)
+    first = _first_line(path)
+    if first.lstrip().startswith(("{", "[")):
+        return _read_json_lines(path, keys)
+    separator = _separator(first, keys)
+    if separator is None:
+        if INTEGER.fullmatch(first.split()[0]) and not keys.columns:
             return _read_lines(path)
-        else:
-            separator = max(",\t;|", key=first.count)
-            if first.count(separator) == 0:
-                raise DataError(
-                    f"{path}: line 1: expected integers 'user item ...' or a header with columns"
-                )
-            frame = _named_columns(path, _read_table(path, separator), columns, CSV_COLUMNS)
-    return _in_order(path, frame)
+        raise DataError(
+            f"{path}: line 1: expected integers 'user item ...' or a header with columns, "
+            f"got {quoted(first)}; no header? Name the columns: {NAME_COLUMNS}; "
+            "another separator? data.separator=TEXT"
+        )
+    return _read_table(path, keys, separator)
 
 
-def _is_integers(line: str) -> bool:
-    tokens = line.replace(",", " ").replace(";", " ").split()
-    return bool(tokens) and all(t.lstrip("-").replace(".", "", 1).isdigit() for t in tokens)
+def _first_line(path: Path) -> str:
+    """The first line that is not blank."""
+    with open_text(path) as file:
+        while line := file.readline(CHUNK):
+            if line.strip():
+                return line.rstrip("\r\n")
+    raise DataError(f"{path}: the file is empty")
 
 
-def _read_lines(path: Path) -> pd.DataFrame:
+def _separator(first: str, keys: Keys) -> str | None:
+    """The text between values; None for lines of ids, and where there is none."""
+    if keys.separator is not None:
+        return SEPARATOR_WORDS.get(keys.separator, keys.separator)
+    named = any((keys.user, keys.item, keys.time))
+    words = first.split()
+    is_table = keys.columns or named or not INTEGER.fullmatch(words[0])
+    counts = {s: first.count(s) for s in SEPARATORS}
+    if not is_table:
+        del counts["\t"]  # ids may be separated by tabs
+    separator = max(counts, key=lambda s: counts[s])
+    if counts[separator]:
+        return separator
+    return " " if is_table and " " in first else None
+
+
+def _read_lines(path: Path) -> Table:
     """S3-Rec (``user item item ...``) or, where each line has two ids, SASRec pairs."""
+    user_codes, item_codes = _numbering(), _numbering()
     users: list[int] = []
     counts: list[int] = []
     items: list[int] = []
-    listed: dict[int, int] = {}
-    repeated: tuple[int, int] | None = None
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    lines: list[int] = []  # at which each user is first listed
+    repeated: tuple[int, str] | None = None
+    blank = 0
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             tokens = line.split()
             if not tokens:
-                raise DataError(f"{path}: line {number}: empty line")
-            try:
-                ids = [int(token) for token in tokens]
-            except ValueError:
-                bad = next(t for t in tokens if not t.lstrip("-").isdigit())
+                blank = blank or number
+                continue
+            if blank:
+                raise DataError(f"{path}: line {blank}: empty line")
+            if len(tokens) == 1:
+                _check_integers(path, number, tokens)
                 raise DataError(
-                    f"{path}: line {number}: {bad!r} is not an integer id "
-                    "(ids are separated by blanks)"
-                ) from None
-            if min(ids) < 0:
-                raise DataError(f"{path}: line {number}: negative id {min(ids)}")
-            if len(ids) == 1:
-                raise DataError(f"{path}: line {number}: user {ids[0]} has an empty sequence")
-            if repeated is None and listed.setdefault(ids[0], number) != number:
-                repeated = number, ids[0]
-            users.append(ids[0])
-            counts.append(len(ids) - 1)
-            items.extend(ids[1:])
+                    f"{path}: line {number}: user {quoted(tokens[0])} has an empty sequence"
+                )
+            user = user_codes[tokens[0]]
+            if user == len(lines):
+                lines.append(number)
+                _check_integers(path, number, tokens[:1])
+            elif repeated is None:
+                repeated = number, tokens[0]
+            known = len(item_codes)
+            items.extend(map(item_codes.__getitem__, tokens[1:]))
+            if len(item_codes) > known:
+                _check_integers(path, number, tokens)
+            users.append(user)
+            counts.append(len(tokens) - 1)
     if repeated is not None and max(counts) > 1:
+        number, user_id = repeated
         raise DataError(
-            f"{path}: line {repeated[0]}: user {repeated[1]} has a line already "
-            f"(line {listed[repeated[1]]}); pairs need two ids on every line"
+            f"{path}: line {number}: user {user_id} has a line already "
+            f"(line {lines[user_codes[user_id]]}); pairs need two ids on every line; "
+            f"a table with no header? Name the columns: {NAME_COLUMNS}"
         )
-    return pd.DataFrame({"user": np.repeat(users, counts), "item": items})
+    ends = np.cumsum(counts)
+    return Table(
+        format="pairs: user item" if max(counts) == 1 else "lines: user item item ...",
+        separator="blanks",
+        columns={"user": None, "item": None, "time": None},
+        user=Ids(np.repeat(users, counts), list(user_codes)),
+        item=Ids(np.array(items), list(item_codes)),
+        time=None,
+        place=lambda row: f"line {int(np.searchsorted(ends, row, side='right')) + 1}",
+    )
 
 
-def _read_table(path: Path, separator: str) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path, sep=separator, dtype=str, index_col=False, encoding="utf-8-sig"
+def _check_integers(path: Path, number: int, tokens: list[str]) -> None:
+    for token in tokens:
+        if not INTEGER.fullmatch(token):
+            raise DataError(
+                f"{path}: line {number}: {quoted(token)} is not an integer id "
+                "(ids are separated by blanks; text ids need a table)"
             )
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, keys: Keys, separator: str) -> Table:
+    """A table with a header, or with ``keys.columns``; quoted as CSV is, or not at all."""
+    if not separator or separator in '\r\n"':
+        raise DataError(f"data.separator must be text between values, got {separator!r}")
+    is_quoted = has_quotes(path) and len(separator) == 1 and _is_quoted(path, separator)
+    with _open_rows(path, separator) as rows:
+        first = _next_row(rows, separator, is_quoted)
+        names = list(keys.columns or first)
+        chosen = _choose_columns(path, names, keys, may_lack_header=not keys.columns)
+    if keys.columns:
+        _check_first_row(path, first, keys.columns)
+    with _open_rows(path, separator) as rows:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                table = pd.read_csv(
+                    rows,
+                    sep=separator if len(separator) == 1 else UNIT,
+                    header=None if keys.columns else 0,
+                    names=[str(number) for number in range(len(names))],
+                    index_col=False,
+                    dtype=str,
+                    na_filter=False,
+                    quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+                )
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            raise _width_error(path, separator, is_quoted, len(names), error) from None
+    skipped = 0 if keys.columns else 1
+    values = {role: table.pop(str(names.index(name))) for role, name in chosen.items() if name}
+    del table
+    inter = any(":token" in name for name in names)
+    return Table(
+        format="RecBole .inter" if inter else "table" if keys.columns else "table with a header",
+        separator=separator,
+        columns=chosen,
+        user=_ids(values.pop("user")),
+        item=_ids(values.pop("item")),
+        time=values.get("time"),
+        place=lambda row: f"line {_line(path, separator, is_quoted, row + skipped)}",
+    )
+
+
+def _ids(column: pd.Series) -> Ids:
+    codes, tokens = pd.factorize(column)
+    codes = codes.astype(np.int64, copy=False)
+    distinct = [str(token) for token in tokens]
+    if "" in distinct:
+        codes = np.where(codes == distinct.index(""), -1, codes)
+    return Ids(codes, distinct)
+
+
+def _open_rows(path: Path, separator: str) -> TextIO:
+    """The text of a table whose separator is one character: UNIT stands for a longer one."""
+    file = open_text(path)
+    if len(separator) == 1:
+        return file
+    with file:
+        text = file.read()
+    if UNIT in text:
+        raise DataError(f"{path}: a control character 0x1f beside {separator!r}: not text")
+    return io.StringIO(text.replace(separator, UNIT), newline="")
+
+
+def _reader(rows: Iterator[str], separator: str, is_quoted: bool) -> Any:
+    return csv.reader(
+        rows,
+        delimiter=separator if len(separator) == 1 else UNIT,
+        quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+
+
+def _next_row(rows: TextIO, separator: str, is_quoted: bool) -> list[str]:
+    """The values of the first line that is not blank; ``rows`` goes on behind it."""
+    lines = iter(lambda: rows.readline(), "")
+    rows_with_values = (row for row in _reader(lines, separator, is_quoted) if not _is_blank(row))
+    return next(rows_with_values, [])
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
+
+
+def _is_quoted(path: Path, separator: str) -> bool:
+    """Whether quotes enclose values, or belong to them.
+
+    They enclose values if every quote that opens closes before a separator, and all rows are as
+    wide as the first; but not if that makes fewer rows than there are lines of that very width.
+    """
+    with open_text(path) as file:
+        widths = [line.count(separator) for line in file if line.strip()]
     try:
-        return pd.read_parquet(path)
+        with open_text(path) as file:
+            quoted_widths = [len(row) - 1 for row in _reader(file, separator, True) if row]
+    except csv.Error:
+        return False
+    return len(set(quoted_widths)) == 1 and not (
+        len(set(widths)) == 1 and len(widths) > len(quoted_widths)
+    )
+
+
+def _line(path: Path, separator: str, is_quoted: bool, row: int) -> int:
+    """The line in the file of a row that is not blank, counted from 0."""
+    with _open_rows(path, separator) as rows:
+        reader = _reader(rows, separator, is_quoted)
+        for values in reader:
+            if not _is_blank(values):
+                row -= 1
+                if row < 0:
+                    break
+        return int(reader.line_num)
+
+
+def _width_error(
+    path: Path, separator: str, is_quoted: bool, width: int, error: Exception
+) -> DataError:
+    """The line that has more values than there are columns."""
+    with _open_rows(path, separator) as rows:
+        reader = _reader(rows, separator, is_quoted)
+        try:
+            for values in reader:
+                if len(values) > width:
+                    return DataError(
+                        f"{path}: line {reader.line_num}: {len(values)} values, "
+                        f"but {width} columns (separator {separator!r})"
+                    )
+        except csv.Error as csv_error:
+            error = csv_error
+        return DataError(f"{path}: line {reader.line_num}: {one_line(error)}")
+
+
+def _choose_columns(
+    path: Path, names: list[str], keys: Keys, may_lack_header: bool = False
+) -> dict[str, str | None]:
+    """Which column has which role; no time column only where none looks like one."""
+    inter = any(":token" in name for name in names)
+    sequences = [name for name in names if name.endswith(":token_seq")]
+    if inter and sequences:
+        raise DataError(
+            f"{path}: column {quoted(sequences[0])}: RecBole's files of sequences are not read: "
+            "give the .inter file that has one interaction a line"
+        )
+    short = [name.split(":")[0] for name in names] if inter else names
+    chosen: dict[str, str | None] = {}
+    for role in ROLES:
+        name = getattr(keys, role)
+        wanted = (USUAL_INTER if inter else USUAL)[role] if name is None else name
+        found = [full for full, s in zip(names, short, strict=True) if wanted in (full, s)]
+        if len(found) > 1:
+            raise DataError(f"{path}: {len(found)} columns are named {quoted(wanted)}")
+        if found:
+            chosen[role] = found[0]
+        elif role == "time" and name is False:
+            chosen[role] = None
+        elif role == "time" and name is None:
+            chosen[role] = None
+            _check_no_time(path, short, wanted, list(chosen.values()))
+        else:
+            raise DataError(
+                f"{path}: no column {quoted(wanted)} (set data.{role}_column=NAME); "
+                f"it has {shown(names)}{_no_header(names) if may_lack_header else ''}"
+            )
+    if chosen["user"] == chosen["item"]:
+        raise DataError(f"{path}: user and item are one column, {quoted(chosen['user'])}")
+    return chosen
+
+
+def _no_header(names: list[str]) -> str:
+    if names == [str(number) for number in range(len(names))]:
+        columns = "data.user_column=0 data.item_column=1 data.time_column=2"
+        return f"; no header? Name the columns: {NAME_COLUMNS}; are these the names? {columns}"
+    numbers = any(NUMBER.fullmatch(name) for name in names)
+    what = "line 1 holds numbers: no header?" if numbers else "no header?"
+    return f"; {what} Name the columns: {NAME_COLUMNS}"
+
+
+def _check_no_time(path: Path, names: list[str], usual: str, taken: list[str | None]) -> None:
+    for name in names:
+        if LIKE_A_TIME.search(name) and name not in taken:
+            value = name if name.isidentifier() and len(name) < 60 else "NAME"
+            raise DataError(
+                f"{path}: no column {quoted(usual)}, but {quoted(name)} looks like a time: set "
+                f"data.time_column={value}, or data.time_column=false to take the order of the file"
+            )
+
+
+def _check_no_new_time(path: Path, number: int, names: set[str]) -> None:
+    for name in sorted(names):
+        if LIKE_A_TIME.search(name):
+            raise DataError(
+                f"{path}: line {number}: {quoted(name)} looks like a time, but the first line has "
+                "none: set data.time_column=false to take the order of the file"
+            )
+
+
+def _check_first_row(path: Path, first: list[str], columns: tuple[str, ...]) -> None:
+    if len(first) != len(columns):
+        raise DataError(
+            f"{path}: line 1 has {len(first)} values, but data.columns names {len(columns)}: "
+            f"{shown(first)}"
+        )
+    if {value.lower() for value in first} & {name.lower() for name in columns}:
+        raise DataError(
+            f"{path}: line 1 is a header ({shown(first)}): leave data.columns out "
+            "and set data.user_column, data.item_column, data.time_column"
+        )
+
+
+def _read_json_lines(path: Path, keys: Keys) -> Table:
+    """An object a line; numbers and text alike are kept as they are written."""
+    chosen: dict[str, str | None] = {}
+    numberings = {"user": _numbering(), "item": _numbering()}
+    codes: dict[str, list[int]] = {"user": [], "item": []}
+    times: list[str] = []
+    known: set[str] = set()
+    lines: list[int] = []
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            entry = _json_object(path, number, line)
+            chosen = chosen or _choose_columns(path, list(entry), keys)
+            if chosen["time"] is None and keys.time is None:
+                _check_no_new_time(path, number, entry.keys() - known)
+                known |= entry.keys()
+            for role, name in chosen.items():
+                if name is None:
+                    continue
+                value = entry.get(name)
+                if value is None or value == "":
+                    raise DataError(f"{path}: line {number}: {role} is missing ({quoted(name)})")
+                if not isinstance(value, str):
+                    raise DataError(
+                        f"{path}: line {number}: {role} is {quoted(value)}: "
+                        "expected text or a number"
+                    )
+                if role == "time":
+                    times.append(value)
+                else:
+                    codes[role].append(numberings[role][value])
+            lines.append(number)
+    return Table(
+        format="JSON lines",
+        separator=None,
+        columns=chosen,
+        user=Ids(np.array(codes["user"]), list(numberings["user"])),
+        item=Ids(np.array(codes["item"]), list(numberings["item"])),
+        time=pd.Series(times, dtype=object) if chosen["time"] else None,
+        place=lambda row: f"line {lines[row]}",
+    )
+
+
+def _numbering() -> defaultdict[str, int]:
+    """Numbers tokens as they come: 0, 1, ..."""
+    numbering: defaultdict[str, int] = defaultdict()
+    numbering.default_factory = numbering.__len__
+    return numbering
+
+
+def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line, parse_int=str, parse_float=str, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        way_out = ""
+        if line.lstrip().startswith("{'"):
+            way_out = "; a Python dict: write it with json.dumps(ast.literal_eval(line))"
+        raise DataError(f"{path}: line {number}: not JSON: {one_line(error)}{way_out}") from None
+    if not isinstance(entry, dict):
+        raise DataError(
+            f"{path}: line {number}: expected one JSON object a line, got "
+            f"{'an array' if isinstance(entry, list) else 'one value'}: write JSON lines"
+        )
+    return entry
+
+
+def _read_parquet(path: Path, keys: Keys) -> Table:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError:
         raise DataError(f"{path}: Parquet needs pyarrow: pip install '.[parquet]'") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: {' '.join(str(error).split())}") from None
+    with open_binary(path) as file:
+        content = pa.BufferReader(file.read()) if compression(path) else path
+    try:
+        with pq.ParquetFile(content) as source:
+            chosen = _choose_columns(path, source.schema_arrow.names, keys)
+            names = [name for name in chosen.values() if name]
+            table = source.read(columns=names, use_threads=False)
+        table.validate(full=True)
+        columns = {role: table.column(name) for role, name in chosen.items() if name}
+        user, item = (_parquet_ids(path, role, columns[role]) for role in ("user", "item"))
+        time = _parquet_times(path, columns["time"]) if "time" in columns else None
+    except DataError:
+        raise
+    except (pa.ArrowException, MemoryError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path}: damaged Parquet: {one_line(error)}") from None
+    return Table(
+        format="Parquet",
+        separator=None,
+        columns=chosen,
+        user=user,
+        item=item,
+        time=time,
+        place=lambda row: f"row {row + 1}",
+    )
 
 
-def _named_columns(
-    path: Path, table: pd.DataFrame, columns: dict[str, str | None], usual: dict[str, str]
-) -> pd.DataFrame:
-    found = {}
-    for role, name in columns.items():
-        wanted = name or usual[role]
-        if wanted in table.columns:
-            found[role] = table[wanted]
-        elif name or role != "time":
-            raise DataError(
-                f"{path}: no column {wanted!r} (set data.{role}_column); "
-                f"it has {', '.join(map(repr, table.columns))}"
-            )
-    frame = pd.DataFrame(found)
-    for role in ("user", "item"):
-        missing = frame[role].isna()
-        if missing.any():
-            raise DataError(f"{path}: line {_line(missing)}: {role} is missing")
-        numbers = pd.to_numeric(frame[role], errors="coerce")
-        if numbers.notna().all():  # ids may be any tokens; numbers among numbers are checked
-            bad = (numbers < 0) | (numbers % 1 != 0)
-            if bad.any():
-                value = frame[role].to_numpy()[bad.argmax()]
-                raise DataError(
-                    f"{path}: line {_line(bad)}: {role} id {value} is not an integer >= 0"
-                )
-            frame[role] = numbers.astype(np.int64)
-    return frame
+def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
+    """Integers as they are, all else as text; floats only if they are whole numbers."""
+    import pyarrow as pa
 
-
-def _in_order(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    if len(frame) == 0:
-        raise DataError(f"{path}: no interactions below the header")
-    if "time" in frame:
-        times = frame["time"]
-        if not pd.api.types.is_datetime64_any_dtype(times):
-            times = pd.to_numeric(times, errors="coerce")
-            bad = times.isna() | ~np.isfinite(times) | (times < 0)
-        else:
-            bad = times.isna()
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if pa.types.is_nested(kind) or pa.types.is_null(kind):
+        raise DataError(f"{path}: the {role} column holds {kind}: ids are text or whole numbers")
+    encoded = column.dictionary_encode().unify_dictionaries().chunks
+    if not encoded:
+        return Ids(np.empty(0, np.int64), [])
+    codes = np.concatenate([part.indices.fill_null(-1).to_numpy() for part in encoded])
+    distinct = encoded[0].dictionary
+    if pa.types.is_floating(kind):
+        numbers = distinct.to_numpy(zero_copy_only=False).astype(np.float64)
+        bad = ~(np.abs(numbers) < 2**53) | (numbers % 1 != 0)
         if bad.any():
-            value = frame["time"].to_numpy()[bad.argmax()]
-            raise DataError(f"{path}: line {_line(bad)}: timestamp {value} is not a number >= 0")
-        frame = frame.assign(time=times).sort_values("time", kind="stable")
-    return frame
+            row = int(np.isin(codes, np.flatnonzero(bad)).argmax())
+            raise DataError(
+                f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} of a column of {kind}: "
+                "make it text or integers"
+            )
+        return Ids(codes.astype(np.int64), numbers.astype(np.int64))
+    if pa.types.is_signed_integer(kind):
+        return Ids(codes.astype(np.int64), distinct.to_numpy().astype(np.int64))
+    return Ids(codes.astype(np.int64), distinct.cast(pa.string()).to_pylist())
 
 
-def _line(bad: pd.Series) -> int:
-    return int(np.flatnonzero(bad)[0]) + 2  # the header is line 1
+def _parquet_times(path: Path, column: Any) -> pd.Series:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("ms"))
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+    ):
+        raise DataError(f"{path}: the time column holds {kind}: a time is a number or a date")
+    return column.to_pandas()

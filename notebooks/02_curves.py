@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # How the variants learn
-# A line is the mean over seeds; the band around it goes from the lowest seed to the highest. A variant has
-# the same colour everywhere.
+# A line is the mean over seeds; the band around it goes from the lowest seed to the highest. A
+# variant has the same colour everywhere.
 
 # %%
 from show import show_figures, show_tables
@@ -25,9 +25,10 @@ show_figures("curves")
 
 # %% [markdown]
 # ## Learning rates
-# A step moves a weight by the learning rate, however large or small its gradient. So which rate does a
-# variant need? The note's setting, cut to 100 epochs, one seed. A best rate at the edge of the grid may not
-# be the best there is. Weight decay shrinks a weight by lr times wd a step, so it moves with the rate.
+# A step moves a weight by the learning rate, however large or small its gradient. So which rate
+# does a variant need? The note's setting, cut to 100 epochs, one seed. A best rate at the edge of
+# the grid may not be the best there is. Weight decay shrinks a weight by lr times wd a step, so
+# it moves with the rate.
 
 # %%
 show_tables("grid")

@@ -9,10 +9,10 @@ from IPython.display import Markdown, display
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.reporting import plots, render  # noqa: E402
-from scripts.reporting.collect import load  # noqa: E402
-from scripts.reporting.studies import studies  # noqa: E402
-from scripts.reporting.tables import tables  # noqa: E402
+from scripts.reporting import plots, render
+from scripts.reporting.collect import load
+from scripts.reporting.studies import studies
+from scripts.reporting.tables import tables
 
 RESULTS = load(Path(os.environ.get("SIMBA_RESULTS", ROOT / "results")))
 STUDIES = studies(RESULTS)

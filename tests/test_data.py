@@ -1,29 +1,30 @@
 """Formats, order, splits, batches, and one line for each thing that can be wrong with a file."""
 
 import hashlib
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import data.formats
+import data.interactions
 from data import cache
 from data.batches import best_fit, ranking_batches, training_batches
 from data.errors import DataError
-from data.formats import read
+from data.formats import Keys
+from data.interactions import read_interactions
 from data.prepare import k_core, prepare, statistics, to_sequences
 from data.sequences import Sequences, ranges
 
 
 def parse(path, k=0, user_column=None, item_column=None, time_column=None):
     """Read and number, without what a training needs."""
-    columns = {"user": user_column, "item": item_column, "time": time_column}
-    return to_sequences(k_core(read(path, columns), k))
+    keys = Keys(user=user_column, item=item_column, time=time_column)
+    return to_sequences(k_core(read_interactions(path, keys).frame, k))
 
 
 def load(path, **keys):
-    section = {"path": path, "sha256": None, "k_core": 0} | keys
-    return prepare(section).sequences
+    return prepare({"path": path} | keys).sequences
 
 
 def lists(data: Sequences) -> list[list[int]]:
@@ -94,24 +95,45 @@ BAD = {
     "empty": ("", "the file is empty"),
     "not an id": ("1 2 3\n2 x\n", "line 2: 'x' is not an integer"),
     "float id": ("1 2 3\n2 1.5 2\n", "line 2: '1.5' is not an integer"),
-    "negative": ("1 2 3\n2 -4 5\n", "line 2: negative id -4"),
-    "one column": ("1\n2\n", "line 1: user 1 has an empty sequence"),
-    "empty sequence": ("1 2 3\n2\n", "line 2: user 2 has an empty sequence"),
+    "one column": ("1\n2\n", "line 1: user '1' has an empty sequence"),
+    "empty sequence": ("1 2 3\n2\n", "line 2: user '2' has an empty sequence"),
     "empty line": ("1 2 3\n\n2 3 4\n", "line 2: empty line"),
     "mixed": ("1 2 3\n2,3,4\n", "line 2: '2,3,4' is not an integer"),
-    "commas": ("1,2,3\n", "line 1: '1,2,3' is not an integer"),
+    "commas": ("1,2,3\n", "line 1 holds numbers: no header? Name the columns: data.columns="),
     "user twice": ("1 2 3\n1 3\n", "line 2: user 1 has a line already"),
     "header only": ("user,item\n", "no interactions"),
     "one name": ("user\n1\n", "expected integers"),
     "no such column": ("user,thing\n1,2\n", "no column 'item'"),
-    "NaN time": ("user,item,timestamp\n1,2,3\n1,3,nan\n", "line 3: timestamp nan"),
-    "negative time": ("user,item,timestamp\n1,2,-3\n", "line 2: timestamp -3"),
-    "text time": ("user,item,timestamp\n1,2,soon\n", "line 2: timestamp soon"),
+    "NaN time": ("user,item,timestamp\n1,2,3\n1,3,nan\n", "line 3: timestamp 'nan'"),
+    "text time": ("user,item,timestamp\n1,2,soon\n", "line 2: timestamp 'soon'"),
+    "other date": ("user,item,timestamp\n1,2,03/09/2020\n", "nor an ISO date"),
+    "two kinds of time": ("user,item,timestamp\n1,2,3\n1,3,2020-03-09\n", "line 3: timestamp"),
+    "time of another name": ("user,item,Date\n1,2,3\n", "set data.time_column=Date"),
     "missing user": ("user,item,timestamp\n,2,3\n", "line 2: user is missing"),
-    "negative item": ("user,item\n1,2\n1,-3\n", "line 3: item id -3"),
-    "fractional item": ("user,item\n1,2\n1,2.5\n", "line 3: item id 2.5"),
     "mixed table": ("user,item,timestamp\n1,2,3\n1\t2\t3\n", "line 3: item is missing"),
-    "long row": ("user,item\n1,2\n1,2,3,4\n", "line 3"),
+    "long row": ("user,item\n1,2\n\n1,2,3,4\n", "line 4: 4 values, but 2 columns"),
+    "no user": ("user,item\n1,2\n\n,3\n", "line 4: user is missing"),
+    "mark alone": ("\ufeff", "the file is empty"),
+    "NUL": ("user,item\n1,2\n1,3\x00\n", "line 3: a NUL byte"),
+    "UTF-16": ("\udcff\udcfeu\x00", "UTF-16 is not read: write it as UTF-8"),
+    "Latin-1": ("user,item\n1,caf\udce9\n", "iconv -f latin1 -t utf-8"),
+    "5,000 digits": ("1 2\n1 x" + "9" * 5000, "line 2: 'x999999"),
+    "huge value": ("user,item\n" + "x" * 200_000 + ",1\n,2\n", "field larger than field limit"),
+    "huge name": ("x" * 200_000 + ",item\n1,2\n", "field larger than field limit"),
+    "open quote": ('user,item\n1,2\n1,"3,4\n', "line 3: 3 values, but 2 columns"),
+    "two of a name": ("user,item,item\n1,2,3\n", "2 columns are named 'item'"),
+    "sequences": (
+        "user_id:token\titem_id_list:token_seq\titem_id:token\n1\t2 3\t4\n",
+        "RecBole's files of sequences are not read",
+    ),
+    "broken JSON": ('{"user": 1, "item": 2}\n{"user": 1,\n', "line 2: not JSON"),
+    "Python's dict": ("{'user': 1}\n", "json.dumps(ast.literal_eval(line))"),
+    "JSON array": ('[{"user": 1, "item": 2}]\n', "one JSON object a line, got an array"),
+    "nested JSON": ("{" + '"a": [' * 99999, "line 1: not JSON"),
+    "JSON without an item": ('{"user": 1, "item": 2}\n{"user": 1}\n', "line 2: item is missing"),
+    "JSON list": ('{"user": 1, "item": [2]}\n', "line 1: item is ['2']"),
+    "tar": ("x" * 257 + "ustar", "a tar archive is not read: unpack it"),
+    "HDF5": ("\udc89HDF", "HDF5 is not read"),
     "nobody": ("1 2\n2 3\n", "zero users with three"),
     "binary": ("\x00\x01\udcff", "neither UTF-8"),
     "all items had": ("1 1 2 3\n2 3 2 1 4\n3 4 3 2 1 1 1\n", "no negative can be drawn"),
@@ -237,27 +259,76 @@ def kept(monkeypatch, tmp_path):
 
 def test_prepared_data_is_read_back_without_the_parser(toy, kept, monkeypatch):
     first = load(toy)
-    monkeypatch.setattr(data.formats, "read", None)
+    monkeypatch.setattr(data.interactions, "read_interactions", None)
     again = load(toy)
     assert isinstance(again.items, np.memmap)
     assert lists(again) == lists(first)
     assert again.num_items == first.num_items
 
 
-@pytest.mark.parametrize("change", ["file", "k_core", "damage", "missing"])
-def test_prepared_data_is_made_anew_when_anything_changed(toy, kept, change):
+def test_prepared_data_is_made_anew_when_the_file_or_a_key_changed(toy, kept):
     first = load(toy)
-    if change == "file":
-        toy.write_text(toy.read_text() + "61 1 2 3\n")
-        assert load(toy).num_users == 61
-    elif change == "k_core":
-        assert len(load(toy, k_core=8).items) < len(first.items)
-    else:
-        (items,) = kept.glob("*/items.npy")
-        content = items.read_bytes()
-        items.unlink() if change == "missing" else items.write_bytes(content[:-1] + b"x")
-        assert lists(load(toy)) == lists(first)
-        assert items.read_bytes() == content
+    assert len(load(toy, k_core=8).items) < len(first.items)
+    toy.write_text(toy.read_text() + "61 1 2 3\n")
+    assert load(toy).num_users == 61
+
+
+def rewrite(folder, sign=True, **changes):
+    """Change prepared data and, with ``sign``, all its checksums as well."""
+    about = json.loads((folder / "about.json").read_text())
+    for name, value in changes.items():
+        if isinstance(value, np.ndarray):
+            np.save(folder / f"{name}.npy", value)
+            about[name] = cache.sha256(folder / f"{name}.npy")
+        else:
+            about[name] = value
+    if sign:
+        about["checksum"] = cache._checksum(about)
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+DAMAGE = {
+    "a byte": lambda f: (f / "items.npy").write_bytes((f / "items.npy").read_bytes()[:-1] + b"x"),
+    "an array is missing": lambda f: (f / "offsets.npy").unlink(),
+    "no metadata": lambda f: (f / "about.json").unlink(),
+    "empty metadata": lambda f: (f / "about.json").write_text(""),
+    "foreign metadata": lambda f: (f / "about.json").write_text("[1]"),
+    "binary metadata": lambda f: (f / "about.json").write_bytes(b"\xff\xfe"),
+    "altered num_items": lambda f: rewrite(f, sign=False, num_items=9),
+    "understood": lambda f: rewrite(f, sign=False, understood={}),
+    "signed num_items": lambda f: rewrite(f, num_items=9),
+    "item 0": lambda f: rewrite(f, items=np.load(f / "items.npy") - 1),
+    "item too high": lambda f: rewrite(f, items=np.load(f / "items.npy") * 2),
+    "items of another type": lambda f: rewrite(f, items=np.load(f / "items.npy").astype(float)),
+    "offsets beyond the items": lambda f: rewrite(f, offsets=np.load(f / "offsets.npy") * 2),
+    "offsets that fall": lambda f: rewrite(f, offsets=np.load(f / "offsets.npy")[[0, 2, 1, -1]]),
+    "no offsets": lambda f: rewrite(f, offsets=np.empty(0, np.int64)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_prepared_data_that_is_damaged_is_one_line_and_made_anew(toy, kept, damage, capsys):
+    first = load(toy)
+    (folder,) = kept.iterdir()
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    DAMAGE[damage](folder)
+    assert lists(load(toy)) == lists(first)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{folder}: not intact" in told
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+    load(toy)
+    assert not capsys.readouterr().err
+
+
+def test_prepared_data_of_another_version_is_made_anew_without_a_word(toy, kept, capsys):
+    load(toy)
+    (folder,) = kept.iterdir()
+    content = (folder / "about.json").read_bytes()
+    rewrite(folder, version=cache.VERSION - 1)
+    load(toy)
+    assert (folder / "about.json").read_bytes() == content
+    assert not capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(toy, kept):
@@ -321,13 +392,13 @@ def test_checksum_and_network_through_both_commands(module, tmp_path):
 
 def test_bad_content_through_both_commands(module, tmp_path):
     bad = tmp_path / "bad.txt"
-    bad.write_text("1 2 3\n2 -4 5\n")
+    bad.write_text("1 2 3\n2 1_4 5\n")
     results = f"results.root={tmp_path / 'results'}"
     for done in (
         module("data.prepare", "file", f"data.path={bad}"),
         module("scripts.train", "data=file", f"data.path={bad}", results),
     ):
-        assert "bad.txt: line 2: negative id -4" in error_line(done)
+        assert "bad.txt: line 2: '1_4' is not an integer id" in error_line(done)
     assert not list((tmp_path / "results").rglob("*.json"))
 
 

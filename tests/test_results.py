@@ -262,3 +262,15 @@ def shown_by(notebook) -> list[str]:
     """Its tables, and that there are figures: their bits depend on matplotlib's version."""
     data = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
     return [d.get("text/markdown", "a figure") for d in data]
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "007", "1e3"])
+def test_a_data_set_whose_name_pandas_takes_for_something_else(results, name):
+    (results / "runs" / "toy").rename(results / "runs" / name)
+    for path in (results / "runs").rglob("*.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"dataset": name}))
+    assert run(results) == 0
+    assert make_figures([f"results.root={results}"]) == 0
+    assert list((results / "tables").glob(f"*{name}*"))
+    assert list((results / "figures").glob(f"*{name}*"))

@@ -23,6 +23,7 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
         key: value
         for key, value in config["data"].items()
         if key in ("user_column", "item_column", "time_column", "k_core")
+        or (key in ("columns", "separator") and value is not None)
     }
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "fused"}
     return kept | {"data": data | {"sha256": data_sha256}, "optimizer": optimizer}

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import prepare, statistics
+from data.prepare import dataset_name, prepare, statistics
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, remove_partials, write_json
 from scripts.records.record import differences, digest, identity, read_record
@@ -80,10 +80,10 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     config, names = checked(cfg), choices()
     device = pick_device(config["device"])
     prepared = prepare(config["data"])
-    dataset = Path(prepared.path).stem if names["data"] == "file" else names["data"]
+    dataset = dataset_name(prepared.path.stem if names["data"] == "file" else names["data"])
     identified = identity(config, prepared.sha256)
     name = record_name(config, names)
-    root, folder = Path(config["results"]["root"]), Path(flat(dataset)) / flat(names["optimizer"])
+    root, folder = Path(config["results"]["root"]), Path(dataset) / flat(names["optimizer"])
     path = root / "runs" / folder / f"{name}.json"
     work = root / "checkpoints" / folder
     if not lock.enter_context(locked(work / f"{name}.lock")):
@@ -104,7 +104,11 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
         "config": identified,
         "config_hash": digest(identified),
         **provenance(device),
-        "data": {"sha256": prepared.sha256, **statistics(prepared.sequences)},
+        "data": {
+            "sha256": prepared.sha256,
+            **statistics(prepared.sequences),
+            "understood": prepared.understood,
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     training = Training(config, prepared.sequences, device)

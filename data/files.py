@@ -1,0 +1,139 @@
+"""Open a file of interactions, compressed or not; what cannot be read is named in one line."""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from data.errors import DataError
+
+COMPRESSED: dict[bytes, tuple[str, Callable[..., Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+}
+ZIP = b"PK\x03\x04"
+NOT_READ = {
+    b"\x28\xb5\x2f\xfd": "zstd is not read: unpack it",
+    b"7z\xbc\xaf\x27\x1c": "7z is not read: unpack it",
+    b"Rar!": "RAR is not read: unpack it",
+    b"\x89HDF": "HDF5 is not read: write CSV or Parquet from it",
+    b"SQLite format 3": "SQLite is not read: write CSV or Parquet from it",
+    b"\x93NUMPY": "NumPy's format is not read: write CSV or Parquet from it",
+    b"ARROW1": "Feather is not read: write CSV or Parquet from it",
+    b"\x80": "pickle is not read: write CSV or Parquet from it",
+    b"\xff\xfe": "UTF-16 is not read: write it as UTF-8",
+    b"\xfe\xff": "UTF-16 is not read: write it as UTF-8",
+}
+CHUNK = 1 << 20  # bytes
+
+
+def compression(path: Path) -> str | None:
+    """``gzip``, ``bzip2``, ``xz`` or ``zip``, told from the first bytes; None for a plain file."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(ZIP):
+        return "zip"
+    return next((name for magic, (name, _) in COMPRESSED.items() if head.startswith(magic)), None)
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """The bytes of ``path``, decompressed.
+
+    Raises:
+        DataError: an archive with several files.
+    """
+    kind = compression(path)
+    if kind is None:
+        return path.open("rb")
+    if kind == "zip":
+        archive = zipfile.ZipFile(path)
+        names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
+        if len(names) != 1:
+            raise DataError(
+                f"{path}: the archive holds {len(names)} files, expected one "
+                f"({shown(names)}): unpack it and give the file by data.path=PATH"
+            )
+        return archive.open(names[0])
+    return next(opener for name, opener in COMPRESSED.values() if name == kind)(path, "rb")
+
+
+def open_text(path: Path) -> TextIO:
+    """The text of ``path`` without a byte order mark; line ends stay as they are."""
+    return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="")
+
+
+def check_readable(path: Path, head: bytes) -> None:
+    """Refuse by name what ``head``, the first bytes of the content, shows to be another format."""
+    if not head.removeprefix(b"\xef\xbb\xbf").strip():
+        raise DataError(f"{path}: the file is empty")
+    for magic, reason in NOT_READ.items():
+        if head.startswith(magic):
+            raise DataError(f"{path}: {reason}")
+    if head[257:262] == b"ustar":
+        raise DataError(f"{path}: a tar archive is not read: unpack it and give one file")
+    if head.startswith((ZIP, *COMPRESSED)):
+        raise DataError(f"{path}: compressed twice: unpack it once")
+
+
+def has_quotes(path: Path) -> bool:
+    """Whether a text holds a double quote; a NUL byte is refused.
+
+    Raises:
+        DataError: a NUL byte, with its line.
+    """
+    quotes, line = False, 1
+    with open_binary(path) as file:
+        while chunk := file.read(CHUNK):
+            if b"\0" in chunk:
+                line += chunk[: chunk.index(b"\0")].count(b"\n")
+                raise DataError(f"{path}: line {line}: a NUL byte: not a text file, or damaged")
+            line += chunk.count(b"\n")
+            quotes = quotes or b'"' in chunk
+    return quotes
+
+
+@contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn what reading a missing, damaged or foreign file raises into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path}: neither UTF-8 text nor Parquet (byte 0x{byte:02x}); "
+            f"text in another encoding: iconv -f latin1 -t utf-8"
+        ) from None
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged or cut short: {one_line(error)}") from None
+    except OSError as error:
+        damaged = f"damaged or cut short: {one_line(error)}"  # bz2, gzip: no error of the system
+        raise DataError(f"{path}: {error.strerror or damaged}") from None
+    except csv.Error as error:  # a value longer than Python's csv takes
+        raise DataError(f"{path}: not a table: {one_line(error)}") from None
+    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, unknown method
+        raise DataError(f"{path}: cannot be unpacked: {one_line(error)}") from None
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def shown(values: list[str], most: int = 8) -> str:
+    """Values as an error shows them: quoted, cut, and not all of a thousand."""
+    rest = f", … ({len(values)} in all)" if len(values) > most else ""
+    return ", ".join(quoted(value) for value in values[:most]) + rest
+
+
+def quoted(value: object, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

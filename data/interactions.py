@@ -1,0 +1,119 @@
+"""From the columns of a file to interactions: ids numbered, each user's in time order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.errors import DataError
+from data.files import compression, one_line_errors, quoted
+from data.formats import Ids, Keys, Table, read
+
+CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # whole numbers, written in the one way; int64 has 19 digits
+LONGEST_TIME = 64  # characters
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """``frame`` has columns ``user`` and ``item``, in time order: number ``n`` is ``ids[role][n]``.
+
+    Numbers ascend with the ids: as numbers if all of a column are canonical whole numbers of 64
+    bits, else as text. Interactions of equal time keep the order of the file.
+    """
+
+    frame: pd.DataFrame
+    ids: dict[str, Sequence[str] | np.ndarray]
+    understood: dict[str, Any]  # how the file was read
+
+
+def read_interactions(path: Path, keys: Keys) -> Interactions:
+    """Interactions in ``path``, in time order.
+
+    Raises:
+        DataError: the file is missing, damaged, not of a known format, or holds what it must not.
+    """
+    with one_line_errors(path):
+        return _numbered(path, read(path, keys), keys)
+
+
+def _numbered(path: Path, table: Table, keys: Keys) -> Interactions:
+    if len(table.user.codes) == 0:
+        raise DataError(f"{path}: no interactions in it")
+    numbers, ids = {}, {}
+    for role in ("user", "item"):
+        numbers[role], ids[role] = _number(path, role, getattr(table, role), table)
+    frame = pd.DataFrame(numbers)
+    understood: dict[str, Any] = {
+        "format": table.format,
+        "compression": compression(path),
+        "separator": table.separator,
+        "columns": table.columns,
+        "order": _order(table, keys),
+        "first_time": None,
+        "last_time": None,
+    }
+    if table.time is not None:
+        times = _times(path, table.time, table)
+        understood["first_time"] = str(times.min())
+        understood["last_time"] = str(times.max())
+        frame = frame.take(np.argsort(times.to_numpy(), kind="stable"))
+    return Interactions(frame, ids, understood)
+
+
+def _order(table: Table, keys: Keys) -> str:
+    if table.time is not None:
+        return f"by time, column {quoted(table.columns['time'])}"
+    if table.columns["user"] is None:
+        return "of the file"
+    if keys.time is False:
+        return "of the file (data.time_column=false)"
+    return "of the file (no column holds a time; data.time_column=NAME names one)"
+
+
+def _number(
+    path: Path, role: str, ids: Ids, table: Table
+) -> tuple[np.ndarray, Sequence[str] | np.ndarray]:
+    if ids.codes.min() < 0:
+        raise DataError(f"{path}: {table.place(int(ids.codes.argmin()))}: {role} is missing")
+    values = _sortable(ids.tokens)
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[ids.codes], values[order]
+
+
+def _sortable(tokens: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Numbers if all tokens are canonical and int64 holds them, else text."""
+    if isinstance(tokens, np.ndarray):
+        return tokens
+    text = pd.Series(tokens, dtype=object)
+    if text.str.fullmatch(CANONICAL).all():
+        numbers = pd.to_numeric(text)
+        if numbers.dtype == np.int64:
+            return numbers.to_numpy()
+    return text.to_numpy()
+
+
+def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
+    """Numbers or datetimes: one kind in a column, told from its first value."""
+    if pd.api.types.is_datetime64_any_dtype(times):
+        found, bad = times, times.isna()
+    else:
+        if times.dtype == object:  # Python refuses to convert thousands of digits
+            times = times.where(times.str.len() < LONGEST_TIME, "")
+        found = pd.to_numeric(times, errors="coerce")
+        bad = found.isna() | ~np.isfinite(found)
+        if bad.iloc[0] and not pd.api.types.is_numeric_dtype(times):
+            written = times.where(times.str.match(r"\s*[0-9]{4}-"), "")
+            found = pd.to_datetime(written, format="ISO8601", utc=True, errors="coerce")
+            bad = found.isna()
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise DataError(
+            f"{path}: {table.place(row)}: timestamp {quoted(times.iloc[row])} is neither a number "
+            "nor an ISO date (2020-03-09 20:56:38), or not of the kind of the first"
+        )
+    return found
