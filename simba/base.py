@@ -10,8 +10,9 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from simba import per_tensor
 from simba.backends import dispatch, eager
-from simba.checks import RANGES, SWITCHES, check
-from simba.state import KNOWN_KEYS, PER_TENSOR, fitted, layout, new_tensor
+from simba.checks import SWITCHES, as_python, check, check_taken
+from simba.state import fitted, layout, new_tensor
+from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
 HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
@@ -96,26 +97,30 @@ class SignOptimizer(Optimizer):
     ) -> None:
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
+        defaults |= as_python(defaults)
         check(type(self).__name__, defaults)
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for group in self.param_groups:  # saved before there was such a switch
-            for name in SWITCHES:
+        for group in self.param_groups:
+            for name in SWITCHES:  # saved before there was such a switch
                 group.setdefault(name, False if name == "maximize" else None)
+            group.update(as_python(group))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its own hyperparameters are checked as the constructor's are."""
         unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups[-1]
         try:
+            group.update(as_python(group))
+            check_taken(type(self).__name__, group, self.defaults)
             check(type(self).__name__, group)
             if group["fused"] and any(p.is_cpu for p in group["params"]):
                 from simba.backends import numba_cpu as _  # noqa: F401  (is numba missing?)
             if group["capturable"] and self.variant.windowed:
                 raise ValueError(f"{type(self).__name__}: capturable must be false")
-        except (ValueError, RuntimeError, ImportError):
+        except Exception:
             self.param_groups.pop()
             raise
 
@@ -165,11 +170,12 @@ class SignOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        state, variant = self.state[p], self.variant
+        variant = self.variant
         if variant.by_tensor and hasattr(p, "to_local"):
             raise RuntimeError(f"{type(self).__name__} does not support DTensor parameters")
-        memory = []
-        for stored in layout(variant.names, group):
+        tensors, memory = layout(variant.names, group), []
+        state = self.state[p] if tensors or variant.by_tensor else {}
+        for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
             elif stored.bound is not None and state[stored.key].dtype != stored.dtype:
@@ -182,16 +188,12 @@ class SignOptimizer(Optimizer):
         return _local(found) if hasattr(p, "to_local") else found
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, as torch's; counters of two bytes are copied to four.
-
-        Collectives do not know int16, and full state dicts of sharded models need them.
-        """
-        found: dict[str, Any] = unwrap(Optimizer.state_dict)(self)
-        for param_id, state in found["state"].items():
-            wide = {k: v.int() for k, v in state.items() if _is_int16(v)}
-            if wide:
-                found["state"][param_id] = {**state, **wide}
-        return found
+        """The state, as torch's; counters of two bytes are copied to four (simba/state_dict.py)."""
+        first = self.register_state_dict_post_hook(portable, prepend=True)
+        try:
+            return unwrap(Optimizer.state_dict)(self)
+        finally:
+            first.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; whole numbers stay integers (torch alone would make them floats).
@@ -199,50 +201,30 @@ class SignOptimizer(Optimizer):
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
 
         Raises:
-            ValueError: it is the state of an optimizer with other hyperparameters or memory.
+            ValueError: it is the state of an optimizer with other hyperparameters or memories, or
+                of a parameter of another shape.
         """
         kept = [{key: group[key] for key in HOW} for group in self.param_groups]
         loaded: list[dict[str, Any]] = []
 
         def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            own, known = self.defaults.keys() - set(SWITCHES), RANGES.keys() - set(SWITCHES)
-            for group in state_dict["param_groups"]:
-                wrong = [f"without {key}" for key in sorted(own - group.keys())]
-                wrong += [f"with {key}" for key in sorted((known - own) & group.keys())]
-                held = {name for state in state_dict["state"].values() for name in state}
-                wrong += [f"with {name}" for name in sorted(held - KNOWN_KEYS)]
-                if not self.variant.by_tensor:
-                    wrong += [f"with {name}" for name in sorted(held & PER_TENSOR)]
-                if wrong:
-                    raise ValueError(
-                        f"{type(self).__name__}: the state of another optimizer, {', '.join(wrong)}"
-                    )
+            taken = set(self.defaults)
+            check_loaded(type(self).__name__, self.variant, taken, self.param_groups, state_dict)
             loaded.append(state_dict)
 
-        def restore(_: Optimizer) -> None:
-            self._restore(loaded[0])
+        def put_back(_: Optimizer) -> None:
+            restore(self.variant, self.param_groups, self.state, loaded[0])
             for group, how in zip(self.param_groups, kept, strict=True):
                 group.update(how)
 
         # after the hooks that may rewrite what is loaded, before those that look at the outcome
         last = self.register_load_state_dict_pre_hook(look)
-        first = self.register_load_state_dict_post_hook(restore, prepend=True)
+        first = self.register_load_state_dict_post_hook(put_back, prepend=True)
         try:
             unwrap(Optimizer.load_state_dict)(self, state_dict)
         finally:
             last.remove()
             first.remove()
-
-    def _restore(self, state_dict: dict[str, Any]) -> None:
-        """Put back what torch has cast to the parameters' dtype."""
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
-            bounds = {stored.key: stored.bound for stored in layout(self.variant.names, group)}
-            for saved_id, p in zip(saved["params"], group["params"], strict=True):
-                for name, value in state_dict["state"].get(saved_id, {}).items():
-                    if bounds.get(name) is not None:
-                        self.state[p][name] = fitted(value, bounds[name] or 0).to(p.device)
-                    elif name != "exp_avg":
-                        self.state[p][name] = value.to(p.device, copy=True)
 
     def look(self, p: Tensor, group: dict[str, Any], g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Where a step by the gradient g would move p, and its memories by name; takes no step.
@@ -256,10 +238,6 @@ class SignOptimizer(Optimizer):
         values = hyperparameters(group) | state.own
         values |= eager.seen(self.variant, g, state.memory, values)
         return self.variant.direction(values), {name: values[name] for name in self.variant.names}
-
-
-def _is_int16(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.int16
 
 
 def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
