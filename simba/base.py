@@ -31,6 +31,7 @@ class Switches(TypedDict, total=False):
     capturable: bool
     differentiable: bool
     fused: bool | None
+    stochastic_rounding: bool
 
 
 class SignOptimizer(Optimizer):
@@ -67,7 +68,8 @@ class SignOptimizer(Optimizer):
             torch.compile (simba/backends/inductor.py). Other tensors take the eager step.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range, or the variant needs numbers of whole
+            tensors and a parameter is a part of one (FSDP, a DTensor).
         ImportError: ``fused`` without numba.
     """
 
@@ -94,9 +96,11 @@ class SignOptimizer(Optimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        stochastic_rounding: bool = False,
     ) -> None:
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
+        defaults |= {"stochastic_rounding": stochastic_rounding}
         defaults |= as_python(defaults)
         check(type(self).__name__, defaults)
         super().__init__(params, defaults)
@@ -105,7 +109,7 @@ class SignOptimizer(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for name in SWITCHES:  # saved before there was such a switch
-                group.setdefault(name, False if name == "maximize" else None)
+                group.setdefault(name, None if name in HOW else False)
             group.update(as_python(group))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -120,9 +124,24 @@ class SignOptimizer(Optimizer):
                 from simba.backends import numba_cpu as _  # noqa: F401  (is numba missing?)
             if group["capturable"] and self.variant.windowed:
                 raise ValueError(f"{type(self).__name__}: capturable must be false")
+            for p in group["params"]:
+                self._check_parameter(p, group)
         except Exception:
             self.param_groups.pop()
             raise
+
+    def _check_parameter(self, p: Tensor, group: dict[str, Any]) -> None:
+        owner = type(self).__name__
+        if group["stochastic_rounding"]:
+            owner += " with stochastic_rounding"
+            if p.dtype == torch.float16:
+                raise ValueError(f"{owner} rounds to bfloat16, and a parameter is float16")
+        if per_tensor.needed(self.variant, p, group):
+            # of a sharded parameter there are only parts here: DTensors or FSDP1's flat tensors
+            if hasattr(p, "to_local"):
+                raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
+            if hasattr(p, "_fsdp_flattened"):
+                raise ValueError(f"{owner} does not support FSDP's flat parameters")
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -133,8 +152,7 @@ class SignOptimizer(Optimizer):
         """Take one step; returns the loss of ``closure``, if one is given.
 
         Raises:
-            RuntimeError: a gradient is sparse or complex, or the variant needs numbers of whole
-                tensors and a parameter is a DTensor.
+            RuntimeError: a gradient is sparse or complex.
         """
         CHECK_CAPTURE(self)
         loss = None
@@ -152,10 +170,11 @@ class SignOptimizer(Optimizer):
         for group, states in found:  # only once every gradient is one that can be taken
             hparams = hyperparameters(group)
             for alike in _by_device_and_dtype(states):
-                if self.variant.by_tensor:
+                by_tensor = per_tensor.needed(self.variant, alike[0].p, group)
+                if by_tensor:
                     alike = per_tensor.prepared(self.variant, alike, group)
                 dispatch(self.variant, alike, group, hparams)
-                if self.variant.by_tensor:
+                if by_tensor:
                     per_tensor.finish(self.variant, alike, group)
         return loss
 
@@ -170,11 +189,9 @@ class SignOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        variant = self.variant
-        if variant.by_tensor and hasattr(p, "to_local"):
-            raise RuntimeError(f"{type(self).__name__} does not support DTensor parameters")
-        tensors, memory = layout(variant.names, group), []
-        state = self.state[p] if tensors or variant.by_tensor else {}
+        by_tensor = per_tensor.needed(self.variant, p, group)
+        tensors, memory = layout(self.variant.names, group), []
+        state = self.state[p] if tensors or by_tensor else {}
         for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
@@ -182,7 +199,7 @@ class SignOptimizer(Optimizer):
                 state[stored.key] = fitted(state[stored.key], stored.bound)  # made for another
             memory.append(state[stored.key])
         own: dict[str, Any] = {}
-        if variant.by_tensor:
+        if by_tensor:
             own = {"kept": state, "number": number, "first": 0}
         found = ParamState(p, g, tuple(memory), own)
         return _local(found) if hasattr(p, "to_local") else found

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simba.state import INT16
 
-SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused")
+SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused", "stochastic_rounding")
 
 
 def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:

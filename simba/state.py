@@ -67,7 +67,8 @@ def keys(variant: Variant, group: Mapping[str, Any]) -> set[str]:
     """The keys that a variant may have in ``optimizer.state[p]``."""
     found = {KEYS[name] for name in variant.names}
     found |= {PACKED} if variant.names == ("s", "e") else set()
-    return found | PER_TENSOR.keys() if variant.by_tensor else found
+    by_tensor = variant.by_tensor or group.get("stochastic_rounding")
+    return found | PER_TENSOR.keys() if by_tensor else found
 
 
 def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...]:
@@ -94,6 +95,11 @@ def fitted(tensor: Tensor, bound: int) -> Tensor:
     return whole.to(counter_dtype(bound))
 
 
+def upcast(t: Tensor) -> Tensor:
+    """Halves and whole numbers as float32, in which a step is computed; others as they are."""
+    return t if t.dtype.itemsize >= 4 else t.float()
+
+
 def unpack(
     packed: Tensor, radix: float, half_radix: float, inv_radix: float
 ) -> tuple[Tensor, Tensor]:
@@ -110,7 +116,7 @@ def read(
     names: tuple[str, ...], memory: tuple[Tensor, ...], hparams: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The memories by name; whole numbers as float32, which holds them all."""
-    values = [t if t.is_floating_point() else t.float() for t in memory]
+    values = [upcast(t) for t in memory]
     if len(values) < len(names):
         values = list(unpack(values[0], *(hparams[name] for name in RADIX)))
     return dict(zip(names, values, strict=True))
