@@ -17,6 +17,7 @@ KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "residual", "signs": "signs"}
 RADIX = ("radix", "half_radix", "inv_radix")
 PACKED = "packed"  # the key of s and e in one byte
 PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number a tensor
+COUNTERS = {"sign_counts", "residual", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
 FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
 
@@ -75,6 +76,11 @@ def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...
     if stored.holds == ("signs",):
         return (-(-group["window_size"] // SIGNS_PER_BYTE), *p.shape)
     return tuple(p.shape)
+
+
+def is_flat(p: Tensor) -> bool:
+    """Whether it is a part of FSDP1's flat parameter; FSDP marks them so."""
+    return hasattr(p, "_fsdp_flattened")
 
 
 def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:

@@ -8,31 +8,41 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from simba.checks import RANGES, SWITCHES, as_python
-from simba.state import FOREIGN_KEYS, KNOWN_KEYS, PER_TENSOR, fitted, keys, layout, shape
+from simba.state import (
+    COUNTERS,
+    FOREIGN_KEYS,
+    KNOWN_KEYS,
+    PER_TENSOR,
+    fitted,
+    is_flat,
+    keys,
+    layout,
+    shape,
+)
 from simba.types import Variant
 
 Groups = Sequence[dict[str, Any]]
 
 
-def portable(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+def portable(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """The state dict as it is saved, a hook of torch's ``state_dict()``.
 
     Counters of two bytes are copied to four: collectives do not know int16, and the full state dict
-    of a sharded model needs them. Hyperparameters that a scheduler set to NumPy's numbers become
-    Python's, which ``torch.load(weights_only=True)`` reads.
+    of a sharded model needs them. FSDP1 joins no integers at all, so its counters become float32.
+    Hyperparameters that a scheduler set to NumPy's numbers become Python's, which
+    ``torch.load(weights_only=True)`` reads.
     """
     state = dict(state_dict["state"])
+    for _, p, param_id, own in _states(optimizer.param_groups, state_dict):
+        counters = {k: v for k, v in own.items() if k in COUNTERS and isinstance(v, Tensor)}
+        if is_flat(p):
+            state[param_id] = {**own, **{k: v.float() for k, v in counters.items()}}
+        elif any(v.dtype == torch.int16 for v in counters.values()):
+            wide = {k: v.int() for k, v in counters.items() if v.dtype == torch.int16}
+            state[param_id] = {**own, **wide}
     for group in state_dict["param_groups"]:
         group.update(as_python(group))
-        for param_id in set(group["params"]) & state.keys():
-            wide = {k: v.int() for k, v in state[param_id].items() if _is_counter(k, v)}
-            if wide:
-                state[param_id] = {**state[param_id], **wide}
     return {**state_dict, "state": state}
-
-
-def _is_counter(key: Hashable, value: Any) -> bool:
-    return key in KNOWN_KEYS and isinstance(value, Tensor) and value.dtype == torch.int16
 
 
 def check_loaded(
@@ -59,13 +69,13 @@ def check_loaded(
     if wrong:
         told = ", ".join(dict.fromkeys(wrong))
         raise ValueError(f"{owner}: the state of another optimizer, {told}")
-    for saved, p, name, own in states:
+    for saved, p, param_id, own in states:
         expected = {stored.key: shape(stored, p, saved) for stored in layout(variant.names, saved)}
         for key in expected.keys() & own.keys():
             found = tuple(own[key].shape)
             if found != expected[key]:
                 raise ValueError(
-                    f"{owner}: {key} of parameter {name} has the shape {found} in the state, "
+                    f"{owner}: {key} of parameter {param_id} has the shape {found} in the state, "
                     f"the parameter needs {expected[key]}"
                 )
 
@@ -86,9 +96,8 @@ def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, 
 def _states(
     groups: Groups, state_dict: dict[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Tensor, Hashable, Mapping[str, Any]]]:
-    """(saved group, parameter, its name or number, its saved state) wherever there is one."""
+    """(saved group, parameter, its id, its saved state) wherever there is a state."""
     for saved, group in zip(state_dict["param_groups"], groups, strict=False):  # torch compares
-        names = group.get("param_names", saved["params"])
-        for key, p, name in zip(saved["params"], group["params"], names, strict=False):
-            if state_dict["state"].get(key):
-                yield saved, p, name, state_dict["state"][key]
+        for param_id, p in zip(saved["params"], group["params"], strict=False):
+            if state_dict["state"].get(param_id):
+                yield saved, p, param_id, state_dict["state"][param_id]

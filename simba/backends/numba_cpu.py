@@ -56,30 +56,30 @@ def step(
         return list(states)
     dense: dict[tuple[torch.dtype, ...], list[ParamState]] = {}
     left: list[ParamState] = []
-    for state in states:
-        if not _is_known(state):
-            left.append(state)
+    for each in states:
+        if not _is_known(each):
+            left.append(each)
             continue
-        line = flat(state)
+        line = flat(each)
         if all(t.dim() == 1 and t.is_contiguous() and not t.is_neg() for t in line.tensors):
             dense.setdefault(tuple(t.dtype for t in line.memory), []).append(line)
         else:
-            for part in parts(state, CHUNK):
+            for part in parts(each, CHUNK):
                 _step_copied(variant, part, hparams)
     for alike in dense.values():
         on_cpu(variant, alike, hparams)
     return left
 
 
-def _is_known(state: ParamState) -> bool:
+def _is_known(each: ParamState) -> bool:
     """Plain tensors in memory, of dtypes that a loop can read."""
     # a subclass may keep its numbers elsewhere
-    if any(type(t) not in PLAIN or not t.is_cpu for t in state.tensors):
+    if any(type(t) not in PLAIN or not t.is_cpu for t in each.tensors):
         return False
-    if state.p.dtype not in FLOATS or state.g.dtype != state.p.dtype:
+    if each.p.dtype not in FLOATS or each.g.dtype != each.p.dtype:
         return False
-    alike = all(t.shape == state.p.shape for t in state.tensors)
-    return alike and all(t.dtype in WHOLE or t.dtype == state.p.dtype for t in state.memory)
+    alike = all(t.shape == each.p.shape for t in each.tensors)
+    return alike and all(t.dtype in WHOLE or t.dtype == each.p.dtype for t in each.memory)
 
 
 def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) -> None:
@@ -90,9 +90,7 @@ def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) ->
             t.copy_(copy.view(t.shape))
 
 
-def on_cpu(
-    variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
-) -> None:
+def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
     """Run the compiled loop over lines of the same dtypes."""
     first = states[0]
     dtypes = (first.p.dtype, *(t.dtype for t in first.memory))
@@ -152,8 +150,11 @@ def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a fork has none of 
 def _loop(
     variant: Variant, names: tuple[str, ...], dtypes: tuple[torch.dtype, ...], rounds: bool
 ) -> Callable[..., None]:
-    """The loop of a variant, of p's and its memories' dtypes, over (addresses of a table of integers, one of floats, one for sums;
-    the number of tensors; the first and last of all their elements; ...)."""
+    """The loop of a variant for a parameter and memories of these dtypes.
+
+    It takes the addresses of a table of integers, of one of floats and of one for sums, the number
+    of tensors, and the first and last of all their elements.
+    """
     vote = _on_numbers(variant, variant.vote or Function.of(directions.exact), names)
     direction = _on_numbers(variant, variant.direction, names)
     remember = [_on_numbers(variant, f, names) for f in variant.remember]
