@@ -170,6 +170,32 @@ def test_fused_without_numba_says_what_to_install():
     assert "fused=True needs numba: pip install numba" in done.stderr
 
 
+FUSED = """
+import torch, simba
+p = torch.nn.Parameter(torch.zeros(3))
+optimizer = simba.Lion([p], lr=1.0, fused=True)
+p.grad = torch.tensor([-1.0, 0.0, 2.0])
+optimizer.step()
+print(p.tolist())
+"""
+
+
+def test_numbas_own_import_error_is_shown(tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    command = [sys.executable, "-c", FUSED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stderr.endswith("ImportError: Numba needs NumPy 2.2 or less\n")
+    assert "pip install numba" not in done.stderr
+
+
+def test_fused_steps_where_numba_may_not_compile():
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", FUSED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
+
+
 @every_optimizer
 def test_minimises_a_quadratic(cls, kwargs):
     if kwargs.get("window_size", 0) > 100:
@@ -529,27 +555,32 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
     assert_same(*ends)
 
 
+@pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["plain", "fused"])
 @every_optimizer
-def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, monkeypatch):
+def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, monkeypatch):
+    if cls.variant.windowed:
+        return  # which plane of signs is in turn is a number: it cannot be traced
     for most in ("CHUNK", "GRAIN"):
         monkeypatch.setattr(eager, most, 16)
-    graphs = []
-    p = start()
-    optimizer = cls([p], **kwargs)
-    p.grad = torch.ones_like(p)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        optimizer.step()
-    before = p.detach().clone()
+    graphs, grads = [], gradients(2)
 
     def backend(graph, _):
         graphs.append(graph)
         return graph
 
-    if cls.variant.windowed:
-        return  # which plane of signs is in turn is a number: it cannot be traced
     torch._dynamo.reset()  # torch compiles one piece of code eight times at most
-    torch.compile(optimizer.step, backend=backend, fullgraph=True)()
-    assert not torch.equal(p, before)
+    ends = []
+    for compiled in (False, True):
+        p = start()
+        optimizer = cls([p], **kwargs, **how)
+        p.grad = grads[0].clone()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            optimizer.step()
+        p.grad = grads[1].clone()
+        step = optimizer.step
+        (torch.compile(step, backend=backend, fullgraph=True) if compiled else step)()
+        ends.append([p.detach(), *optimizer.state.get(p, {}).values()])
+    assert_same(*ends)
     assert len(graphs) == 1
     assert len(graphs[0].graph.nodes) < 160  # not once for each chunk
