@@ -28,9 +28,8 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from torch.nn.parallel import DistributedDataParallel
 
 import simba
-from tests.optimizers import OPTIMIZERS
+from tests.optimizers import OPTIMIZERS, WAYS
 
-WAYS = ({"foreach": False}, {"foreach": True}, {"fused": True})
 SETTINGS = {"lr": 0.1, "weight_decay": 0.1}
 CPU = torch.device("cpu")
 
@@ -100,7 +99,7 @@ def check_dtensor(mesh: DeviceMesh) -> None:
     torch.manual_seed(0)
     start, grads = torch.randn(101, 6), [torch.randn(101, 6) for _ in range(3)]
     for name, make in sharded():
-        for how in WAYS:
+        for how in WAYS.values():
             ends = []
             for spread in (False, True):
 

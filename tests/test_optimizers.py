@@ -14,10 +14,7 @@ from torch import Tensor
 import simba
 from simba.backends import eager
 from tests.conftest import REPOSITORY
-from tests.optimizers import (
-    OPTIMIZERS,
-    every_optimizer,
-)
+from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
 
 
 def gradients(steps: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -406,7 +403,7 @@ def test_fused_without_a_folder_for_what_is_compiled(new_row, tmp_path):
     assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 def test_a_window_may_be_raised_and_lowered(how):
     p = torch.nn.Parameter(torch.zeros(1))
     optimizer = simba.Simba([p], lr=1.0, window_size=127, threshold=0.5, **how)
@@ -459,7 +456,7 @@ def test_the_state_of_another_optimizer_is_refused():
         lion.load_state_dict(adam.state_dict())
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
     monkeypatch.setattr(eager, "_largest", lambda: 5)
     params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
@@ -517,7 +514,7 @@ def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
     assert len(target._optimizer_load_state_dict_pre_hooks) == 1
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 @every_optimizer
 def test_a_memory_of_another_size_is_an_error_and_no_crash(cls, kwargs, how):
     p = torch.nn.Parameter(torch.zeros(10, 8))

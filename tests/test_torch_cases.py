@@ -20,10 +20,7 @@ from torch.utils._pytree import tree_leaves
 import simba
 from simba.backends import eager
 from simba.base import HOW
-from tests.optimizers import every_optimizer
-
-WAYS = {"forloop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
-every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
+from tests.optimizers import WAYS, every_optimizer, every_way
 
 
 def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
