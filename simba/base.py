@@ -50,9 +50,10 @@ class SignOptimizer(Optimizer):
     A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
     gradient moves nothing by itself (decay does) and does not enter whole numbers. An infinite one
     counts by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate
-    one way from then on: check the loss. In bfloat16 an update of ``lr`` is lost on parameters some
-    256 times larger than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep
-    float32 parameters.
+    one way from then on: check the loss. A step of bfloat16 or float16 is computed in float32 and
+    rounded once. In bfloat16 an update of ``lr`` is then lost on parameters some 256 times larger
+    than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep float32 parameters, or
+    round them stochastically.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
@@ -63,13 +64,19 @@ class SignOptimizer(Optimizer):
         capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
             written to between replays.
         differentiable: refused; the derivative of a sign is zero.
-        fused: take the step in one compiled pass: float32 without gaps on a CPU through numba
-            (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU through
-            torch.compile (simba/backends/inductor.py). Other tensors take the eager step.
+        fused: take the step in one compiled pass: float32, bfloat16 and float16 on a CPU through
+            numba (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU
+            through torch.compile (simba/backends/inductor.py). Other tensors take the eager step,
+            and so does a step that torch.compile traces.
+        stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
+            ``lr`` on average. The random numbers depend on the step, the parameter's place among
+            all and the coordinate: the bits are the same however steps are taken, and after a
+            checkpoint. Keeps a count of steps per parameter. Other dtypes are rounded as ever.
 
     Raises:
-        ValueError: a hyperparameter is out of its range, or the variant needs numbers of whole
-            tensors and a parameter is a part of one (FSDP, a DTensor).
+        ValueError: a hyperparameter is out of its range, a group has one that the variant does
+            not take, the variant needs numbers of whole tensors and a parameter is a part of one
+            (FSDP, a DTensor), or ``stochastic_rounding`` meets a float16 parameter.
         ImportError: ``fused`` without numba.
     """
 
