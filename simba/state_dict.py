@@ -72,7 +72,7 @@ def check_loaded(
     for saved, p, param_id, own in states:
         expected = {stored.key: shape(stored, p, saved) for stored in layout(variant.names, saved)}
         for key in expected.keys() & own.keys():
-            found = tuple(own[key].shape)
+            found = tuple(getattr(own[key], "shape", ()))
             if found != expected[key]:
                 raise ValueError(
                     f"{owner}: {key} of parameter {param_id} has the shape {found} in the state, "

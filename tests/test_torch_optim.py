@@ -162,10 +162,11 @@ def compiled_step(optimizer: simba.SignOptimizer) -> None:
     """A step as a GPU takes it."""
     group, variant = optimizer.param_groups[0], optimizer.variant
     found = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
-    if variant.by_tensor:
+    by_tensor = per_tensor.needed(variant, found[0].p, group)
+    if by_tensor:
         found = per_tensor.prepared(variant, found, group)
     inductor.step(variant, found, hyperparameters(group))
-    if variant.by_tensor:
+    if by_tensor:
         per_tensor.finish(variant, found, group)
 
 
@@ -189,6 +190,18 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(name, more):
         torch.testing.assert_close(a, b, rtol=2e-7, atol=1e-8)  # counters: exactly
     for p, q in zip(params, others, strict=True):
         torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
+
+
+def test_a_compiled_pass_rounds_stochastically_as_the_plain_step_does():
+    params, optimizer = run(simba.Lion, {}, steps=3, **ROUNDS)
+    others = parameters(torch.bfloat16)
+    other = simba.Lion(others, lr=1e-2, weight_decay=0.1, stochastic_rounding=True)
+    with torch.no_grad():
+        for step in range(3):
+            give_gradients(others, step)
+            compiled_step(other)
+    assert_same([p.detach() for p in params], [p.detach() for p in others])
+    assert_same(states(params, optimizer), states(others, other))
 
 
 def test_each_list_of_tensors_is_compiled_anew():

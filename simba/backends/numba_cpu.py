@@ -214,12 +214,12 @@ def _loop(
                     u = float32(int32(bits >> uint32(16))) * float32(2**-16)
                     v = float32(int32(bits & uint32(0xFFFF))) * float32(2**-16)
                 q = vote(gi, x, float32(0), ra, rb, u, v, place, n)
-                to = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
+                new = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
                 if rounds:
                     bits = _mix(number + uint32(i), word3, word4) & uint32(0xFFFF)
-                    p[i] = uint16(uint32(_bits(to) + bits) >> uint32(16))
+                    p[i] = uint16(uint32(_bits(new) + bits) >> uint32(16))
                 else:
-                    p[i] = write_p(to)
+                    p[i] = write_p(new)
                 if packed:
                     na = remember_a(gi, x, q, ra, rb, u, v, place, n)
                     nb = remember_b(gi, x, q, ra, rb, u, v, place, n)
