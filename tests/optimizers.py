@@ -93,7 +93,7 @@ def test_no_optimizer_lacks_a_part(cls):
     assert not missing_parts(cls), f"{cls.__name__} lacks a part"
 
 
-def sticky(g, m):
+def example(g, m):
     return directions.choose(abs(m), m, g)
 
 
@@ -102,23 +102,23 @@ def test_a_missing_part_is_named(lacks, tmp_path, monkeypatch):
     """The recipe, followed to the letter or with one part left out."""
     parts = {"directions", "__init__", "configs", "docs", "tests"} - {lacks}
     if "directions" in parts:
-        monkeypatch.setattr(directions, "sticky", sticky, raising=False)
+        monkeypatch.setattr(directions, "example", example, raising=False)
 
-    class Sticky(simba.SignOptimizer):
-        direction = staticmethod(sticky)
+    class Example(simba.SignOptimizer):
+        direction = staticmethod(example)
         remember = {"m": directions.average}  # noqa: RUF012
 
     if "__init__" in parts:
-        monkeypatch.setattr(simba, "__all__", [*simba.__all__, "Sticky"])
+        monkeypatch.setattr(simba, "__all__", [*simba.__all__, "Example"])
     for part, path, text in (
-        ("configs", "configs/optimizer/sticky.yaml", "_target_: simba.Sticky\n_partial_: true\n"),
-        ("docs", "docs/sticky.md", "# Sticky\n\n`simba.Sticky(params, lr=1e-4)`\n"),
+        ("configs", "configs/optimizer/example.yaml", "_target_: simba.Example\n_partial_: true\n"),
+        ("docs", "docs/example.md", "# Example\n\n`simba.Example(params, lr=1e-4)`\n"),
     ):
         if part in parts:
             (tmp_path / path).parent.mkdir(parents=True)
             (tmp_path / path).write_text(text)
     if "tests" in parts:
-        monkeypatch.setitem(OPTIMIZERS, "Sticky", Entry(Sticky, {}, 4))
-    told = missing_parts(Sticky, tmp_path)
+        monkeypatch.setitem(OPTIMIZERS, "Example", Entry(Example, {}, 4))
+    told = missing_parts(Example, tmp_path)
     assert len(told) == (lacks is not None)
     assert all(lacks in part for part in told)
