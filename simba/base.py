@@ -11,7 +11,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from simba import per_tensor
 from simba.backends import dispatch, eager
 from simba.checks import SWITCHES, as_python, check, check_taken
-from simba.state import fitted, is_flat, layout, new_tensor
+from simba.state import fitted, in_flat_parameter, layout, new_tensor
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
@@ -147,7 +147,7 @@ class SignOptimizer(Optimizer):
             # of a sharded parameter there are only parts here: DTensors or FSDP1's flat tensors
             if hasattr(p, "to_local"):
                 raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
-            if is_flat(p):
+            if in_flat_parameter(p):
                 raise ValueError(f"{owner} does not support FSDP's flat parameters")
 
     @overload

@@ -78,7 +78,7 @@ def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...
     return tuple(p.shape)
 
 
-def is_flat(p: Tensor) -> bool:
+def in_flat_parameter(p: Tensor) -> bool:
     """Whether it is a part of FSDP1's flat parameter; FSDP marks them so."""
     return hasattr(p, "_fsdp_flattened")
 

@@ -14,7 +14,7 @@ from simba.state import (
     KNOWN_KEYS,
     PER_TENSOR,
     fitted,
-    is_flat,
+    in_flat_parameter,
     keys,
     layout,
     shape,
@@ -35,7 +35,7 @@ def portable(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]
     state = dict(state_dict["state"])
     for _, p, param_id, own in _states(optimizer.param_groups, state_dict):
         counters = {k: v for k, v in own.items() if k in COUNTERS and isinstance(v, Tensor)}
-        if is_flat(p):
+        if in_flat_parameter(p):
             state[param_id] = {**own, **{k: v.float() for k, v in counters.items()}}
         elif any(v.dtype == torch.int16 for v in counters.values()):
             wide = {k: v.int() for k, v in counters.items() if v.dtype == torch.int16}

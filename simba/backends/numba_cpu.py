@@ -57,11 +57,11 @@ def step(
     dense: dict[tuple[torch.dtype, ...], list[ParamState]] = {}
     left: list[ParamState] = []
     for each in states:
-        if not _is_known(each):
+        if not _is_known(each.tensors):
             left.append(each)
             continue
-        line = flat(each)
-        if all(t.dim() == 1 and t.is_contiguous() and not t.is_neg() for t in line.tensors):
+        line = each if each.p.is_contiguous() else flat(each)
+        if all(t.is_contiguous() and not t.is_neg() for t in line.tensors):
             dense.setdefault(tuple(t.dtype for t in line.memory), []).append(line)
         else:
             for part in parts(each, CHUNK):
@@ -71,15 +71,16 @@ def step(
     return left
 
 
-def _is_known(each: ParamState) -> bool:
-    """Plain tensors in memory, of dtypes that a loop can read."""
-    # a subclass may keep its numbers elsewhere
-    if any(type(t) not in PLAIN or not t.is_cpu for t in each.tensors):
+def _is_known(tensors: tuple[Tensor, ...]) -> bool:
+    """Plain tensors of one size in memory, of dtypes that a loop can read."""
+    p, g, *memory = tensors
+    if p.dtype not in FLOATS or g.dtype != p.dtype:
         return False
-    if each.p.dtype not in FLOATS or each.g.dtype != each.p.dtype:
-        return False
-    alike = all(t.shape == each.p.shape for t in each.tensors)
-    return alike and all(t.dtype in WHOLE or t.dtype == each.p.dtype for t in each.memory)
+    size = p.numel()
+    for t in tensors:  # a subclass may keep its numbers elsewhere
+        if type(t) not in PLAIN or not t.is_cpu or t.numel() != size:
+            return False
+    return all(t.dtype in WHOLE or t.dtype == p.dtype for t in memory)
 
 
 def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) ->
 
 
 def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """Run the compiled loop over lines of the same dtypes."""
+    """Run the compiled loop over tensors of the same dtypes that lie in one order without gaps."""
     first = states[0]
     dtypes = (first.p.dtype, *(t.dtype for t in first.memory))
     names = tuple(sorted(variant.arguments & hparams.keys()))
