@@ -10,8 +10,9 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from simba import per_tensor
 from simba.backends import dispatch, eager
-from simba.checks import RANGES, SWITCHES, check
-from simba.state import KNOWN_KEYS, PER_TENSOR, fitted, layout, new_tensor
+from simba.checks import SWITCHES, as_python, check, check_taken
+from simba.state import fitted, in_flat_parameter, layout, new_tensor
+from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
 HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
@@ -30,6 +31,7 @@ class Switches(TypedDict, total=False):
     capturable: bool
     differentiable: bool
     fused: bool | None
+    stochastic_rounding: bool
 
 
 class SignOptimizer(Optimizer):
@@ -48,9 +50,10 @@ class SignOptimizer(Optimizer):
     A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
     gradient moves nothing by itself (decay does) and does not enter whole numbers. An infinite one
     counts by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate
-    one way from then on: check the loss. In bfloat16 an update of ``lr`` is lost on parameters some
-    256 times larger than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep
-    float32 parameters.
+    one way from then on: check the loss. A step of bfloat16 or float16 is computed in float32 and
+    rounded once. In bfloat16 an update of ``lr`` is then lost on parameters some 256 times larger
+    than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep float32 parameters, or
+    round them stochastically.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
@@ -61,12 +64,19 @@ class SignOptimizer(Optimizer):
         capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
             written to between replays.
         differentiable: refused; the derivative of a sign is zero.
-        fused: take the step in one compiled pass: float32 without gaps on a CPU through numba
-            (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU through
-            torch.compile (simba/backends/inductor.py). Other tensors take the eager step.
+        fused: take the step in one compiled pass: float32, bfloat16 and float16 on a CPU through
+            numba (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU
+            through torch.compile (simba/backends/inductor.py). Other tensors take the eager step,
+            and so does a step that torch.compile traces.
+        stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
+            ``lr`` on average. The random numbers depend on the step, the parameter's place among
+            all and the coordinate: the bits are the same however steps are taken, and after a
+            checkpoint. Keeps a count of steps per parameter. Other dtypes are rounded as ever.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range, a group has one that the variant does
+            not take, the variant needs numbers of whole tensors and a parameter is a part of one
+            (FSDP, a DTensor), or ``stochastic_rounding`` meets a float16 parameter.
         ImportError: ``fused`` without numba.
     """
 
@@ -93,31 +103,52 @@ class SignOptimizer(Optimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        stochastic_rounding: bool = False,
     ) -> None:
         defaults |= {"maximize": maximize, "foreach": foreach, "capturable": capturable}
         defaults |= {"differentiable": differentiable, "fused": fused}
+        defaults |= {"stochastic_rounding": stochastic_rounding}
+        defaults |= as_python(defaults)
         check(type(self).__name__, defaults)
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for group in self.param_groups:  # saved before there was such a switch
-            for name in SWITCHES:
-                group.setdefault(name, False if name == "maximize" else None)
+        for group in self.param_groups:
+            for name in SWITCHES:  # saved before there was such a switch
+                group.setdefault(name, None if name in HOW else False)
+            group.update(as_python(group))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its own hyperparameters are checked as the constructor's are."""
         unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups[-1]
         try:
+            group.update(as_python(group))
+            check_taken(type(self).__name__, group, self.defaults)
             check(type(self).__name__, group)
             if group["fused"] and any(p.is_cpu for p in group["params"]):
                 from simba.backends import numba_cpu as _  # noqa: F401  (is numba missing?)
             if group["capturable"] and self.variant.windowed:
                 raise ValueError(f"{type(self).__name__}: capturable must be false")
-        except (ValueError, RuntimeError, ImportError):
+            for p in group["params"]:
+                self._check_parameter(p, group)
+        except Exception:
             self.param_groups.pop()
             raise
+
+    def _check_parameter(self, p: Tensor, group: dict[str, Any]) -> None:
+        owner = type(self).__name__
+        if group["stochastic_rounding"]:
+            owner += " with stochastic_rounding"
+            if p.dtype == torch.float16:
+                raise ValueError(f"{owner} rounds to bfloat16, and a parameter is float16")
+        if per_tensor.needed(self.variant, p, group):
+            # of a sharded parameter there are only parts here: DTensors or FSDP1's flat tensors
+            if hasattr(p, "to_local"):
+                raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
+            if in_flat_parameter(p):
+                raise ValueError(f"{owner} does not support FSDP's flat parameters")
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -128,8 +159,7 @@ class SignOptimizer(Optimizer):
         """Take one step; returns the loss of ``closure``, if one is given.
 
         Raises:
-            RuntimeError: a gradient is sparse or complex, or the variant needs numbers of whole
-                tensors and a parameter is a DTensor.
+            RuntimeError: a gradient is sparse or complex.
         """
         CHECK_CAPTURE(self)
         loss = None
@@ -147,10 +177,11 @@ class SignOptimizer(Optimizer):
         for group, states in found:  # only once every gradient is one that can be taken
             hparams = hyperparameters(group)
             for alike in _by_device_and_dtype(states):
-                if self.variant.by_tensor:
+                by_tensor = per_tensor.needed(self.variant, alike[0].p, group)
+                if by_tensor:
                     alike = per_tensor.prepared(self.variant, alike, group)
                 dispatch(self.variant, alike, group, hparams)
-                if self.variant.by_tensor:
+                if by_tensor:
                     per_tensor.finish(self.variant, alike, group)
         return loss
 
@@ -165,33 +196,28 @@ class SignOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        state, variant = self.state[p], self.variant
-        if variant.by_tensor and hasattr(p, "to_local"):
-            raise RuntimeError(f"{type(self).__name__} does not support DTensor parameters")
-        memory = []
-        for stored in layout(variant.names, group):
+        by_tensor = per_tensor.needed(self.variant, p, group)
+        tensors, memory = layout(self.variant.names, group), []
+        state = self.state[p] if tensors or by_tensor else {}
+        for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
             elif stored.bound is not None and state[stored.key].dtype != stored.dtype:
                 state[stored.key] = fitted(state[stored.key], stored.bound)  # made for another
             memory.append(state[stored.key])
         own: dict[str, Any] = {}
-        if variant.by_tensor:
+        if by_tensor:
             own = {"kept": state, "number": number, "first": 0}
         found = ParamState(p, g, tuple(memory), own)
         return _local(found) if hasattr(p, "to_local") else found
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, as torch's; counters of two bytes are copied to four.
-
-        Collectives do not know int16, and full state dicts of sharded models need them.
-        """
-        found: dict[str, Any] = unwrap(Optimizer.state_dict)(self)
-        for param_id, state in found["state"].items():
-            wide = {k: v.int() for k, v in state.items() if _is_int16(v)}
-            if wide:
-                found["state"][param_id] = {**state, **wide}
-        return found
+        """The state, as torch's; counters of two bytes are copied to four (simba/state_dict.py)."""
+        first = self.register_state_dict_post_hook(portable, prepend=True)
+        try:
+            return unwrap(Optimizer.state_dict)(self)
+        finally:
+            first.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; whole numbers stay integers (torch alone would make them floats).
@@ -199,50 +225,30 @@ class SignOptimizer(Optimizer):
         How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
 
         Raises:
-            ValueError: it is the state of an optimizer with other hyperparameters or memory.
+            ValueError: it is the state of an optimizer with other hyperparameters or memories, or
+                of a parameter of another shape.
         """
         kept = [{key: group[key] for key in HOW} for group in self.param_groups]
         loaded: list[dict[str, Any]] = []
 
         def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            own, known = self.defaults.keys() - set(SWITCHES), RANGES.keys() - set(SWITCHES)
-            for group in state_dict["param_groups"]:
-                wrong = [f"without {key}" for key in sorted(own - group.keys())]
-                wrong += [f"with {key}" for key in sorted((known - own) & group.keys())]
-                held = {name for state in state_dict["state"].values() for name in state}
-                wrong += [f"with {name}" for name in sorted(held - KNOWN_KEYS)]
-                if not self.variant.by_tensor:
-                    wrong += [f"with {name}" for name in sorted(held & PER_TENSOR)]
-                if wrong:
-                    raise ValueError(
-                        f"{type(self).__name__}: the state of another optimizer, {', '.join(wrong)}"
-                    )
+            taken = set(self.defaults)
+            check_loaded(type(self).__name__, self.variant, taken, self.param_groups, state_dict)
             loaded.append(state_dict)
 
-        def restore(_: Optimizer) -> None:
-            self._restore(loaded[0])
+        def put_back(_: Optimizer) -> None:
+            restore(self.variant, self.param_groups, self.state, loaded[0])
             for group, how in zip(self.param_groups, kept, strict=True):
                 group.update(how)
 
         # after the hooks that may rewrite what is loaded, before those that look at the outcome
         last = self.register_load_state_dict_pre_hook(look)
-        first = self.register_load_state_dict_post_hook(restore, prepend=True)
+        first = self.register_load_state_dict_post_hook(put_back, prepend=True)
         try:
             unwrap(Optimizer.load_state_dict)(self, state_dict)
         finally:
             last.remove()
             first.remove()
-
-    def _restore(self, state_dict: dict[str, Any]) -> None:
-        """Put back what torch has cast to the parameters' dtype."""
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
-            bounds = {stored.key: stored.bound for stored in layout(self.variant.names, group)}
-            for saved_id, p in zip(saved["params"], group["params"], strict=True):
-                for name, value in state_dict["state"].get(saved_id, {}).items():
-                    if bounds.get(name) is not None:
-                        self.state[p][name] = fitted(value, bounds[name] or 0).to(p.device)
-                    elif name != "exp_avg":
-                        self.state[p][name] = value.to(p.device, copy=True)
 
     def look(self, p: Tensor, group: dict[str, Any], g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Where a step by the gradient g would move p, and its memories by name; takes no step.
@@ -256,10 +262,6 @@ class SignOptimizer(Optimizer):
         values = hyperparameters(group) | state.own
         values |= eager.seen(self.variant, g, state.memory, values)
         return self.variant.direction(values), {name: values[name] for name in self.variant.names}
-
-
-def _is_int16(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.int16
 
 
 def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:

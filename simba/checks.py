@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simba.state import INT16
 
-SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused")
+SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused", "stochastic_rounding")
 
 
 def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
@@ -37,6 +37,37 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
             raise ValueError(f"{owner}: betas must be b1 > 0 and b2 < 1, got {(b1, b2)!r}")
 
 
+def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    """Refuse a group with a hyperparameter of another variant, as the constructor does.
+
+    Raises:
+        ValueError: with one line that names the hyperparameter.
+    """
+    foreign = sorted(RANGES.keys() & group.keys() - taken.keys())
+    if foreign:
+        raise ValueError(f"{owner} does not take {', '.join(foreign)}: remove it from the group")
+
+
+def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters as Python's own numbers: ``betas`` as a tuple, NumPy's scalars converted."""
+    found: dict[str, Any] = {}
+    for name in RANGES.keys() & hyperparameters.keys():
+        value = hyperparameters[name]
+        if name == "betas" and not isinstance(value, str) and hasattr(value, "__getitem__"):
+            found[name] = tuple(map(_as_number, value))
+        else:
+            found[name] = value if isinstance(value, Tensor) else _as_number(value)
+    return found
+
+
+def _as_number(value: Any) -> Any:
+    if getattr(value, "ndim", None) == 0:  # a scalar of NumPy or torch
+        value = value.item()
+    if not _is_number(value):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -56,7 +87,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_betas(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_share, value))
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_share, value))
 
 
 def _is_share(value: Any) -> bool:

@@ -27,12 +27,27 @@ def key(seed: int, step: Any, tensor: int) -> tuple[Any, Any]:
     return mix((step * GOLDEN + seed) & WORD), mix((tensor * GOLDEN + (seed >> 32) + 1) & WORD)
 
 
+def bits(first: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:
+    """32 random bits for each coordinate of ``like``; its first one has number ``first``."""
+    index = torch.arange(first, first + like.numel(), device=like.device)
+    return mix((index ^ words[0]) & WORD, words[1]).view(like.shape)
+
+
 def uniforms(first: int, like: Tensor, words: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    """Two numbers in [0, 1) for each coordinate of ``like``; its first one has number ``first``.
+    """Two numbers in [0, 1) for each coordinate of ``like``, from its ``bits``.
 
     Returns:
         Two tensors of the shape of ``like``, float32, multiples of 2**-16.
     """
-    index = torch.arange(first, first + like.numel(), device=like.device)
-    bits = mix((index ^ words[0]) & WORD, words[1]).view(like.shape)
-    return (bits >> 16).float() * 2**-16, (bits & 0xFFFF).float() * 2**-16
+    word = bits(first, like, words)
+    return (word >> 16).float() * 2**-16, (word & 0xFFFF).float() * 2**-16
+
+
+def rounded(x: Tensor, word: Tensor) -> Tensor:
+    """float32 in bfloat16, its upper half: up or down, so that the mean is x.
+
+    Args:
+        word: random, of the shape of x; the lower 16 bits are used.
+    """
+    raised = x.view(torch.int32) + (word & 0xFFFF).to(torch.int32)
+    return (raised & ~0xFFFF).view(torch.float32).bfloat16()

@@ -18,7 +18,7 @@ class SignSGD(SignOptimizer):
         params: tensors, named tensors or groups of them.
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -47,7 +47,7 @@ class Lion(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -82,7 +82,7 @@ class Simba(SignOptimizer):
         threshold: gamma, the share of w beyond which ``sign(s)`` is trusted, in [0, 1]; the bound
             in force is ``int(w * gamma)``, exceeded strictly.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -116,7 +116,7 @@ class SimbaM(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, the share of w beyond which ``sign(m)`` is used, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -150,7 +150,7 @@ class SimbaEq1(SignOptimizer):
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -185,7 +185,7 @@ class SimbaEq4(SignOptimizer):
         threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
             [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -217,7 +217,7 @@ class SimbaCeqM(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -245,13 +245,13 @@ class SimbaWindow(SignOptimizer):
     w <= 127, and the signs themselves, five a byte: 21 bytes in all for w = 100.
 
     Args:
-        params: tensors, named tensors or groups of them; no DTensors.
+        params: tensors, named tensors or groups of them; whole ones, no parts (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         window_size: w, an integer in [1, 32767].
         threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
             [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: ``maximize``, ``foreach``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer; ``capturable`` is refused.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -287,7 +287,7 @@ class SimbaLeaky(SignOptimizer):
         bound: of abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -331,7 +331,7 @@ class TernaryLion(SignOptimizer):
         bound: of abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -380,7 +380,7 @@ class TernaryLionEF(SignOptimizer):
         per_vote: how many units of e make a vote, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -427,7 +427,7 @@ class Lion8bit(SignOptimizer):
         bound: of abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
-        **switches: ``maximize``, ``foreach``, ``capturable``, ``fused``; see SignOptimizer.
+        **switches: keyword arguments of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.

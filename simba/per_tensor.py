@@ -6,6 +6,7 @@ step in ``ParamState.own``:
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
 - ``totals`` and ``row``: where the step adds the sums of its gradient;
 - ``key`` and ``first``: of its noise (simba/noise.py);
+- ``rounding``: the key of the noise by which a bfloat16 parameter is rounded;
 - ``place``: of the oldest sign in the plane of signs that is in turn.
 """
 
@@ -13,11 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from simba.noise import key
 from simba.scale import first_scale, followed, inverse_spacing
 from simba.state import SIGNS_PER_BYTE
 from simba.types import ParamState, Variant
+
+
+def rounds_at_random(p: Tensor, group: dict[str, Any]) -> bool:
+    return bool(group["stochastic_rounding"]) and p.dtype == torch.bfloat16
+
+
+def needed(variant: Variant, p: Tensor, group: dict[str, Any]) -> bool:
+    """Whether a step of p needs numbers of its own."""
+    return variant.by_tensor or rounds_at_random(p, group)
 
 
 def prepared(
@@ -49,6 +60,8 @@ def prepared(
         taken = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
             own["key"] = key(group["seed"], taken, own["number"])
+        if rounds_at_random(states[0].p, group):  # by words that no variant's noise has
+            own["rounding"] = key(group.get("seed", 0), taken, -1 - own["number"])
         if variant.windowed:
             own["plane"], digit = divmod(taken % group["window_size"], SIGNS_PER_BYTE)
             own["place"] = float(3**digit)
@@ -67,11 +80,11 @@ def finish(variant: Variant, states: Sequence[ParamState], group: dict[str, Any]
         torch._foreach_copy_([state.own["kept"]["scale"] for state in states], list(new.unbind()))
 
 
-def _stacked(states: Sequence[ParamState], name: str) -> torch.Tensor:
+def _stacked(states: Sequence[ParamState], name: str) -> Tensor:
     return torch.stack([state.own["kept"][name] for state in states])
 
 
-def _in_turn(variant: Variant, state: ParamState, own: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _in_turn(variant: Variant, state: ParamState, own: dict[str, Any]) -> tuple[Tensor, ...]:
     """Its memory, with the plane of signs that holds the oldest one."""
     if not variant.windowed:
         return state.memory

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from simba.types import Variant
+
 INT8, INT16 = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
 SIGNS_PER_BYTE = 5  # 3**5 = 243
 ALL_ZERO = 121  # five signs of 0: each is the digit 1 in base 3
@@ -14,8 +16,10 @@ ALL_ZERO = 121  # five signs of 0: each is the digit 1 in base 3
 KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "residual", "signs": "signs"}
 RADIX = ("radix", "half_radix", "inv_radix")
 PACKED = "packed"  # the key of s and e in one byte
-PER_TENSOR = {"step", "scale"}  # one number a tensor
+PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number a tensor
+COUNTERS = {"sign_counts", "residual", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
+FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
 
 
 class Stored(NamedTuple):
@@ -60,12 +64,32 @@ def layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ..
     return tuple(found)
 
 
+def keys(variant: Variant, group: Mapping[str, Any]) -> set[str]:
+    """The keys that a variant may have in ``optimizer.state[p]``."""
+    found = {KEYS[name] for name in variant.names}
+    found |= {PACKED} if variant.names == ("s", "e") else set()
+    by_tensor = variant.by_tensor or group.get("stochastic_rounding")
+    return found | PER_TENSOR.keys() if by_tensor else found
+
+
+def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...]:
+    if stored.holds == ("signs",):
+        return (-(-group["window_size"] // SIGNS_PER_BYTE), *p.shape)
+    return tuple(p.shape)
+
+
+def in_flat_parameter(p: Tensor) -> bool:
+    """Whether it is a part of FSDP1's flat parameter; FSDP marks them so."""
+    return hasattr(p, "_fsdp_flattened")
+
+
 def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     """The tensor at the start, when nothing was seen."""
     if stored.holds == ("signs",):
-        shape = (-(-group["window_size"] // SIGNS_PER_BYTE), *p.shape)
         strides = (p.numel(), *torch.empty_like(p).stride())  # each plane lies as p does
-        planes = torch.empty_strided(shape, strides, dtype=torch.uint8, device=p.device)
+        planes = torch.empty_strided(
+            shape(stored, p, group), strides, dtype=torch.uint8, device=p.device
+        )
         return planes.fill_(ALL_ZERO)
     dtype = p.dtype if stored.dtype is None else stored.dtype
     return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
@@ -75,6 +99,11 @@ def fitted(tensor: Tensor, bound: int) -> Tensor:
     """Whole numbers in the dtype for ``bound``, within it."""
     whole = tensor.to(torch.int32, copy=True).clamp_(-bound, bound)
     return whole.to(counter_dtype(bound))
+
+
+def upcast(t: Tensor) -> Tensor:
+    """Halves and whole numbers as float32, in which a step is computed; others as they are."""
+    return t if t.dtype.itemsize >= 4 else t.float()
 
 
 def unpack(
@@ -93,7 +122,7 @@ def read(
     names: tuple[str, ...], memory: tuple[Tensor, ...], hparams: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The memories by name; whole numbers as float32, which holds them all."""
-    values = [t if t.is_floating_point() else t.float() for t in memory]
+    values = [upcast(t) for t in memory]
     if len(values) < len(names):
         values = list(unpack(values[0], *(hparams[name] for name in RADIX)))
     return dict(zip(names, values, strict=True))

@@ -55,7 +55,8 @@ class ParamState(NamedTuple):
     """A parameter with its gradient and memory, all of one shape.
 
     ``own`` holds the numbers of this tensor and step: ``inv_spacing`` (1 / the distance between two
-    votes), ``key`` and ``first`` of its noise, ``place`` in its window of signs.
+    votes), ``key``, ``rounding`` and ``first`` of its noise, ``place`` in its window of signs; see
+    simba/per_tensor.py.
     """
 
     p: Tensor

@@ -1,22 +1,25 @@
 """The one table of optimizers: every battery of tests goes over it."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import simba
+from simba import directions, optimizers
+from tests.conftest import REPOSITORY
 
 
 class Entry(NamedTuple):
     """Hyperparameters under which every branch is taken, and bytes of state a parameter.
 
-    ``decides_alone``: the first step already moves by its gradient, any gradient.
+    ``moves_at_once``: its first step moves by the gradient, not by a memory that is still empty.
     """
 
     cls: type[simba.SignOptimizer]
     hparams: dict[str, Any]
     state_bytes: float
-    decides_alone: bool = True
+    moves_at_once: bool = True
 
 
 SMALL = {"window_size": 8, "threshold": 0.3}
@@ -29,20 +32,15 @@ OPTIMIZERS = {
     "SimbaM": Entry(simba.SimbaM, SMALL, 5),
     "SimbaEq1": Entry(simba.SimbaEq1, {"window_size": 8}, 5),
     "SimbaEq4": Entry(simba.SimbaEq4, SMALL, 1),
-    "SimbaCeqM": Entry(simba.SimbaCeqM, {}, 4, decides_alone=False),
+    "SimbaCeqM": Entry(simba.SimbaCeqM, {}, 4, moves_at_once=False),
     "SimbaWindow": Entry(simba.SimbaWindow, SMALL, 1 + 2),
     "SimbaLeaky": Entry(simba.SimbaLeaky, {}, 1),
-    "TernaryLion": Entry(simba.TernaryLion, {}, 1, decides_alone=False),
-    "TernaryLionEF one byte": Entry(simba.TernaryLionEF, {}, 1, decides_alone=False),
+    "TernaryLion": Entry(simba.TernaryLion, {}, 1),
+    "TernaryLionEF one byte": Entry(simba.TernaryLionEF, {}, 1),
     "TernaryLionEF two bytes": Entry(
-        simba.TernaryLionEF,
-        {"gain": 16.0, "bound": 127, "error_bound": 64, "per_vote": 64},
-        2,
-        decides_alone=False,
+        simba.TernaryLionEF, {"gain": 16.0, "bound": 127, "error_bound": 64, "per_vote": 64}, 2
     ),
-    "TernaryLionEF wide": Entry(
-        simba.TernaryLionEF, {"gain": 300.0, "bound": 3000}, 3, decides_alone=False
-    ),
+    "TernaryLionEF wide": Entry(simba.TernaryLionEF, {"gain": 300.0, "bound": 3000}, 3),
     "Lion8bit": Entry(simba.Lion8bit, {}, 1),
 }
 every_optimizer = pytest.mark.parametrize(
@@ -50,11 +48,77 @@ every_optimizer = pytest.mark.parametrize(
 )
 
 
-def moves_by_any_gradient(cls: type[simba.SignOptimizer]) -> bool:
-    return all(entry.decides_alone for entry in OPTIMIZERS.values() if entry.cls is cls)
+def moves_at_once(cls: type[simba.SignOptimizer]) -> bool:
+    return all(entry.moves_at_once for entry in OPTIMIZERS.values() if entry.cls is cls)
 
 
-def test_every_class_is_in_the_table():
-    assert {entry.cls.__name__ for entry in OPTIMIZERS.values()} == {
-        name for name in simba.__all__ if name not in ("SignOptimizer", "__version__")
+# The ways to take a step.
+WAYS = {"forloop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
+
+
+def missing_parts(cls: type[simba.SignOptimizer], root: Path = REPOSITORY) -> list[str]:
+    """What an optimizer lacks of the parts that README's recipe names."""
+    name = cls.__name__
+    configs = [path.read_text() for path in root.glob("configs/optimizer/*.yaml")]
+    pages = [path.read_text() for path in root.glob("docs/*.md")]
+    own = [function.function for function in cls.variant.functions]
+    parts = {
+        "simba/directions.py: no function of its direction, vote or memory": all(
+            getattr(directions, function.__name__, None) is function for function in own
+        ),
+        f"simba/__init__.py: no {name}": name in simba.__all__,
+        f"configs/optimizer/: no YAML with `_target_: simba.{name}`": any(
+            f"_target_: simba.{name}\n" in config for config in configs
+        ),
+        f"docs/: no page with `simba.{name}(params, ...)`": any(
+            f"`simba.{name}(params, " in page for page in pages
+        ),
+        f"tests/optimizers.py: no line for {name}": any(
+            entry.cls is cls for entry in OPTIMIZERS.values()
+        ),
     }
+    return [part for part, there in parts.items() if not there]
+
+
+CLASSES = [
+    cls
+    for cls in vars(optimizers).values()
+    if isinstance(cls, type) and cls.__module__ == optimizers.__name__
+]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_no_optimizer_lacks_a_part(cls):
+    assert not missing_parts(cls), f"{cls.__name__} lacks a part"
+
+
+def example(g, m):
+    return directions.choose(abs(m), m, g)
+
+
+@pytest.mark.parametrize("lacks", [None, "directions", "__init__", "configs", "docs", "tests"])
+def test_a_missing_part_is_named(lacks, tmp_path, monkeypatch):
+    """The recipe, followed to the letter or with one part left out."""
+    parts = {"directions", "__init__", "configs", "docs", "tests"} - {lacks}
+    if "directions" in parts:
+        monkeypatch.setattr(directions, "example", example, raising=False)
+
+    class Example(simba.SignOptimizer):
+        direction = staticmethod(example)
+        remember = {"m": directions.average}  # noqa: RUF012
+
+    if "__init__" in parts:
+        monkeypatch.setattr(simba, "__all__", [*simba.__all__, "Example"])
+    for part, path, text in (
+        ("configs", "configs/optimizer/example.yaml", "_target_: simba.Example\n_partial_: true\n"),
+        ("docs", "docs/example.md", "# Example\n\n`simba.Example(params, lr=1e-4)`\n"),
+    ):
+        if part in parts:
+            (tmp_path / path).parent.mkdir(parents=True)
+            (tmp_path / path).write_text(text)
+    if "tests" in parts:
+        monkeypatch.setitem(OPTIMIZERS, "Example", Entry(Example, {}, 4))
+    told = missing_parts(Example, tmp_path)
+    assert len(told) == (lacks is not None)
+    assert all(lacks in part for part in told)

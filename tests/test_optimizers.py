@@ -14,10 +14,7 @@ from torch import Tensor
 import simba
 from simba.backends import eager
 from tests.conftest import REPOSITORY
-from tests.optimizers import (
-    OPTIMIZERS,
-    every_optimizer,
-)
+from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
 
 
 def gradients(steps: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -168,6 +165,32 @@ def test_fused_without_numba_says_what_to_install():
     late = f"{args}).add_param_group(dict(params={args}, fused=True)"
     done = subprocess.run([*run, code % late], capture_output=True, text=True)
     assert "fused=True needs numba: pip install numba" in done.stderr
+
+
+FUSED = """
+import torch, simba
+p = torch.nn.Parameter(torch.zeros(3))
+optimizer = simba.Lion([p], lr=1.0, fused=True)
+p.grad = torch.tensor([-1.0, 0.0, 2.0])
+optimizer.step()
+print(p.tolist())
+"""
+
+
+def test_numbas_own_import_error_is_shown(tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    command = [sys.executable, "-c", FUSED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stderr.endswith("ImportError: Numba needs NumPy 2.2 or less\n")
+    assert "pip install numba" not in done.stderr
+
+
+def test_fused_steps_where_numba_may_not_compile():
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", FUSED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
 
 
 @every_optimizer
@@ -380,7 +403,7 @@ def test_fused_without_a_folder_for_what_is_compiled(new_row, tmp_path):
     assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 def test_a_window_may_be_raised_and_lowered(how):
     p = torch.nn.Parameter(torch.zeros(1))
     optimizer = simba.Simba([p], lr=1.0, window_size=127, threshold=0.5, **how)
@@ -433,7 +456,7 @@ def test_the_state_of_another_optimizer_is_refused():
         lion.load_state_dict(adam.state_dict())
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
     monkeypatch.setattr(eager, "_largest", lambda: 5)
     params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
@@ -491,7 +514,7 @@ def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
     assert len(target._optimizer_load_state_dict_pre_hooks) == 1
 
 
-@pytest.mark.parametrize("how", [{"foreach": False}, {"foreach": True}, {"fused": True}])
+@every_way
 @every_optimizer
 def test_a_memory_of_another_size_is_an_error_and_no_crash(cls, kwargs, how):
     p = torch.nn.Parameter(torch.zeros(10, 8))
@@ -529,27 +552,32 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
     assert_same(*ends)
 
 
+@pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["plain", "fused"])
 @every_optimizer
-def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, monkeypatch):
+def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, monkeypatch):
+    if cls.variant.windowed:
+        return  # which plane of signs is in turn is a number: it cannot be traced
     for most in ("CHUNK", "GRAIN"):
         monkeypatch.setattr(eager, most, 16)
-    graphs = []
-    p = start()
-    optimizer = cls([p], **kwargs)
-    p.grad = torch.ones_like(p)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        optimizer.step()
-    before = p.detach().clone()
+    graphs, grads = [], gradients(2)
 
     def backend(graph, _):
         graphs.append(graph)
         return graph
 
-    if cls.variant.windowed:
-        return  # which plane of signs is in turn is a number: it cannot be traced
     torch._dynamo.reset()  # torch compiles one piece of code eight times at most
-    torch.compile(optimizer.step, backend=backend, fullgraph=True)()
-    assert not torch.equal(p, before)
+    ends = []
+    for compiled in (False, True):
+        p = start()
+        optimizer = cls([p], **kwargs, **how)
+        p.grad = grads[0].clone()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            optimizer.step()
+        p.grad = grads[1].clone()
+        step = optimizer.step
+        (torch.compile(step, backend=backend, fullgraph=True) if compiled else step)()
+        ends.append([p.detach(), *optimizer.state.get(p, {}).values()])
+    assert_same(*ends)
     assert len(graphs) == 1
     assert len(graphs[0].graph.nodes) < 160  # not once for each chunk

@@ -10,19 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simba.noise import uniforms
+from simba.noise import bits, rounded, uniforms
 from simba.scale import scaled, sums
-from simba.state import read, write
+from simba.state import read, upcast, write
 from simba.types import ParamState, Variant
 
 CHUNK = 2**16  # elements: enough to hide each call's cost; temporaries too small to be given back
 GRAIN = 2**15  # elements: torch gives no thread of a CPU fewer
 LIST = 2**22  # elements of tensors that are stepped together on a GPU
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
-    """The step of one tensor, whole."""
+    """The step of one tensor, whole; halves are computed in float32 and rounded once."""
     p, g, memory, own = state
     g = -g if hparams["maximize"] else g
     values = hparams | own
@@ -31,11 +30,15 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
         own["totals"][own["row"]] += sums(values["x"])
     direction = variant.direction(values)
     lr = hparams["lr"]
-    p.mul_(1 - lr * hparams["weight_decay"])
+    new = upcast(p)
+    new.mul_(1 - lr * hparams["weight_decay"])
     if isinstance(lr, Tensor):
-        p.sub_(direction * lr)
+        new.sub_(direction * lr)
     else:
-        p.add_(direction.to(p.dtype), alpha=-lr)
+        new.add_(direction.to(new.dtype), alpha=-lr)
+    if new is not p:
+        words = own.get("rounding")
+        p.copy_(rounded(new, bits(own["first"], new, words)) if words else new)
     write(memory, [function(values) for function in variant.remember], hparams)
 
 
@@ -47,9 +50,9 @@ def seen(
     Args:
         values: hyperparameters and the tensor's own numbers.
     """
+    g = upcast(g)
     found = {"g": g, **read(variant.names, memory, values)}
     if variant.scaled:
-        g = g.float() if g.dtype.itemsize < 4 else g
         found["x"] = scaled(g, values["inv_spacing"])
     if variant.random:
         noise = uniforms(values["first"], g, values["key"])
@@ -61,26 +64,35 @@ def seen(
 
 def step_chunked(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
     """The same, part by part, on a CPU: no temporary is larger than a part."""
-    for part in _chunks(state):
+    small = state.p.is_contiguous() and state.p.numel() <= _largest()
+    for part in [state] if small or not state.p.is_cpu else parts(state, _largest()):
         update(variant, part, hparams)
 
 
-def _chunks(state: ParamState) -> Iterator[ParamState]:
-    size, most = state.p.numel(), _largest()
-    if not state.p.is_cpu or not same_order(state) or (size <= most and state.p.is_contiguous()):
-        yield state
-        return
-    p, g, memory, _ = flat(state)
-    for first in range(0, size, most):
-        part = slice(first, first + most)
-        own = state.own | {"first": state.own["first"] + first} if state.own else state.own
-        yield ParamState(p[part], g[part], tuple(t[part] for t in memory), own)
+def parts(state: ParamState, most: int) -> Iterator[ParamState]:
+    """The state in parts of at most ``most`` elements (or one row), as the parameter lies."""
+    state = flat(state)
+    length = state.p.shape[0] if state.p.dim() else 1
+    row = max(1, state.p.numel() // max(1, length))
+    rows = max(1, most // row)
+    for first in range(0, length, rows):
+        p, g, *memory = (t[first : first + rows] for t in state.tensors)
+        own = state.own | {"first": state.own["first"] + first * row} if state.own else state.own
+        yield ParamState(p, g, tuple(memory), own)
 
 
 def flat(state: ParamState) -> ParamState:
-    """Its tensors of one order as lines, as they lie in memory."""
-    p, g, *memory = (t.as_strided((t.numel(),), (1,)) for t in state.tensors)
-    return ParamState(p, g, tuple(memory), state.own)
+    """Views with their dimensions in the order in which the parameter lies in memory.
+
+    They are lines where no tensor has gaps or an order of its own.
+    """
+    p, tensors = state.p, list(state.tensors)
+    if not p.is_contiguous():
+        order = sorted(range(p.dim()), key=p.stride, reverse=True)
+        tensors = [t.permute(order) for t in tensors]
+    if all(t.numel() == p.numel() and t.is_contiguous() for t in tensors):
+        tensors = [t.view(-1) for t in tensors]
+    return ParamState(tensors[0], tensors[1], tuple(tensors[2:]), state.own)
 
 
 def _largest() -> int:
@@ -88,17 +100,6 @@ def _largest() -> int:
     if torch.compiler.is_compiling():
         return sys.maxsize
     return max(CHUNK, GRAIN * torch.get_num_threads())
-
-
-def same_order(state: ParamState) -> bool:
-    """Whether its tensors are equally long and lie in memory in one order, without gaps."""
-    tensors, size = state.tensors, state.p.numel()
-    if all(t.numel() == size and t.is_contiguous() for t in tensors):
-        return True
-    last = LAST.get(state.p.dim())
-    return last is not None and all(
-        t.numel() == size and t.is_contiguous(memory_format=last) for t in tensors
-    )
 
 
 def step_foreach(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
@@ -130,20 +131,23 @@ def _in_list(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
     values = hparams | seen(variant, _joined(grads), joined, hparams)
     direction = variant.direction(values)
     lr = hparams["lr"]
-    torch._foreach_mul_(params, 1 - lr * hparams["weight_decay"])
+    new = [upcast(p) for p in params]
+    torch._foreach_mul_(new, 1 - lr * hparams["weight_decay"])
     if isinstance(lr, Tensor):
-        torch._foreach_sub_(params, _split(direction * lr, params))
+        torch._foreach_sub_(new, _split(direction * lr, params))
     else:
-        torch._foreach_add_(params, _split(direction, params), alpha=-lr)
+        torch._foreach_add_(new, _split(direction, params), alpha=-lr)
+    if new[0] is not params[0]:
+        torch._foreach_copy_(params, new)
     write(joined, [function(values) for function in variant.remember], hparams)
-    for tensors, flat in zip(memories, joined, strict=True):
-        torch._foreach_copy_(list(tensors), _split(flat, tensors))
+    for tensors, whole in zip(memories, joined, strict=True):
+        torch._foreach_copy_(list(tensors), _split(whole, tensors))
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors])
 
 
-def _split(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    parts = flat.split([t.numel() for t in like])
-    return [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
+def _split(whole: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    lines = whole.split([t.numel() for t in like])
+    return [line.view(t.shape) for line, t in zip(lines, like, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simba.backends.eager import flat, same_order, update
+from simba.backends.eager import flat, update
 from simba.types import ParamState, Variant
 
 
@@ -22,10 +22,7 @@ def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
     if not isinstance(lr, Tensor):  # a number would be compiled in, and every new one anew
         dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
         lr = torch.full((), lr, dtype=dtype, device=p.device)
-    states = [
-        (flat(state) if same_order(state) else state)._replace(own=_as_tensors(state.own, p.device))
-        for state in states
-    ]
+    states = [flat(state)._replace(own=_as_tensors(state.own, p.device)) for state in states]
     kinds = tuple((t.shape, t.stride(), t.dtype) for state in states for t in state.tensors)
     _compiled_update(variant, kinds)(tuple(states), hparams | {"lr": lr})
 
@@ -33,8 +30,8 @@ def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
 def _as_tensors(own: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """A tensor's numbers, which change at each step, as tensors."""
     found = {name: value for name, value in own.items() if name not in ("kept", "number")}
-    if "key" in own:
-        found["key"] = tuple(torch.as_tensor(word, device=device) for word in own["key"])
+    for name in {"key", "rounding"} & own.keys():
+        found[name] = tuple(torch.as_tensor(word, device=device) for word in own[name])
     if "inv_spacing" in own:
         inverse = torch.as_tensor(own["inv_spacing"], dtype=torch.float32, device=device)
         found["inv_spacing"] = inverse

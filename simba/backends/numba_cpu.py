@@ -1,9 +1,11 @@
 """Compiled steps on a CPU, made from the variants' own functions in simba/directions.py.
 
-numba makes one loop a variant, which runs over all float32 tensors of a group and does to each
-coordinate, in the same order and rounding, what the eager step does: the bits are the same. It is
-compiled at the first step, in about a second, and kept on disk for the next process, which takes
-half of that to load it. Only for that is numba needed.
+numba makes one loop per variant and dtype, which runs over all tensors of a group and does to each
+coordinate, in the same order and rounding, what the eager step does: the bits are the same. Halves
+are computed in float32, as they are there. The loop runs over memory without gaps; tensors with
+gaps, or with orders of their own, are copied part by part. It is compiled at the first step, in
+about a second, and kept on disk for the next process, which takes half of that to load it. Only for
+that is numba needed.
 """
 
 import hashlib
@@ -22,26 +24,26 @@ import torch
 from torch import Tensor
 
 from simba import directions, noise, scale, state
-from simba.backends.eager import same_order
+from simba.backends.eager import CHUNK, flat, parts
 from simba.types import Function, ParamState, Variant
 
 try:
     import numba
-except ImportError:
+except ModuleNotFoundError as error:
+    if error.name != "numba":
+        raise
     raise ImportError("fused=True needs numba: pip install numba") from None
 from llvmlite import ir
-from numba import float32, int32, int64, types, uint32
+from numba import float32, int32, int64, types, uint16, uint32
 from numba.extending import intrinsic, overload, register_jitable
 
 PLAIN = (Tensor, torch.nn.Parameter)
 MIN_SHARE = 2**20  # elements: fewer are not worth a thread
-DTYPES = {
-    torch.float32: numba.float32,
-    torch.int8: numba.int8,
-    torch.int16: numba.int16,
-    torch.uint8: numba.uint8,
-}
-FIELDS = 8  # integers a tensor: addresses of p, g, two memories; size; first and key of its noise
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+WHOLE = {torch.int8: numba.int8, torch.int16: numba.int16, torch.uint8: numba.uint8}
+# Integers per tensor: addresses of p, g and two memories; size; first, key and rounding key of its
+# noise.
+FIELDS = 10
 LARGEST, FRACTION = float32(scale.LARGEST), float32(scale.FRACTION)
 KNOWS = "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
 
@@ -50,44 +52,58 @@ def step(
     variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
 ) -> list[ParamState]:
     """Take the step of tensors of one device and dtype; those it cannot take are returned."""
-    taken: dict[tuple[torch.dtype, ...], list[ParamState]] = {}
+    if numba.config.DISABLE_JIT:
+        return list(states)
+    dense: dict[tuple[torch.dtype, ...], list[ParamState]] = {}
     left: list[ParamState] = []
     for each in states:
-        if _is_plain(each):
-            taken.setdefault(tuple(t.dtype for t in each.memory), []).append(each)
-        else:
+        if not _is_known(each.tensors):
             left.append(each)
-    for dtypes, alike in taken.items():
-        on_cpu(variant, dtypes, alike, hparams)
+            continue
+        line = each if each.p.is_contiguous() else flat(each)
+        if all(t.is_contiguous() and not t.is_neg() for t in line.tensors):
+            dense.setdefault(tuple(t.dtype for t in line.memory), []).append(line)
+        else:
+            for part in parts(each, CHUNK):
+                _step_copied(variant, part, hparams)
+    for alike in dense.values():
+        on_cpu(variant, alike, hparams)
     return left
 
 
-def _is_plain(each: ParamState) -> bool:
-    """Float32 in memory, all in one order and without gaps: a compiled loop can run over it."""
-    for t in each.tensors:
-        # a subclass may keep its numbers elsewhere, and a lazy minus is not among them
-        if type(t) not in PLAIN or not t.is_cpu or t.is_neg():
-            return False
-    if not each.p.dtype == each.g.dtype == torch.float32:
+def _is_known(tensors: tuple[Tensor, ...]) -> bool:
+    """Plain tensors of one size in memory, of dtypes that a loop can read."""
+    p, g, *memory = tensors
+    if p.dtype not in FLOATS or g.dtype != p.dtype:
         return False
-    return all(t.dtype in DTYPES for t in each.memory) and same_order(each)
+    size = p.numel()
+    for t in tensors:  # a subclass may keep its numbers elsewhere
+        if type(t) not in PLAIN or not t.is_cpu or t.numel() != size:
+            return False
+    return all(t.dtype in WHOLE or t.dtype == p.dtype for t in memory)
 
 
-def on_cpu(
-    variant: Variant,
-    dtypes: tuple[torch.dtype, ...],
-    states: Sequence[ParamState],
-    hparams: dict[str, Any],
-) -> None:
+def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) -> None:
+    copies = [t.resolve_neg().contiguous().view(-1) for t in part.tensors]
+    on_cpu(variant, [ParamState(copies[0], copies[1], tuple(copies[2:]), part.own)], hparams)
+    for t, copy in zip((part.p, *part.memory), (copies[0], *copies[2:]), strict=True):
+        if t.data_ptr() != copy.data_ptr():
+            t.copy_(copy.view(t.shape))
+
+
+def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
+    """Run the compiled loop over tensors of the same dtypes that lie in one order without gaps."""
+    first = states[0]
+    dtypes = (first.p.dtype, *(t.dtype for t in first.memory))
     names = tuple(sorted(variant.arguments & hparams.keys()))
-    packed = len(dtypes) < len(variant.names)
+    packed = len(first.memory) < len(variant.names)
     if packed:
         names += ("radix", "half_radix", "inv_radix")
-    loop = _loop(variant, names, dtypes)
+    loop = _loop(variant, names, dtypes, "rounding" in first.own)
     table, floats = array("q"), array("d")  # plain numbers are the quickest to pass
     for p, g, memory, own in states:
         pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
-        words = own["key"] if variant.random else (0, 0)
+        words = (*own.get("key", (0, 0)), *own.get("rounding", (0, 0)))
         table.extend((*pointers, p.numel(), own.get("first", 0), *words))
         floats.extend((own.get("inv_spacing", 1.0), own.get("place", 1.0)))
     torch.autograd.graph.increment_version([each.p for each in states])
@@ -133,22 +149,27 @@ def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a fork has none of 
 
 @cache
 def _loop(
-    variant: Variant, names: tuple[str, ...], dtypes: tuple[torch.dtype, ...]
+    variant: Variant, names: tuple[str, ...], dtypes: tuple[torch.dtype, ...], rounds: bool
 ) -> Callable[..., None]:
-    """The loop of a variant over (addresses of a table of integers, one of floats, one for sums;
-    the number of tensors; the first and last of all their elements; ...)."""
+    """The loop of a variant for a parameter and memories of these dtypes.
+
+    It takes the addresses of a table of integers, of one of floats and of one for sums, the number
+    of tensors, and the first and last of all their elements.
+    """
     vote = _on_numbers(variant, variant.vote or Function.of(directions.exact), names)
     direction = _on_numbers(variant, variant.direction, names)
     remember = [_on_numbers(variant, f, names) for f in variant.remember]
     version = _version(_parts([f.function for f in variant.functions]))
-    packed = len(dtypes) < len(variant.names)
+    packed = len(dtypes) - 1 < len(variant.names)
     two = len(variant.names) > 1
     remember_a = remember[0] if remember else direction
     remember_b = remember[1] if two else direction
-    has_a, has_b = len(dtypes) > 0, len(dtypes) > 1
+    has_a, has_b = len(dtypes) > 1, len(dtypes) > 2
     scaled, random = variant.scaled, variant.random
-    type_a, type_b = ([DTYPES[dtype] for dtype in dtypes] + [numba.int8] * 2)[:2]
-    width_a, width_b = type_a.bitwidth // 8, type_b.bitwidth // 8
+    (type_p, read_p, write_p), (type_a, read_a, write_a), (type_b, read_b, write_b) = [
+        _stored(dtype) for dtype in (*dtypes, torch.int8, torch.int8)[:3]
+    ]
+    width_p, width_a, width_b = (t.bitwidth // 8 for t in (type_p, type_a, type_b))
     radix_at = len(names) - 3
 
     def loop(table, floats, sums, length, start_all, stop_all, sign, n, lr, decay):
@@ -167,18 +188,19 @@ def _loop(
             start, stop = max(start_all, 0), min(stop_all, rows[k, 4])
             start_all, stop_all = start_all - rows[k, 4], stop_all - rows[k, 4]
             size = max(stop - start, 0)
-            p = numba.carray(_pointer(rows[k, 0] + 4 * start), size, float32)
-            g = numba.carray(_pointer(rows[k, 1] + 4 * start), size, float32)
+            p = numba.carray(_pointer(rows[k, 0] + width_p * start), size, type_p)
+            g = numba.carray(_pointer(rows[k, 1] + width_p * start), size, type_p)
             a = numba.carray(_pointer(rows[k, 2] + width_a * start), size, type_a)
             b = numba.carray(_pointer(rows[k, 3] + width_b * start), size, type_b)
             number = uint32(rows[k, 5] + start)
             word, word2 = uint32(rows[k, 6]), uint32(rows[k, 7])
+            word3, word4 = uint32(rows[k, 8]), uint32(rows[k, 9])
             inv_spacing, place = float32(own[k, 0]), float32(own[k, 1])
             total, total2 = int64(0), int64(0)
             for i in range(size):
-                gi = sign * g[i]
-                ra = float32(a[i]) if has_a else float32(0)
-                rb = float32(b[i]) if has_b else float32(0)
+                gi = sign * read_p(g[i])
+                ra = read_a(a[i]) if has_a else float32(0)
+                rb = read_b(b[i]) if has_b else float32(0)
                 if packed:
                     ra, rb = state.unpack(ra, radix, half_radix, inv_radix)
                 x = float32(0)
@@ -193,18 +215,23 @@ def _loop(
                     u = float32(int32(bits >> uint32(16))) * float32(2**-16)
                     v = float32(int32(bits & uint32(0xFFFF))) * float32(2**-16)
                 q = vote(gi, x, float32(0), ra, rb, u, v, place, n)
-                p[i] = p[i] * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
+                new = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
+                if rounds:
+                    bits = _mix(number + uint32(i), word3, word4) & uint32(0xFFFF)
+                    p[i] = uint16(uint32(_bits(new) + bits) >> uint32(16))
+                else:
+                    p[i] = write_p(new)
                 if packed:
                     na = remember_a(gi, x, q, ra, rb, u, v, place, n)
                     nb = remember_b(gi, x, q, ra, rb, u, v, place, n)
-                    a[i] = type_a(state.pack(na, nb, radix))
+                    a[i] = write_a(state.pack(na, nb, radix))
                 else:
                     if has_a:
                         na = remember_a(gi, x, q, ra, rb, u, v, place, n)
                     if has_b:
-                        b[i] = type_b(remember_b(gi, x, q, ra, rb, u, v, place, n))
+                        b[i] = write_b(remember_b(gi, x, q, ra, rb, u, v, place, n))
                     if has_a:
-                        a[i] = type_a(na)
+                        a[i] = write_a(na)
             if scaled:
                 totals[k, 0], totals[k, 1] = total, total2
 
@@ -215,6 +242,16 @@ def _loop(
         return compiled(cache=version > 0)
     except RuntimeError:  # there is no folder to keep it in
         return compiled(cache=False)
+
+
+def _stored(dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """How a loop stores a dtype: numba's type, and from it to a float32 and back."""
+    if dtype == torch.bfloat16:
+        return uint16, _from_bfloat16, _to_bfloat16
+    if dtype == torch.float16:
+        return uint16, _from_float16, _to_float16
+    number = WHOLE.get(dtype, float32)
+    return number, float32, number
 
 
 def _on_numbers(variant: Variant, function: Function, names: tuple[str, ...]) -> Callable[..., Any]:
@@ -317,6 +354,50 @@ def _where(condition, a, b):
 def _fma(typing_context, a, b, c):
     """a * b + c, rounded once, as torch's own add with alpha does it."""
     return a(a, b, c), lambda context, builder, sig, args: builder.fma(*args)
+
+
+@intrinsic
+def _bits(typing_context, x):
+    """Of a float32, as a uint32."""
+    to = ir.IntType(32)
+    return types.uint32(x), lambda context, builder, sig, args: builder.bitcast(args[0], to)
+
+
+@intrinsic
+def _of_bits(typing_context, x):
+    to = ir.FloatType()
+    return types.float32(x), lambda context, builder, sig, args: builder.bitcast(args[0], to)
+
+
+@register_jitable
+def _from_bfloat16(x):
+    """A bfloat16 is the upper half of a float32."""
+    return _of_bits(uint32(uint32(x) << uint32(16)))
+
+
+@register_jitable
+def _to_bfloat16(x):
+    """To the nearest, halves to even ones."""
+    bits = _bits(x)
+    odd = uint32(uint32(bits >> uint32(16)) & uint32(1))
+    nearest = uint16(uint32(uint32(bits + uint32(0x7FFF)) + odd) >> uint32(16))
+    return nearest if x == x else uint16(0x7FC0)
+
+
+@intrinsic
+def _from_float16(typing_context, x):
+    def generate(context, builder, sig, args):
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(x), generate
+
+
+@intrinsic
+def _to_float16(typing_context, x):
+    def generate(context, builder, sig, args):
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(x), generate
 
 
 @intrinsic

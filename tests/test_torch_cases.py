@@ -1,0 +1,417 @@
+"""The cases of torch's own test_optim.py, over the one table, and the states people bring along."""
+
+import copy
+import io
+import pickle
+from collections import UserList
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import simba
+from simba.backends import eager
+from simba.base import HOW
+from tests.optimizers import WAYS, every_optimizer, every_way
+
+
+def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(5, 4, dtype=dtype)
+
+
+def step(optimizer: simba.SignOptimizer, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
+    optimizer.step()
+
+
+def tensors(optimizer: simba.SignOptimizer) -> list[Tensor]:
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    states = [optimizer.state.get(p, {}) for p in params]
+    return [p.detach() for p in params] + [t for state in states for t in state.values()]
+
+
+def assert_same(a: list[Tensor], b: list[Tensor]) -> None:
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)
+
+
+def saved_and_loaded(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@every_optimizer
+def test_state_is_not_empty_and_not_made_for_nothing(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    assert not optimizer.state
+    step(optimizer)
+    keeps = bool(cls.variant.names) or cls.variant.by_tensor
+    assert len(optimizer.state) == (2 if keeps else 0)
+    assert all(optimizer.state.values())
+
+
+@every_optimizer
+def test_state_dict_pre_hook_may_add_an_entry(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    step(optimizer)
+
+    def hook(optimizer):
+        optimizer.state["test"] = 1
+
+    optimizer.register_state_dict_pre_hook(hook)
+    assert optimizer.state_dict()["state"]["test"] == 1
+    other = cls(linear().parameters(), **kwargs)
+    other.load_state_dict(optimizer.state_dict())
+    assert other.state["test"] == 1
+
+
+@every_optimizer
+def test_state_dict_post_hook_may_wrap(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    step(optimizer)
+    order = []
+    optimizer.register_state_dict_post_hook(lambda _, found: order.append("late") or {"own": found})
+    optimizer.register_state_dict_post_hook(lambda *_: order.append("early"), prepend=True)
+    found = optimizer.state_dict()
+    assert order == ["early", "late"]
+    assert all(t.dtype != torch.int16 for s in found["own"]["state"].values() for t in s.values())
+    other = cls(linear().parameters(), **kwargs)
+    other.register_load_state_dict_pre_hook(lambda _, found: found["own"])
+    other.load_state_dict(saved_and_loaded(found))
+    assert_same(tensors(optimizer)[2:], tensors(other)[2:])
+
+
+@every_optimizer
+def test_load_state_dict_hooks_run_in_their_order(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    order = []
+
+    def hook(name):
+        return lambda *_: order.append(name)
+
+    for when in ("pre", "post"):
+        register = getattr(optimizer, f"register_load_state_dict_{when}_hook")
+        register(hook(f"{when} 2"))
+        register(hook(f"{when} 1"), prepend=True)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert order == ["pre 1", "pre 2", "post 1", "post 2"]
+
+
+@every_optimizer
+def test_step_hooks(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    order = []
+    handles = [
+        optimizer.register_step_pre_hook(lambda *_: order.append("pre")),
+        optimizer.register_step_post_hook(lambda *_: order.append("post")),
+        register_optimizer_step_pre_hook(lambda *_: order.append("pre of all")),
+        register_optimizer_step_post_hook(lambda *_: order.append("post of all")),
+    ]
+    try:
+        step(optimizer)
+        assert order == ["pre of all", "pre", "post", "post of all"]
+    finally:
+        for handle in handles:
+            handle.remove()
+    step(optimizer)
+    assert len(order) == 4
+
+
+@every_optimizer
+def test_foreign_entries_survive_the_round_trip(cls, kwargs):
+    """As TRAC of pytorch_optimizer keeps parameters, and wrappers an average of their own."""
+    model = linear()
+    optimizer = cls(model.parameters(), **kwargs)
+    step(optimizer)
+    optimizer.state["trac"] = {p: p.detach().clone() for p in model.parameters()}
+    optimizer.state[model.weight]["ema"] = torch.ones(4, 5)
+    optimizer.state[model.weight]["seen"] = 7
+    other = cls(model.parameters(), **kwargs)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert len(other.state["trac"]) == 2
+    assert torch.equal(other.state[model.weight]["ema"], torch.ones(4, 5))
+    assert other.state[model.weight]["seen"] == 7
+    step(other, 1)
+
+
+@every_optimizer
+def test_a_state_of_another_shape_is_refused(cls, kwargs):
+    optimizer = cls([nn.Parameter(torch.ones(3))], **kwargs)
+    step(optimizer)
+    p = nn.Parameter(torch.ones(2))
+    other = cls([p], **kwargs)
+    if not cls.variant.names:
+        return other.load_state_dict(optimizer.state_dict())
+    with pytest.raises(ValueError, match=rf"^{cls.__name__}: \w+ of parameter 0 has the shape .*$"):
+        other.load_state_dict(optimizer.state_dict())
+    assert not other.state
+
+
+@every_optimizer
+@pytest.mark.parametrize("theirs", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])
+def test_the_state_of_torchs_optimizers_is_refused(cls, kwargs, theirs):
+    model = linear()
+    foreign = theirs(model.parameters(), **({"momentum": 0.9} if theirs is torch.optim.SGD else {}))
+    step(foreign)
+    with pytest.raises(ValueError, match=f"{cls.__name__}: the state of another optimizer, with"):
+        cls(model.parameters(), **kwargs).load_state_dict(foreign.state_dict())
+
+
+@every_optimizer
+def test_groups_of_another_optimizer_are_refused_or_ignored_never_half(cls, kwargs):
+    groups = torch.optim.AdamW(linear().parameters()).param_groups
+    if "betas" not in cls([nn.Parameter(torch.ones(1))], **kwargs).defaults:
+        match = f"{cls.__name__} does not take betas: remove it from the group"
+        with pytest.raises(ValueError, match=match):
+            cls(groups, **kwargs)
+        optimizer = cls(linear().parameters(), **kwargs)
+        with pytest.raises(ValueError, match=match):
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "betas": (0, 0)})
+        assert len(optimizer.param_groups) == 1
+        return
+    optimizer = cls(groups, **kwargs)
+    step(optimizer)
+    optimizer.load_state_dict(saved_and_loaded(optimizer.state_dict()))
+    assert optimizer.param_groups[0]["eps"] == 1e-8
+
+
+@pytest.mark.parametrize("make", [list, np.array, OmegaConf.create, UserList, torch.tensor])
+def test_betas_are_any_sequence_and_stored_as_a_tuple(make):
+    p = nn.Parameter(torch.ones(2))
+    optimizer = simba.Lion([{"params": [p], "betas": make([0.5, 0.25])}], betas=make([0.5, 0.75]))
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    assert optimizer.defaults["betas"] == (0.5, 0.75)
+    found = saved_and_loaded(optimizer.state_dict())["param_groups"]
+    assert [group["betas"] for group in found] == [(0.5, 0.25), (0.5, 0.75)]
+    assert all(type(beta) is float for group in found for beta in group["betas"])
+    found[0]["betas"] = [0.5, 0.125]  # as a state that was saved with a list
+    optimizer.load_state_dict({"state": {}, "param_groups": found})
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.125)
+
+
+def test_numpys_numbers_become_pythons_and_the_state_loads_with_weights_only():
+    p = nn.Parameter(torch.ones(2))
+    numbers = {"lr": np.float32(0.5), "window_size": np.int64(9), "threshold": np.array(0.25)}
+    optimizer = simba.Simba([p], **numbers, maximize=np.bool_(True))
+    group = optimizer.param_groups[0]
+    values = [group[key] for key in ("lr", "window_size", "threshold", "maximize")]
+    assert [(type(value), value) for value in values] == [
+        (float, 0.5),
+        (int, 9),
+        (float, 0.25),
+        (bool, True),
+    ]
+    group["lr"] = np.float64(0.125)  # as a scheduler may set it
+    assert saved_and_loaded(optimizer.state_dict())["param_groups"][0]["lr"] == 0.125
+
+
+@every_way
+@every_optimizer
+def test_param_groups_have_their_own_weight_decay(cls, kwargs, how):
+    model = linear()
+    groups = [{"params": [model.weight], "weight_decay": 0.5}, {"params": [model.bias]}]
+    optimizer = cls(groups, lr=0.1, weight_decay=0.0, **kwargs, **how)
+    before = [p.detach().clone() for p in (model.weight, model.bias)]
+    model.weight.grad, model.bias.grad = torch.zeros(4, 5), torch.zeros(4)
+    optimizer.step()
+    assert torch.equal(model.weight, before[0] * (1 - 0.1 * 0.5))
+    assert torch.equal(model.bias, before[1])  # a step is a no-op for zero gradients
+
+
+@every_way
+@every_optimizer
+def test_a_step_is_a_noop_for_empty_gradients(cls, kwargs, how):
+    p = nn.Parameter(torch.empty(0, 3))
+    p.grad = torch.empty(0, 3)
+    optimizer = cls([p], **kwargs, **how)
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.step()
+    assert p.shape == (0, 3)
+
+
+@every_optimizer
+def test_an_optimizer_can_be_printed(cls, kwargs):
+    optimizer = cls(linear().parameters(), lr=0.5, **kwargs)
+    told = repr(optimizer)
+    assert told.startswith(f"{cls.__name__} (\nParameter Group 0\n")
+    assert "    lr: 0.5\n" in told
+
+
+@every_optimizer
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("named_too", [False, True])
+def test_state_dict_is_deterministic_and_goes_between_named_and_unnamed(
+    cls, kwargs, named, named_too
+):
+    def made(named):
+        model = linear()
+        return cls(model.named_parameters() if named else model.parameters(), **kwargs)
+
+    if (named or named_too) and not takes_names():
+        pytest.skip("torch has named parameters since 2.6")
+    optimizer, other = made(named), made(named_too)
+    for seed in range(3):
+        step(optimizer, seed)
+        step(other, seed)
+    before = saved_and_loaded(optimizer.state_dict())
+    other.load_state_dict(copy.deepcopy(before))
+    assert ("param_names" in other.param_groups[0]) == (named or named_too)
+    for seed in range(3, 6):
+        step(optimizer, seed)
+        step(other, seed)
+    assert_same(tensors(optimizer), tensors(other))
+
+
+def takes_names() -> bool:
+    try:
+        torch.optim.SGD(linear().named_parameters(), lr=0.1)
+    except TypeError:
+        return False
+    return True
+
+
+@every_optimizer
+def test_an_older_state_loads(cls, kwargs):
+    """Before there were switches; and with what is one number a tensor as a plain number."""
+    optimizer = cls(linear().parameters(), **kwargs)
+    step(optimizer)
+    older = copy.deepcopy(optimizer.state_dict())
+    for group in older["param_groups"]:
+        for name in (*HOW, "maximize", "differentiable", "stochastic_rounding"):
+            del group[name]
+    for state in older["state"].values():
+        for name in {"step", "scale"} & state.keys():
+            state[name] = state[name].item()
+    other = cls(linear().parameters(), **kwargs)
+    step(other)
+    other.load_state_dict(older)
+    step(optimizer, 1)
+    step(other, 1)
+    assert_same(tensors(optimizer), tensors(other))
+
+
+@every_optimizer
+@pytest.mark.parametrize("before", WAYS)
+@pytest.mark.parametrize("after", WAYS)
+def test_a_state_goes_from_each_implementation_to_each(cls, kwargs, before, after):
+    source = cls(linear().parameters(), **kwargs, **WAYS[before])
+    target = cls(linear().parameters(), **kwargs, **WAYS[after])
+    for seed in range(3):
+        step(source, seed)
+    for p, q in zip(*(o.param_groups[0]["params"] for o in (source, target)), strict=True):
+        q.data.copy_(p.data)
+    target.load_state_dict(copy.deepcopy(source.state_dict()))
+    assert target.param_groups[0]["fused"] == WAYS[after].get("fused")
+    step(source, 3)
+    step(target, 3)
+    assert_same(tensors(source), tensors(target))
+
+
+@every_optimizer
+def test_groups_changed_to_another_implementation(cls, kwargs):
+    optimizer, other = (cls(linear().parameters(), **kwargs) for _ in range(2))
+    for seed, how in enumerate([*WAYS.values(), *WAYS.values()]):
+        optimizer.param_groups[0].update({"foreach": None, "fused": None} | how)
+        step(optimizer, seed)
+        step(other, seed)
+    assert_same(tensors(optimizer), tensors(other))
+
+
+@every_optimizer
+def test_a_deepcopy_has_all_public_attributes(cls, kwargs):
+    optimizer = cls(linear().parameters(), **kwargs)
+    step(optimizer)
+
+    def public(optimizer):
+        return {name for name in vars(optimizer) if not name.startswith("_")}
+
+    assert public(copy.deepcopy(optimizer)) == public(optimizer)
+    assert public(pickle.loads(pickle.dumps(optimizer))) == public(optimizer)
+
+
+@every_way
+@every_optimizer
+def test_one_group_of_several_dtypes(cls, kwargs, how):
+    dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
+    ends = []
+    for alone in (False, True):
+        torch.manual_seed(0)
+        params = [nn.Parameter(torch.randn(9).to(dtype)) for dtype in dtypes]
+        optimizer = cls(params, lr=0.1, **kwargs, **({"foreach": False} if alone else how))
+        for seed in range(3):
+            step(optimizer, seed)
+        ends.append(tensors(optimizer))
+    assert_same(*ends)
+
+
+@every_way
+@every_optimizer
+def test_the_default_dtype_does_not_matter(cls, kwargs, how):
+    ends = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            optimizer = cls(linear(torch.float32).parameters(), lr=0.1, **kwargs, **how)
+            generator = torch.Generator().manual_seed(0)
+            for p in optimizer.param_groups[0]["params"]:
+                p.data.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float32))
+                p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float32)
+            optimizer.step()
+            optimizer.step()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        ends.append(tensors(optimizer))
+    assert_same(*ends)
+
+
+@every_optimizer
+def test_a_parameter_given_twice(cls, kwargs):
+    p = nn.Parameter(torch.ones(2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        cls([p, p], **kwargs)
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        cls([{"params": [p]}, {"params": [p]}], **kwargs)
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes that one operation returned in new memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if torch.is_tensor(t)}
+        for t in tree_leaves(result):
+            if torch.is_tensor(t) and t.untyped_storage().data_ptr() not in given:
+                self.bytes = max(self.bytes, t.nbytes)
+        return result
+
+
+@every_way
+@every_optimizer
+def test_no_temporary_is_longer_than_a_part(cls, kwargs, how):
+    sizes = [eager.CHUNK // 2 + 1] * 6 + [8 * eager.CHUNK]
+    params = [nn.Parameter(torch.ones(size, dtype=torch.bfloat16)) for size in sizes]
+    optimizer = cls(params, **kwargs, **how)
+    step(optimizer)
+    with Largest() as largest:
+        optimizer.step()
+    assert largest.bytes <= 8 * eager._largest()  # int64: those of random numbers and sums
