@@ -59,17 +59,20 @@ class TrainingBatch(Batch):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the held-out items of B users are ranked by. All arrays are int64.
+    """What the held-out items of B users are ranked by. All arrays but ``masked`` are int64.
 
     Args:
         targets: (B,), the held-out item of each user.
         seen_offsets: (B + 1,).
-        seen_items: user b's earlier items, ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
+        seen_items: user b's earlier items that do not compete,
+            ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
+        masked: (B,) bool, the targets that do not compete, so that they come last.
     """
 
     targets: np.ndarray
     seen_offsets: np.ndarray
     seen_items: np.ndarray
+    masked: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,19 @@ def training_batches(
 
 
 def ranking_batches(
-    data: Sequences, split: str, batch_size: int, maxlen: int, layout: Layout = "flat"
+    data: Sequences,
+    split: str,
+    batch_size: int,
+    maxlen: int,
+    layout: Layout = "flat",
+    mask_seen: str = "others",
 ) -> Iterator[RankingBatch]:
     """Every evaluated user once, in order, with the last ``maxlen`` items before the held-out one.
 
     Args:
         split: ``"valid"`` holds out the last item but one, ``"test"`` the last item.
         batch_size: users per batch.
+        mask_seen: which of a user's earlier items do not compete; see configs/train.yaml.
     """
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):
@@ -136,13 +145,19 @@ def ranking_batches(
         lengths = np.minimum(seen, maxlen)
         begin = data.offsets[batch] + seen - lengths
         placement = place(lengths, maxlen, layout)
+        targets = data.items[data.offsets[batch] + seen].astype(np.int64)
+        seen_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
+        had = np.repeat(targets, seen) == seen_items
+        repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), had) > 0
+        competing = np.zeros_like(seen) if mask_seen == "none" else seen
         yield RankingBatch(
             **vars(placement.batch(data.items[ranges(begin, lengths)])),
             slots=placement.slots[np.cumsum(lengths) - 1],
             held_out=HeldOut(
-                targets=data.items[data.offsets[batch] + seen].astype(np.int64),
-                seen_offsets=np.concatenate([[0], np.cumsum(seen)]),
-                seen_items=data.items[ranges(data.offsets[batch], seen)].astype(np.int64),
+                targets=targets,
+                seen_offsets=np.concatenate([[0], np.cumsum(competing)]),
+                seen_items=seen_items[: competing.sum()],
+                masked=repeated & (mask_seen == "all"),
             ),
         )
 

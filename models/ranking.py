@@ -16,7 +16,12 @@ def block_size(device: torch.device) -> int:
 
 
 def rank_targets(
-    hidden: Tensor, item_weight: Tensor, targets: Tensor, seen_offsets: Tensor, seen_items: Tensor
+    hidden: Tensor,
+    item_weight: Tensor,
+    targets: Tensor,
+    seen_offsets: Tensor,
+    seen_items: Tensor,
+    masked: Tensor | None = None,
 ) -> Tensor:
     """The rank (B,) int64 of each user's target: 1 plus the number of competing items that do not
     score lower. Ties thus count against the target, and so does a NaN on either side.
@@ -35,6 +40,7 @@ def rank_targets(
         seen_offsets: (B + 1,) int64.
         seen_items: (S,) int64, items 1..N. User b has had those from ``seen_offsets[b]`` up to,
             not including, ``seen_offsets[b + 1]``. An item may occur twice.
+        masked: (B,) bool, the targets that come last whatever they score.
     """
     ranks, size = [], block_size(hidden.device)
     for first in range(0, len(hidden), size):
@@ -43,7 +49,8 @@ def rank_targets(
         seen = seen_items[offsets[0] : offsets[-1]]
         offsets = offsets - offsets[0]
         ranks.append(_rank_block(hidden[part], item_weight, targets[part], offsets, seen))
-    return torch.cat(ranks)
+    found = torch.cat(ranks)
+    return found if masked is None else found.masked_fill(masked, len(item_weight))
 
 
 def _rank_block(

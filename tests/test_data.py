@@ -405,3 +405,23 @@ def test_bad_content_through_both_commands(module, tmp_path):
 def test_repeats_are_kept_in_order():
     frame = pd.DataFrame({"user": [1, 1, 1], "item": [5, 5, 7]})
     assert to_sequences(frame).items.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("mask_seen", "seen", "masked"),
+    [
+        ("others", [[1, 2], [3, 1, 2]], [True, False]),
+        ("all", [[1, 2], [3, 1, 2]], [True, False]),
+        ("none", [[], []], [True, False]),
+    ],
+)
+def test_what_competes_with_a_target_that_a_user_has_had(mask_seen, seen, masked):
+    """User 0 has had the test item 1 before, user 1 has not had item 4."""
+    items = np.array([1, 2, 1, 3, 1, 2, 4], dtype=np.int32)
+    data = Sequences(items, np.array([0, 3, 7]), num_items=4)
+    (batch,) = ranking_batches(data, "test", 7, 5, mask_seen=mask_seen)
+    held_out = batch.held_out
+    assert held_out.targets.tolist() == [1, 4]
+    found = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
+    assert [part.tolist() for part in found] == seen
+    assert held_out.masked.tolist() == (masked if mask_seen == "all" else [False, False])

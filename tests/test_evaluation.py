@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from data.batches import ranking_batches
 from data.prepare import prepare
 from models.ops import CPU
-from models.packing import Packing
+from models.packing import Packing, model_inputs
 from models.ranking import metrics
 from scripts.running.training import Training
 from tests.test_joint import configs
@@ -69,3 +70,36 @@ def test_the_same_scores_give_the_same_metrics(tmp_path, form):
     for split, held_out in (("valid", 2), ("test", 1)):
         ours = metrics(training.ranks(split), KS)
         assert ours == pytest.approx(brute_force(lines, scores_of, held_out), abs=1e-12)
+
+
+@pytest.mark.parametrize("mask_seen", ["others", "all", "none"])
+def test_repeats_are_ranked_as_the_config_says(tmp_path, mask_seen):
+    """Against ranks worked out user by user; half of the users end with an item they had before."""
+    lines = [
+        f"{u} " + " ".join(str((u * 3 + i) % 11 + 1) for i in range(5)) + f" {(u * 3) % 11 + 1}"
+        for u in range(1, 9)
+    ]
+    lines += [f"{u} " + " ".join(str((u + 2 * i) % 11 + 1) for i in range(5)) for u in range(9, 17)]
+    path = tmp_path / "repeats.txt"
+    path.write_text("\n".join(lines))
+    data = prepare({"path": path}).sequences
+    config = next(iter(configs("sasrec", None))) | {"mask_seen": mask_seen}
+    training = Training(config, data, torch.device("cpu"))
+    ranks = training.ranks("test")
+    weight = training.model.item_weight().detach()
+    (batch,) = ranking_batches(data, "test", 100, 10, training.model.backend.layout)
+    inputs = model_inputs(training.tensors(batch.arrays()), batch.layout)
+    with torch.inference_mode():
+        scores = training.model.hidden_states(**inputs) @ weight.T
+    for user, line in enumerate(lines):
+        *history, target = (int(item) for item in line.split()[1:])
+        had = set(history)
+        if mask_seen == "all" and target in had:
+            expected = data.num_items
+        else:
+            masked = had - {target} if mask_seen != "none" else set()
+            rivals = [i for i in range(1, data.num_items + 1) if i not in masked | {target}]
+            expected = 1 + sum(
+                bool(scores[user, i - 1] >= scores[user, target - 1]) for i in rivals
+            )
+        assert ranks[user] == expected

@@ -40,6 +40,7 @@ def configs(form: str, clip: float | None):
                 "max_grad_norm": clip,
                 "diagnose_every": None,
                 "ks": [10],
+                "mask_seen": "others",
             }
 
 

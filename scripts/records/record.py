@@ -19,6 +19,8 @@ WITHOUT_EFFECT = ("results", "tracker", "device", "force", "joint", "diagnose_ev
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     """The part of a config that decides a run's figures; a record holds this."""
     kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    if kept.get("mask_seen") == "others":  # records from before there was a choice have no key
+        del kept["mask_seen"]
     data = {
         key: value
         for key, value in config["data"].items()

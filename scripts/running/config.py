@@ -39,6 +39,7 @@ class Train:
     patience: int | None = None
     max_grad_norm: float | None = None
     ks: list[int] = field(default_factory=list)
+    mask_seen: str = "others"
     device: str = "auto"
     joint: bool | None = None
     force: bool = False
@@ -69,6 +70,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     ks = config["ks"]
     _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")
     _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
+    _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
     modes = ("auto", "online", "offline", "disabled")
     _require_one_of("tracker.mode", config["tracker"]["mode"], modes)
     for group in ("model", "optimizer"):

@@ -127,7 +127,8 @@ class Training:
         weight = self.model.item_weight()
         ranks = []
         size, maxlen, layout = block_size(self.device), self.model.maxlen, self.model.backend.layout
-        for batch in ranking_batches(self.data, split, size, maxlen, layout):
+        mask_seen = self.config["mask_seen"]
+        for batch in ranking_batches(self.data, split, size, maxlen, layout, mask_seen):
             inputs = model_inputs(self.tensors(batch.arrays()), batch.layout)
             hidden = self.model.hidden_states(**inputs)
             held_out = self.tensors(vars(batch.held_out))
