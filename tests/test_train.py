@@ -95,11 +95,11 @@ def test_a_record_is_run_again_and_held_against_itself(train, module, tmp_path):
     assert f"{name}: the same to the bit" in same.stdout
     assert path.read_bytes() == before
     record["history"][1]["train/loss"] += 1e-9
-    record["test"]["HR@10"] = 2
+    record["best_epoch"] = 99
     path.write_text(json.dumps(record))
     other = module("scripts.rerun", path)
     assert other.returncode == 1
-    assert "HR@10: 2 -> " in other.stdout
+    assert "best_epoch: 99 -> " in other.stdout
     assert "first in epoch 2: train/loss" in other.stdout
     path.write_text("{}")
     broken = module("scripts.rerun", path)

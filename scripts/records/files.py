@@ -72,6 +72,7 @@ def locked(path: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
+        path.unlink(missing_ok=True)  # while it is held: filelock leaves its file behind
         lock.release()
 
 
