@@ -371,3 +371,28 @@ def test_metrics_by_hand():
 def test_names_a_bad_size(key, value):
     with pytest.raises(ValueError, match=f"model.{key}"):
         SASRec(ITEMS, **{key: value})
+
+
+def test_damaged_machine_code_on_disk_is_compiled_anew(tmp_path):
+    code = (
+        "import torch, simba\n"
+        "from models.ranking import rank_targets\n"
+        "p = torch.nn.Parameter(torch.ones(2)); p.sum().backward()\n"
+        "simba.Lion([p], fused=True).step()\n"
+        "print(p.tolist(), rank_targets(torch.ones(1, 2), torch.ones(3, 2), torch.tensor([1]),"
+        " torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64)).tolist())"
+    )
+
+    def told() -> str:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    first = told()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:10])
+    assert told() == first

@@ -13,12 +13,28 @@ noise is at most the limit are multiplied by the scale, others are set to 0.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 from numba import float32, int32, uint32
+from numba.core.caching import FunctionCache
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk for the next process. A full disk or a damaged file is no error."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # whatever a damaged file makes of unpickling
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(*arguments)
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
@@ -26,11 +42,10 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     a folder that it can write to: __pycache__, NUMBA_CACHE_DIR or the user's cache folder."""
     # With numpy's error model x / 0 is not an error. A check of every division would keep loops
     # from being vectorized.
-    options |= {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba finds no such folder
-        return numba.njit(**options)(function)
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    with suppress(RuntimeError):  # numba finds no such folder
+        compiled._cache = _Cache(function)
+    return compiled
 
 
 def _compile_fast(function: Callable[..., Any]) -> Any:

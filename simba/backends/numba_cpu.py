@@ -15,6 +15,7 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from types import FunctionType
@@ -35,6 +36,7 @@ except ModuleNotFoundError as error:
     raise ImportError("fused=True needs numba: pip install numba") from None
 from llvmlite import ir
 from numba import float32, int32, int64, types, uint16, uint32
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, overload, register_jitable
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -46,6 +48,20 @@ WHOLE = {torch.int8: numba.int8, torch.int16: numba.int16, torch.uint8: numba.ui
 FIELDS = 10
 LARGEST, FRACTION = float32(scale.LARGEST), float32(scale.FRACTION)
 KNOWS = "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk for the next process. A full disk or a damaged file is no error."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # whatever a damaged file makes of unpickling
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(*arguments)
 
 
 def step(
@@ -235,13 +251,11 @@ def _loop(
             if scaled:
                 totals[k, 0], totals[k, 1] = total, total2
 
-    def compiled(cache: bool) -> Callable[..., None]:
-        return numba.njit(error_model="numpy", nogil=True, cache=cache)(loop)
-
-    try:
-        return compiled(cache=version > 0)
-    except RuntimeError:  # there is no folder to keep it in
-        return compiled(cache=False)
+    compiled = numba.njit(error_model="numpy", nogil=True)(loop)
+    if version > 0:
+        with suppress(RuntimeError):  # there is no folder to keep it in
+            compiled._cache = _Cache(loop)
+    return compiled
 
 
 def _stored(dtype: torch.dtype) -> tuple[Any, Any, Any]:
