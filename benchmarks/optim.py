@@ -24,10 +24,12 @@ from tqdm import tqdm
 import simba
 from benchmarks.report import machine, markdown, write
 
-SIZES = {
-    "0.88 M": [(12102, 64), (50, 64), *[(64,)] * 2]
-    + 2 * [(192, 64), (192,), (64, 64), (64,), (64,), (64,), (256, 64), (256,), (64, 256)]
-    + 2 * [(64,), (64,), (64,)],
+SIZES: dict[str, list[tuple[int, ...]]] = {
+    "0.88 M": [
+        *((12102, 64), (50, 64), *[(64,)] * 2),
+        *2 * [(192, 64), (192,), (64, 64), (64,), (64,), (64,), (256, 64), (256,), (64, 256)],
+        *6 * [(64,)],
+    ],
     "10 M": [(10_000_000,)],
     "100 M": [(100_000_000,)],
 }
@@ -50,7 +52,7 @@ def peers() -> dict[str, Callable[..., Any]]:
 
 
 def optimizers() -> dict[str, Callable[..., Any]]:
-    rows = {
+    variants: dict[str, Callable[..., Any]] = {
         "sign-SGD": simba.SignSGD,
         "Lion": simba.Lion,
         "Simba int8": lambda p, **kw: simba.Simba(p, window_size=127, **kw),
@@ -58,9 +60,16 @@ def optimizers() -> dict[str, Callable[..., Any]]:
         "Simba + m int8": lambda p, **kw: simba.SimbaM(p, window_size=127, **kw),
         "Simba + (1) int8": lambda p, **kw: simba.SimbaEq1(p, window_size=127, **kw),
         "Simba + (c = m)": simba.SimbaCeqM,
+        "Simba, leaky": simba.SimbaLeaky,
+        "Ternary Lion": simba.TernaryLion,
+        "Ternary Lion EF, one byte": simba.TernaryLionEF,
+        "Ternary Lion EF, two bytes": lambda p, **kw: simba.TernaryLionEF(
+            p, gain=16, bound=127, error_bound=64, per_vote=64, **kw
+        ),
+        "8-bit Lion": simba.Lion8bit,
     }
-    found = {f"ours: {name}, fused": _with(row, fused=True) for name, row in rows.items()}
-    found |= {f"ours: {name}": row for name, row in rows.items()}
+    found = {f"ours: {name}, fused": _with(make, fused=True) for name, make in variants.items()}
+    found |= {f"ours: {name}": make for name, make in variants.items()}
     found |= {
         "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
         "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
@@ -69,8 +78,8 @@ def optimizers() -> dict[str, Callable[..., Any]]:
     return found | peers()
 
 
-def _with(row: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
-    return lambda p: row(p, **switches)
+def _with(make: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
+    return lambda p: make(p, **switches)
 
 
 def parameters(size: str) -> list[torch.nn.Parameter]:
@@ -84,6 +93,7 @@ def parameters(size: str) -> list[torch.nn.Parameter]:
 @torch.no_grad()
 def add(params: list[torch.nn.Parameter]) -> None:
     for p in params:
+        assert p.grad is not None
         p.add_(p.grad, alpha=1e-9)
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         if not first:
             first.append(time.time() - options.spawned)
 
-    training.optimizer.step = step  # type: ignore[method-assign, assignment]
+    training.optimizer.step = step
     training.train_epoch(1)  # compiled code is read, memory is taken
     targets = data.num_targets(config["model"]["maxlen"])
     speeds, seconds = [], []

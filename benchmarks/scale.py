@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def measure(size: str, batch: int) -> dict[str, float]:
     }
 
 
-def draw(lines: list[dict[str, float]]) -> None:
+def draw(lines: list[dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")

@@ -59,9 +59,9 @@ def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, An
             )
         )
     reports = []
-    for process in started:
-        out, err = process.communicate()
-        if process.returncode:
+    for running in started:
+        out, err = running.communicate()
+        if running.returncode:
             raise SystemExit(f"{name}: {err.strip().splitlines()[-1]}")
         reports.append(json.loads(out.splitlines()[-1]))
     folder.cleanup()

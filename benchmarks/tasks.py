@@ -47,8 +47,8 @@ def digits() -> Task:
 def characters(context: int = 32) -> Task:
     """Python's own manual, character by character; a transformer of two blocks, d = 32."""
     text = "\n".join(text for _, text in sorted(topics.items()))
-    known, codes = np.unique(np.array(list(text)), return_inverse=True)
-    codes = torch.from_numpy(codes)
+    known, numbers = np.unique(np.array(list(text)), return_inverse=True)
+    codes = torch.from_numpy(numbers)
     train, valid, test = (codes[part] for part in _parts(len(codes)))
 
     def held_out(part: Tensor) -> tuple[Tensor, Tensor]:
