@@ -263,3 +263,17 @@ def test_every_optimizer_has_a_label_and_a_colour_that_stay():
     assert [short(v) for v in (0.0003, 1e-30, 0.5, 100, "x", 0.00025)] == [
         *("3e-4", "1e-30", "0.5", "100", "x", "0.00025")
     ]
+
+
+def test_steps_share_the_gap():
+    losses = {"simba": 1.0, "simba_leaky": 0.6, "lion": 0.2}
+    values = {o: [(0.1, 0.1, loss - 0.01), (0.1, 0.1, loss + 0.01)] for o, loss in losses.items()}
+    table = made(runs(values, "causes"))["causes-sasrec-beauty/steps"].set_index("step")
+    assert table["of the gap"].to_dict() == {
+        **{label_of(o): "–" for o in ("simba", "simba_eq4", "simba_window", "ternary_lion")},
+        **{label_of(o): "–" for o in ("ternary_lion_ef", "lion_8bit")},
+        "Simba, leaky": "+50%",
+        "Lion": "+50%",
+    }
+    assert table.loc["Simba, leaky", "Loss"] == "0.6000 ± 0.0141"
+    assert "steps" not in " ".join(made(runs(values, "mine")))

@@ -108,6 +108,33 @@ def grid(study: Study) -> Figure | None:
     return figure
 
 
+def steps(study: Study) -> Figure | None:
+    """A waterfall from the first optimizer to the last: what each change does to the loss."""
+    if not study.declared.steps:
+        return None
+    figure = Figure(figsize=(9, 0.6 * len(study.declared.steps) + 1.2), layout="constrained")
+    _title(figure, study, study.runs)
+    axis = figure.subplots()
+    labels, before = [], None
+    for y, (optimizer, change) in enumerate(study.declared.steps.items()):
+        labels.append(f"{label_of(optimizer)}:\n{change}")
+        losses = study.of(optimizer)["train/min_loss"]
+        if len(losses) == 0:
+            axis.text(0, y, " –", va="center")
+            continue
+        mean, colour = losses.mean(), style_of(optimizer).colour
+        axis.barh(y, mean, color=colour, alpha=0.25)
+        axis.plot(losses, [y] * len(losses), "o", color=colour, ms=4)
+        if before is not None:
+            axis.annotate("", (mean, y), (before, y), arrowprops={"arrowstyle": "->", "lw": 1.5})
+        before = mean
+    axis.set_yticks(range(len(labels)), labels, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel=TITLES["train/loss"], xlim=(0, None))
+    axis.grid(alpha=0.3, axis="x")
+    return figure
+
+
 def beside_the_note(study: Study) -> Figure | None:
     """The note's figures and ours, run by run; and where one more run would lie, beside the note's.
 
@@ -294,6 +321,7 @@ def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
 FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "curves": curves,
     "grid": grid,
+    "steps": steps,
     "note": beside_the_note,
     "why": why,
     "drift": drift,

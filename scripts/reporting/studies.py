@@ -34,6 +34,7 @@ class Declaration:
     beside_published: bool = False  # its runs of Adam stand beside published figures
     departs_from: str | None = None  # the experiment from which it departs in one setting
     stands_for: dict[str, str] | None = None  # of departures: their optimizer, the note's variant
+    steps: dict[str, str] | None = None  # optimizers, each with what it changes of the one before
     baseline: str = "lion"  # variants are compared with this one, seed by seed
     baseline_from: str | None = None  # the experiment that holds it, if not this one
     optimizers: tuple[str, ...] = ()  # that the experiment trains, from its sweep

@@ -219,6 +219,31 @@ def grid(study: Study) -> Table | None:
     return Table(pd.DataFrame(lines), caption)
 
 
+def steps(study: Study) -> Table | None:
+    """From the first optimizer to the last, by one change at a time."""
+    if not study.declared.steps:
+        return None
+    losses = {o: study.of(o)["train/min_loss"] for o in study.declared.steps}
+    start, *_, end = losses
+    gap = losses[start].mean() - losses[end].mean()
+    lines, before = [], losses[start].mean()
+    for optimizer, change in study.declared.steps.items():
+        loss = losses[optimizer]
+        line = {"step": label_of(optimizer), "what changes": change}
+        line |= {"Loss": mean_and_std(loss), "n": str(len(loss))}
+        if len(loss):
+            if optimizer != start and gap > 0:
+                line["of the gap"] = f"{100 * (before - loss.mean()) / gap:+z.0f}%"
+            before = loss.mean()
+        lines.append(line)
+    caption = (
+        f"From {label_of(start)} to {label_of(end)}, one change at a time: lowest "
+        f"training loss of {study.runs['epochs'].max()} epochs, mean ± sample std over n seeds, "
+        "and the share of the whole gap that each change closes."
+    )
+    return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+
 def published(study: Study) -> Table | None:
     """Our Adam beside the figures that the note's author published for it."""
     own = study.of("adam")
@@ -257,6 +282,7 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
     "paired": paired,
     "along": along,
     "grid": grid,
+    "steps": steps,
     "published": published,
     "choices": choices,
     "memories": memories,
