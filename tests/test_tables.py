@@ -112,7 +112,7 @@ def test_a_users_own_sweep_has_rows_for_whatever_it_sweeps():
 def test_a_missing_variant_is_a_line_without_figures():
     values = {o: rows for o, rows in EXACT.items() if o != "simba"}
     rows = made(runs(values, "short"))["short-sasrec-beauty/rows"].set_index("SASRec with")
-    assert rows.loc["Simba"].tolist() == ["–", "–", "–", "0", "–"]
+    assert rows.loc["Simba"].tolist() == ["–", "–", "–", "–", "0", "–"]
     assert "place" not in rows.columns
 
 

@@ -57,9 +57,13 @@ def rows(study: Study) -> Table | None:
     lines = []
     ours, theirs = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
     places = not study.swept and ours.notna().all()
-    for optimizer, swept in [*study.variants, *((o, "") for o in study.missing)]:
-        own = study.of(optimizer, swept)
-        line = {WITH: label_of(optimizer)}
+    shown = [(o, study.of(o, swept)) for o, swept in study.variants]
+    shown += [(o, study.of(o)) for o in study.missing]
+    if study.declared.baseline_from:
+        baseline = study.declared.baseline
+        shown.append((baseline, baseline_of(study.baseline, baseline, "")))
+    for optimizer, own in shown:
+        line = {WITH: label_of(optimizer), "bytes": _values(own["state_bytes_per_param"].round(2))}
         line |= {key.split(".")[-1]: _values(own[key]) for key in study.swept}
         line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(own)), "best epoch": best_epochs(own)}
@@ -69,7 +73,8 @@ def rows(study: Study) -> Table | None:
         lines.append(line)
     caption = (
         "HR@10 and NDCG@10 on test, with the weights of the epoch that was best on valid; Loss is "
-        "the lowest training loss of all epochs; mean ± sample std over n seeds."
+        "the lowest training loss of all epochs; mean ± sample std over n seeds; bytes of "
+        "optimizer state a parameter."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
