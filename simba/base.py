@@ -285,6 +285,7 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     if "per_vote" in group:
         hparams["unit"] = 1 / group["per_vote"]
         hparams["gain_of_unit"] = group["gain"] / group["per_vote"]
+        hparams["error_b2"] = b2 if group["leaky_error"] else 1.0
         radix = 2 * group["error_bound"] + 1
         hparams |= {"radix": radix, "half_radix": radix / 2, "inv_radix": 1 / radix}
     return hparams

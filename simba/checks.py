@@ -35,6 +35,8 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
         b1, b2 = hyperparameters["betas"]
         if b1 == 0 or b2 == 1:
             raise ValueError(f"{owner}: betas must be b1 > 0 and b2 < 1, got {(b1, b2)!r}")
+    if hyperparameters.get("least", 0) > hyperparameters.get("bound", INT16):
+        raise ValueError(f"{owner}: least must be <= bound, got {hyperparameters['least']!r}")
 
 
 def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
@@ -126,6 +128,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "spacing": _POSITIVE,
     "gain": _POSITIVE,
     "bound": _whole(1, INT16),
+    "least": _whole(0, INT16),
+    "leaky_error": (lambda value: isinstance(value, bool), "true or false"),
     "error_bound": _whole(1, INT16),
     "per_vote": _whole(1, INT16),
     "seed": _whole(0, 2**63 - 1),

@@ -30,8 +30,8 @@ variant               vote                    remembers s by          and
 Simba, window         sign(g)                 ``window_count``        the last w signs
 Simba, leaky          sign(g)                 ``leaky_count``         --
 Ternary Lion          ``nearest``             ``leaky_count``         --
-Ternary Lion, EF      ``nearest_with_error``  ``leaky_count``         e: ``rounding_error``
-8-bit Lion            the scaled gradient     ``leaky_count``         --
+Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``rounding_error``
+8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 
 An argument's name says what it is. All tensors have the parameter's shape.
@@ -163,11 +163,33 @@ def leaky_count(
     return torch.clamp(torch.floor(b2 * s + gain * q + noise_s), -bound, bound)
 
 
-def rounding_error(
-    x: Tensor, e: Tensor, q: Tensor, per_vote: float, error_bound: float, noise_e: Tensor
+def lasting_count(
+    s: Tensor, q: Tensor, b2: float, gain: float, bound: float, least: float, noise_s: Tensor
 ) -> Tensor:
-    """Error feedback (Karimireddy et al. 2019, arXiv 1901.09847): ``e + x - q`` in whole units."""
-    left_out = torch.floor((x - q) * per_vote + e + noise_e)
+    """``leaky_count``, but without a vote s does not leak below ``least``.
+
+    With ``least`` 1 its sign lasts, as that of Lion's m does, which never becomes 0.
+    """
+    left = leaky_count(s, q, b2, gain, bound, noise_s)
+    lasting = torch.where(abs(left) < least, torch.sign(s) * least, left)
+    return torch.where(q == 0, lasting, left)
+
+
+def rounding_error(
+    x: Tensor,
+    e: Tensor,
+    q: Tensor,
+    per_vote: float,
+    error_b2: float,
+    error_bound: float,
+    noise_e: Tensor,
+) -> Tensor:
+    """Error feedback (Karimireddy et al. 2019, arXiv 1901.09847): ``e + x - q`` in whole units.
+
+    With ``error_b2`` = b2 it leaks as s does. Then ``s + gain e`` is the sum that 8-bit Lion keeps:
+    a vote only moves a part of it from e to s.
+    """
+    left_out = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
     return torch.clamp(left_out, -error_bound, error_bound)
 
 

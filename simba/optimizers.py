@@ -376,8 +376,11 @@ class TernaryLionEF(SignOptimizer):
         spacing: the distance between two votes, in scales, > 0.
         gain: what a vote of 1 adds to s, > 0.
         bound: of abs(s), an integer in [1, 32767].
+        least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
+            sign of s, as Lion keeps that of m.
         error_bound: of abs(e), an integer in [1, 32767].
         per_vote: how many units of e make a vote, an integer in [1, 32767].
+        leaky_error: whether e leaks as s does, by b2 a step.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
@@ -388,7 +391,7 @@ class TernaryLionEF(SignOptimizer):
 
     vote = staticmethod(directions.nearest_with_error)
     direction = staticmethod(directions.count_error_and_vote)
-    remember: ClassVar = {"s": directions.leaky_count, "e": directions.rounding_error}
+    remember: ClassVar = {"s": directions.lasting_count, "e": directions.rounding_error}
 
     def __init__(
         self,
@@ -399,14 +402,17 @@ class TernaryLionEF(SignOptimizer):
         spacing: float = 1.25,
         gain: float = 2.0,
         bound: int = 15,
+        least: int = 0,
         error_bound: int = 3,
         per_vote: int = 4,
+        leaky_error: bool = False,
         weight_decay: float = 0.0,
         seed: int = 0,
         **switches: Unpack[Switches],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing, "gain": gain}
-        defaults |= {"bound": bound, "error_bound": error_bound, "per_vote": per_vote}
+        defaults |= {"bound": bound, "least": least, "error_bound": error_bound}
+        defaults |= {"per_vote": per_vote, "leaky_error": leaky_error}
         super().__init__(
             params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
         )
@@ -425,6 +431,8 @@ class Lion8bit(SignOptimizer):
         spacing: the unit of gradients, in scales, > 0.
         gain: what a gradient of one unit adds to s, > 0.
         bound: of abs(s), an integer in [1, 32767].
+        least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
+            sign of s, as Lion keeps that of m.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
@@ -435,7 +443,7 @@ class Lion8bit(SignOptimizer):
 
     vote = staticmethod(directions.exact)
     direction = staticmethod(directions.count_and_vote)
-    remember: ClassVar = {"s": directions.leaky_count}
+    remember: ClassVar = {"s": directions.lasting_count}
 
     def __init__(
         self,
@@ -445,11 +453,11 @@ class Lion8bit(SignOptimizer):
         spacing: float = 1.25,
         gain: float = 12.0,
         bound: int = 127,
+        least: int = 0,
         weight_decay: float = 0.0,
         seed: int = 0,
         **switches: Unpack[Switches],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "spacing": spacing, "gain": gain, "bound": bound}
-        super().__init__(
-            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
-        )
+        defaults |= {"least": least, "weight_decay": weight_decay, "seed": seed}
+        super().__init__(params, defaults, **switches)

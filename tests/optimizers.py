@@ -41,7 +41,9 @@ OPTIMIZERS = {
         simba.TernaryLionEF, {"gain": 16.0, "bound": 127, "error_bound": 64, "per_vote": 64}, 2
     ),
     "TernaryLionEF wide": Entry(simba.TernaryLionEF, {"gain": 300.0, "bound": 3000}, 3),
+    "TernaryLionEF lasting": Entry(simba.TernaryLionEF, {"least": 1, "leaky_error": True}, 1),
     "Lion8bit": Entry(simba.Lion8bit, {}, 1),
+    "Lion8bit lasting": Entry(simba.Lion8bit, {"least": 1}, 1),
 }
 every_optimizer = pytest.mark.parametrize(
     ("cls", "kwargs"), [entry[:2] for entry in OPTIMIZERS.values()], ids=OPTIMIZERS

@@ -1,9 +1,13 @@
 """Tables as Markdown and LaTeX."""
 
 import re
+import sys
 from collections.abc import Mapping
 
 import pandas as pd
+import rich.console
+import rich.table
+import rich.text
 
 from scripts.reporting.tables import MISSING, Table
 
@@ -40,6 +44,16 @@ def page(made: Mapping[str, Table], *titles: str) -> str:
     return "\n".join(
         f"**{name.rpartition('/')[0] or name}**\n\n{markdown(made[name].frame)}" for name in chosen
     )
+
+
+def show(table: Table) -> None:
+    """Print a table for a terminal: it fits its width, and NO_COLOR is honoured."""
+    shown = rich.table.Table(title=table.caption, title_justify="left", title_style="")
+    for column in table.frame:
+        shown.add_column(str(column), justify="right" if is_number(table.frame[column]) else "left")
+    for line in table.frame.itertuples(index=False):
+        shown.add_row(*map(rich.text.Text, line))
+    rich.console.Console(width=None if sys.stdout.isatty() else 100).print(shown, "")
 
 
 def is_number(column: pd.Series) -> bool:
