@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from nbclient import NotebookClient
 from scipy import stats
 
 from scripts.aggregate import main as aggregate
+from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.record import decode_ranks
@@ -215,6 +217,38 @@ def test_a_dataset_may_be_called_na(results):
     assert make_figures([f"results.root={results}"]) == 0
     assert (results / "tables/short-sasrec-NA/rows.md").exists()
     assert (results / "figures/curves-short-sasrec-NA.png").exists()
+
+
+def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsys):
+    assert run(results) == 0
+    capsys.readouterr()
+    root, figure = f"results.root={results}", tmp_path / "curves.png"
+    assert compare(["short/simba", "short/lion", root, "--figure", str(figure)]) == 0
+    told = capsys.readouterr().out
+    users = pd.read_csv(results / "paired.csv").set_index("optimizer").loc["simba"]
+    cells = " │ +".join(str(users[name]) for name in ("users", "better", "worse"))
+    assert re.search(f"│ +{cells} │", told)
+    assert figure.stat().st_size > 0
+    record = next((results / "runs").glob("*/simba_m/*seed1.json"))
+    assert compare([str(record), "short/lion", root]) == 0
+    assert "│ 1 │" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["short/simba"], "expected two variants, got 1"),
+        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; there are short/lion"),
+        (["nonsense", "short/lion"], "nonsense: no such record"),
+    ],
+)
+def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
+    assert run(results) == 0
+    capsys.readouterr()
+    assert compare([*names, f"results.root={results}"]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
 
 
 def test_nothing_to_show_is_an_error(tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from scripts.records.errors import UserError
+from scripts.reporting.comparison import by_group
 from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown
@@ -277,3 +278,12 @@ def test_steps_share_the_gap():
     }
     assert table.loc["Simba, leaky", "Loss"] == "0.6000 ± 0.0141"
     assert "steps" not in " ".join(made(runs(values, "mine")))
+
+
+def test_who_gains_is_told_by_fifths_of_the_users():
+    d = np.repeat([0.1, 0.0, 0.0, -0.1, -0.2], 4)
+    lengths = np.arange(20)[::-1]
+    table = by_group(d, lengths, "length").frame.set_index("length")
+    assert table.index.tolist() == ["0 to 3", "4 to 7", "8 to 11", "12 to 15", "16 to 19"]
+    assert table.loc["0 to 3", "worse"] == table.loc["16 to 19", "better"] == "4"
+    assert table.loc["16 to 19", "difference"].startswith("+0.1000")
