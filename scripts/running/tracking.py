@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 Log = Callable[[Mapping[str, Any]], None]
 MODES = ("auto", "online", "offline", "disabled")
-COST = ("train_seconds", "eval_seconds", "targets_per_second", "peak_rss_mib")
-STATE = ("state_bytes", "state_bytes_per_param", "num_parameters", "best_epoch")
+IN_SUMMARY = (
+    *("best_epoch", "train_seconds", "eval_seconds", "targets_per_second", "peak_rss_mib"),
+    *("num_parameters", "state_bytes", "state_bytes_per_param"),
+)
 
 
 def tracking_mode(wanted: str) -> str:
@@ -67,22 +69,27 @@ def tracked(
         return
     from wandb import Artifact
 
-    with _open(mode, config, start, path, name) as run:
+    run = _open(mode, config, start, path, name)
 
-        def log(entry: Mapping[str, Any]) -> None:
-            if entry["epoch"] >= run.step:  # W&B has the earlier ones of a resumed run
-                run.log(dict(entry), step=entry["epoch"], commit=True)
+    def log(entry: Mapping[str, Any]) -> None:
+        if entry["epoch"] >= run.step:  # W&B has the earlier ones of a run that goes on
+            run.log(dict(entry), step=entry["epoch"], commit=True)
 
-        def log_record(record: Mapping[str, Any]) -> None:
-            for split in ("valid", "test"):  # of the best epoch
-                run.summary.update({f"{split}/{k}": v for k, v in record[split].items()})
-            run.summary.update({key: record[key] for key in (*COST, *STATE)})
-            copy = shutil.copy(path, Path(run.settings.sync_dir) / "record.json")
-            artifact = Artifact(f"record-{run.id}", type="record")
-            artifact.add_file(str(copy), policy="immutable")  # else W&B copies it into HOME
-            run.log_artifact(artifact)
+    def log_record(record: Mapping[str, Any]) -> None:
+        for split in ("valid", "test"):  # of the best epoch
+            run.summary.update({f"{split}/{k}": v for k, v in record[split].items()})
+        run.summary.update({key: record[key] for key in IN_SUMMARY})
+        copy = shutil.copy(path, Path(run.settings.sync_dir) / "record.json")
+        artifact = Artifact(f"record-{run.id}", type="record")
+        artifact.add_file(str(copy), policy="immutable")  # else W&B copies it into HOME
+        run.log_artifact(artifact)
 
+    try:
         yield log, log_record
+    except BaseException:
+        run.finish(exit_code=1)  # `with run` would print a traceback
+        raise
+    run.finish()
 
 
 def _open(
@@ -116,21 +123,18 @@ def _open(
         },
         "settings": wandb.Settings(silent=True),
     }
+    why = ""
     try:
         run = wandb.init(mode=mode, **arguments)
     except wandb.Error as error:
         if mode == "offline":
             raise
-        reason = str(error).splitlines()[0]
-        print(f"W&B: cannot go online, going on offline: {reason}", file=sys.stderr)
+        why = f" ({' '.join(str(error).split())})"
         wandb.teardown()  # it holds the id of the run that was not opened
         run = wandb.init(mode="offline", **arguments)
-    if run.offline:
-        folder = run.settings.sync_dir
-        where = f"offline in {folder}; to upload it: wandb sync {shlex.quote(folder)}"
-    else:
-        where = run.url
-    print(f"W&B: {where}", file=sys.stderr)
+    folder = run.settings.sync_dir
+    offline = f"offline{why} in {folder}; to upload it: wandb sync {shlex.quote(folder)}"
+    print(f"W&B: {offline if run.offline else run.url}", file=sys.stderr)
     return run
 
 
@@ -154,15 +158,18 @@ def _settings() -> "wandb.Settings":
     os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds until a run goes on offline
     try:
         return wandb.setup(wandb.Settings(silent=True)).settings
-    except ValueError as error:  # pydantic's
-        raise UserError(f"W&B's settings: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # pydantic's, with a link in its last line
+        raise UserError(f"W&B: {' '.join(str(error).split()[:-5])}") from None
 
 
 def _has_key() -> bool:
     import wandb
 
     _settings()
-    return wandb.login(prompt=False, verify=False)
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:
+        raise UserError(f"W&B: {' '.join(str(error).split())}") from None
 
 
 def _nothing(values: Mapping[str, Any]) -> None:
