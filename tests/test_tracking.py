@@ -142,8 +142,9 @@ def test_a_run_that_goes_on_is_the_same_wandb_run(start, tmp_path, sent, code):
     assert again.returncode == 0, told
     assert "going on after epoch" in told
     (record,) = records(tmp_path / "results")
-    first, second = (read_offline(file) for file in offline_files(tmp_path / "results"))
-    assert first.run.run_id == second.run.run_id
+    files = offline_files(tmp_path / "results")
+    first, second = (read_offline(file) for file in files)
+    assert {file.name for file in files} == {f"run-{second.run.run_id}.wandb"}
     epochs = [entry["_step"] for entry in second.history]
     assert epochs == list(range(1, len(record["history"]) + 1))  # whole, and none twice
     for early, whole, entry in zip_longest(first.history, second.history, record["history"]):
