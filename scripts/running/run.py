@@ -22,7 +22,7 @@ from scripts.records.record import differences, digest, identity, read_record
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
 from scripts.running.provenance import provenance
-from scripts.running.tracking import tracked, tracking_mode
+from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
 # They are given anew wherever a record is run again.
@@ -33,7 +33,7 @@ NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "
 class Run:
     """A training and where its record and checkpoint lie."""
 
-    tracker_mode: str
+    tracker_mode: Mode
     training: Training
     path: Path  # of the record
     checkpoint: Path

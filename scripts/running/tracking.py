@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scripts.records.errors import UserError
 from scripts.records.record import digest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import wandb
 
 Log = Callable[[Mapping[str, Any]], None]
+Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
 IN_SUMMARY = (
     *("best_epoch", "train_seconds", "eval_seconds", "targets_per_second", "peak_rss_mib"),
@@ -24,8 +25,8 @@ IN_SUMMARY = (
 )
 
 
-def tracking_mode(wanted: str) -> str:
-    """``online``, ``offline`` or ``disabled``, for ``tracker.mode``.
+def tracking_mode(wanted: str) -> Mode:
+    """How ``tracker.mode`` is tracked.
 
     ``WANDB_MODE`` decides in ``auto`` mode, if it is set; else whether there is a key.
 
@@ -33,19 +34,19 @@ def tracking_mode(wanted: str) -> str:
         UserError: W&B is asked for and is not installed, or has no key to go online with.
     """
     key = "tracker.mode"
-    if wanted == "auto" and "WANDB_MODE" in os.environ:
-        key, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
+    if wanted == "auto" and (theirs := os.environ.get("WANDB_MODE")):
+        key, wanted = "WANDB_MODE", theirs
     wanted = {"run": "online", "dryrun": "offline"}.get(wanted, wanted)  # W&B's older words
     if wanted not in MODES:
         raise UserError(f"{key} must be one of {', '.join(MODES)}, got {wanted!r}")
-    if wanted != "disabled" and not _installed():
+    if wanted == "disabled":
+        return "disabled"
+    if not _installed():
         if wanted != "auto":
             raise UserError(f"{key}={wanted} needs W&B: pip install '.[wandb]', or use disabled")
         _hint_to_install()
         return "disabled"
-    if wanted in ("disabled", "offline"):
-        return wanted
-    if _has_key():
+    if wanted != "offline" and _has_key():
         return "online"
     if wanted == "online":
         raise UserError(f"{key}=online needs a W&B key: `wandb login`, or use auto")
@@ -54,7 +55,7 @@ def tracking_mode(wanted: str) -> str:
 
 @contextmanager
 def tracked(
-    mode: str, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
+    mode: Mode, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
 ) -> Iterator[tuple[Log, Log]]:
     """(log an epoch, log the record) of a run; both do nothing when tracking is disabled.
 
@@ -93,7 +94,7 @@ def tracked(
 
 
 def _open(
-    mode: str, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
+    mode: Mode, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
 ) -> "wandb.Run":
     """The W&B run of a run: the same one however often the run is killed and goes on.
 
@@ -121,7 +122,6 @@ def _open(
             "experiment": start["experiment"],
             "config_hash": start["config_hash"],
         },
-        "settings": wandb.Settings(silent=True),
     }
     why = ""
     try:
@@ -156,8 +156,9 @@ def _settings() -> "wandb.Settings":
     import wandb
 
     os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds until a run goes on offline
+    os.environ.setdefault("WANDB_SILENT", "true")
     try:
-        return wandb.setup(wandb.Settings(silent=True)).settings
+        return wandb.setup().settings
     except ValueError as error:  # pydantic's, with a link in its last line
         raise UserError(f"W&B: {' '.join(str(error).split()[:-5])}") from None
 
