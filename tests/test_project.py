@@ -35,10 +35,17 @@ def test_the_lock_pins_what_the_extras_name():
     extras = PROJECT["project"]["optional-dependencies"]
     named = {
         re.split(r"[\[>=<]", need)[0]
-        for extra in ("study", "bench", "dev")
+        for extra in ("study", "wandb", "bench", "dev")
         for need in extras[extra]
     }
     assert named - {"simba-optim"} <= pinned
+
+
+def test_wandb_is_an_extra_that_developers_have():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert not any(need.startswith("wandb") for need in extras["study"])
+    (whole,) = (need for need in extras["dev"] if need.startswith("simba-optim["))
+    assert "wandb" in re.split(r"[\[\],]", whole)
 
 
 def test_every_folder_of_simba_is_in_the_wheel():

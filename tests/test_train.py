@@ -1,4 +1,4 @@
-"""scripts.train as its users meet it: real processes, real files, real kills, real W&B."""
+"""scripts.train as its users meet it: real processes, real files, real kills."""
 
 import json
 import os
@@ -226,62 +226,6 @@ def test_both_models_and_a_clipped_gradient(train, tmp_path):
     assert done.returncode == 0, done.stderr
     ((path, _),) = records(tmp_path / "results").items()
     assert "sasrec_prenorm" in path
-
-
-def test_wandb_offline_holds_what_the_record_holds(train, tmp_path):
-    done = train("tracker.mode=auto", WANDB_API_KEY="", HOME=str(tmp_path), NETRC="/no/netrc")
-    assert done.returncode == 0, done.stderr
-    assert "tracking offline" in done.stderr
-    ((_, record),) = records(tmp_path / "results").items()
-    (file,) = (tmp_path / "results" / "wandb").glob("offline-run-*/run-*.wandb")
-    history, summary, run = read_offline(file)
-    for logged, entry in zip(history, record["history"], strict=True):
-        for key in ("epoch", "train/loss", "valid/HR@10", "valid/NDCG@10"):
-            assert logged[key] == entry[key]
-    assert summary["test/NDCG@10"] == record["test"]["NDCG@10"]
-    assert summary["best_epoch"] == record["best_epoch"]
-    assert run.run_group == "file-single"
-    assert "lion" in run.tags
-
-
-def read_offline(file: Path):
-    """(history, summary, run) of an offline run: protobuf records in a LevelDB log."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    history, summary, run = [], {}, None
-    for content in leveldb_log(file.read_bytes()[7:]):
-        record = Record()
-        record.ParseFromString(content)
-        kind = record.WhichOneof("record_type")
-        if kind == "history":
-            history.append(values(record.history.item))
-        elif kind == "summary":
-            summary |= values(record.summary.update)
-        elif kind == "run":
-            run = record.run
-    return history, summary, run
-
-
-def leveldb_log(content: bytes):
-    """Blocks of 32 KiB; a chunk is crc (4), length (2), type (1: whole, 2: first, 4: last)."""
-    whole, at, block = b"", -7, 2**15  # W&B writes 7 bytes before the first chunk
-    position = 0
-    while position + 7 <= len(content):
-        left = block - (position - at) % block
-        if left < 7:
-            position += left
-            continue
-        length = int.from_bytes(content[position + 4 : position + 6], "little")
-        kind = content[position + 6]
-        whole += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            yield whole
-            whole = b""
-
-
-def values(items) -> dict:
-    return {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
 
 
 def test_every_row_has_its_yaml_and_every_yaml_its_row():

@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.chmod(partial, 0o644)
             os.replace(partial, path)
         except BaseException:
-            os.unlink(partial)
+            Path(partial).unlink(missing_ok=True)  # an interrupt may come after os.replace
             raise
     except OSError as error:
         raise cannot_write(path, error) from None

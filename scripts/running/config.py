@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
+from scripts.running.tracking import MODES
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Results:
 @dataclass
 class Tracker:
     mode: str = "auto"
-    project: str = "simba"
+    project: str | None = None
     entity: str | None = None
     tags: list[str] = field(default_factory=list)
 
@@ -71,8 +72,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")
     _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
     _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
-    modes = ("auto", "online", "offline", "disabled")
-    _require_one_of("tracker.mode", config["tracker"]["mode"], modes)
+    _require_one_of("tracker.mode", config["tracker"]["mode"], MODES)
     for group in ("model", "optimizer"):
         for key, value in config[group].items():
             if not key.startswith("_"):

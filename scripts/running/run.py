@@ -22,7 +22,7 @@ from scripts.records.record import differences, digest, identity, read_record
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
 from scripts.running.provenance import provenance
-from scripts.running.tracking import tracked
+from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
 # They are given anew wherever a record is run again.
@@ -33,7 +33,7 @@ NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "
 class Run:
     """A training and where its record and checkpoint lie."""
 
-    names: dict[str, str]
+    tracker_mode: Mode
     training: Training
     path: Path  # of the record
     checkpoint: Path
@@ -46,7 +46,11 @@ class Run:
         Raises:
             RunFailed: the loss is NaN or infinite; the record then says so.
         """
-        with tracked(self.training.config, self.names, self.label) as (log, summarize):
+        config = self.training.config
+        with tracked(self.tracker_mode, config, self.start, self.path, self.label) as (
+            log,
+            log_record,
+        ):
             try:
                 for entry in self.training.history:  # of a checkpoint or of a joint training
                     log(entry)
@@ -56,8 +60,7 @@ class Run:
             record = {**self.start, **self.training.summary(), **self.training.test()}
             write_json(self.path, record)
             self.checkpoint.unlink(missing_ok=True)
-            summarize({f"test/{key}": value for key, value in record["test"].items()})
-            summarize({"best_epoch": record["best_epoch"]})
+            log_record(record)
         tqdm.write(f"{self.path}: {headline(record)}", file=sys.stderr)
         return record
 
@@ -111,10 +114,11 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    tracker_mode = tracking_mode(config["tracker"]["mode"])
     training = Training(config, prepared.sequences, device)
     training.resume(checkpoint, start["config_hash"])
     label = f"{dataset}-{names['optimizer']}-{name}"
-    return Run(names, training, path, checkpoint, start, label)
+    return Run(tracker_mode, training, path, checkpoint, start, label)
 
 
 def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None:
