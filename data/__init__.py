@@ -1,1 +1,1 @@
-"""Interaction sequences: fetched, verified, read, split and packed into batches."""
+"""Interaction data: fetch and verify a file, read it, split sequences, pack them into batches."""

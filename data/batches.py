@@ -20,11 +20,11 @@ class Batch:
     """Packed input sequences. All arrays are int64.
 
     Args:
-        layout: ``"flat"``: one row of all tokens and no empty slot. ``"rows"``: rows of maxlen
-            slots, each with as many whole sequences as fit.
+        layout: ``"flat"``: one row that holds all tokens and no empty slot. ``"rows"``: rows of
+            maxlen slots, each filled with whole sequences by ``best_fit``.
         items: (R, L), 1..num_items; 0 in an empty slot.
-        positions: (R, L), the index that the token would have in its sequence if that were padded
-            on its left to maxlen; 0 in an empty slot.
+        positions: (R, L), the index that the token would have if its sequence were left-padded to
+            maxlen; 0 in an empty slot.
         starts: (R, L), the column of the first token of the token's sequence. An empty slot has its
             own column.
         tokens: (R, L), the token's number in the batch, which is the same in both layouts; 0 in an
@@ -38,17 +38,18 @@ class Batch:
     tokens: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a model gets, by name."""
+        """The batch's arrays by name, the inputs of a model."""
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
 
 @dataclass(frozen=True)
 class TrainingBatch(Batch):
-    """Input sequences and what follows each of their items.
+    """Input sequences with the target and the negatives of each of their items.
 
     Args:
-        targets: (R, L), the item that follows; 0 in an empty slot.
-        negatives: (R, L, K), items that the user does not have in training; 0 in an empty slot.
+        targets: (R, L), the next item of the sequence; 0 in an empty slot.
+        negatives: (R, L, K), items that are not among the user's training items; 0 in an empty
+            slot.
         num_users: B.
     """
 
@@ -59,14 +60,16 @@ class TrainingBatch(Batch):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the held-out items of B users are ranked by. All arrays but ``masked`` are int64.
+    """The held-out items of B users and the items excluded from their rankings.
+
+    All arrays but ``masked`` are int64.
 
     Args:
         targets: (B,), the held-out item of each user.
         seen_offsets: (B + 1,).
-        seen_items: user b's earlier items that do not compete,
+        seen_items: (S,), the excluded items: those of user b are
             ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
-        masked: (B,) bool, the targets that do not compete, so that they come last.
+        masked: (B,) bool, whether the target itself is excluded and therefore ranked last.
     """
 
     targets: np.ndarray
@@ -81,7 +84,7 @@ class RankingBatch(Batch):
 
     Args:
         slots: (B,), ``row * L + column`` of each user's last input item.
-        held_out: what to rank.
+        held_out: the items to rank.
     """
 
     slots: np.ndarray
@@ -96,12 +99,13 @@ def training_batches(
     num_negatives: int,
     layout: Layout = "flat",
 ) -> Iterator[TrainingBatch]:
-    """One epoch: every trainable user once, in random order; the last batch may be smaller.
+    """The batches of one epoch: every trainable user once, in random order.
 
-    The input is a user's last ``maxlen`` training items without the last one, the targets are the
-    same items without the first one.
+    The input is a user's last ``maxlen`` training items without the last one; the targets are the
+    same items without the first one. The last batch may be smaller.
 
     Args:
+        rng: shuffles the users and draws the negatives.
         batch_size: users per batch.
         num_negatives: K. Negatives are uniform over the items that the user does not have in
             training.
@@ -131,12 +135,15 @@ def ranking_batches(
     layout: Layout = "flat",
     mask_seen: str = "others",
 ) -> Iterator[RankingBatch]:
-    """Every evaluated user once, in order, with the last ``maxlen`` items before the held-out one.
+    """The batches of one ranking: every evaluated user once, in ascending order.
+
+    The input is a user's last ``maxlen`` items before the held-out one.
 
     Args:
         split: ``"valid"`` holds out the last item but one, ``"test"`` the last item.
         batch_size: users per batch.
-        mask_seen: which of a user's earlier items do not compete; see configs/train.yaml.
+        mask_seen: which of a user's earlier items are excluded: ``"others"``, ``"all"`` or
+            ``"none"``; see configs/train.yaml.
     """
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):
@@ -147,16 +154,16 @@ def ranking_batches(
         placement = place(lengths, maxlen, layout)
         targets = data.items[data.offsets[batch] + seen].astype(np.int64)
         seen_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
-        had = np.repeat(targets, seen) == seen_items
-        repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), had) > 0
-        competing = np.zeros_like(seen) if mask_seen == "none" else seen
+        is_target = np.repeat(targets, seen) == seen_items
+        repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), is_target) > 0
+        excluded = np.zeros_like(seen) if mask_seen == "none" else seen
         yield RankingBatch(
             **vars(placement.batch(data.items[ranges(begin, lengths)])),
             slots=placement.slots[np.cumsum(lengths) - 1],
             held_out=HeldOut(
                 targets=targets,
-                seen_offsets=np.concatenate([[0], np.cumsum(competing)]),
-                seen_items=seen_items[: competing.sum()],
+                seen_offsets=np.concatenate([[0], np.cumsum(excluded)]),
+                seen_items=seen_items[: excluded.sum()],
                 masked=repeated & (mask_seen == "all"),
             ),
         )
@@ -167,10 +174,10 @@ class Placement:
     """The slot of each token of a batch.
 
     Args:
-        layout: as ``Batch`` has it.
+        layout: see ``Batch``.
         shape: (R, L).
         slots: (T,), ``row * L + column`` of each token.
-        positions, starts: (T,), as ``Batch`` has them.
+        positions, starts: (T,), the values of ``Batch`` for each token.
     """
 
     layout: Layout
@@ -180,7 +187,7 @@ class Placement:
     starts: np.ndarray
 
     def batch(self, items: np.ndarray) -> Batch:
-        """A batch of the tokens' items (T,)."""
+        """The batch whose tokens are ``items`` (T,)."""
         columns = np.tile(np.arange(self.shape[1]), self.shape[0])
         return Batch(
             layout=self.layout,
@@ -191,10 +198,10 @@ class Placement:
         )
 
     def scatter(self, values: np.ndarray, empty: np.ndarray | int = 0) -> np.ndarray:
-        """(T, ...) -> (R, L, ...) int64: each token's value in its slot.
+        """(T, ...) -> (R, L, ...) int64: write each token's value into its slot.
 
         Args:
-            empty: the value of empty slots, one for all or (R * L,).
+            empty: the value of empty slots, a scalar or (R * L,).
         """
         flat = np.empty((self.shape[0] * self.shape[1], *values.shape[1:]), dtype=np.int64)
         flat[:] = empty
@@ -203,7 +210,10 @@ class Placement:
 
 
 def place(lengths: np.ndarray, maxlen: int, layout: Layout) -> Placement:
-    """Place sequences of some lengths (B,), each at most ``maxlen``, one after the other.
+    """Assign slots to the tokens of sequences.
+
+    Args:
+        lengths: (B,), each at most ``maxlen``.
 
     Raises:
         ValueError: the layout is unknown.
@@ -226,8 +236,9 @@ def place(lengths: np.ndarray, maxlen: int, layout: Layout) -> Placement:
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Best-fit decreasing bin packing: the longest sequence first, each into the fullest row that
-    has room for it.
+    """Best-fit decreasing bin packing.
+
+    Sequences are placed from the longest to the shortest, each into the fullest row that has room.
 
     Args:
         lengths: (B,), each at most ``capacity``.
@@ -256,7 +267,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray
 def _draw_negatives(
     data: Sequences, rng: np.random.Generator, users: np.ndarray, num_negatives: int
 ) -> np.ndarray:
-    """(T, K), for each token's user (T,): items are drawn until none is a training item."""
+    """(T, K) negatives for the users (T,) of the tokens, redrawn until none is a training item."""
     base = np.repeat(users * (data.num_items + 1), num_negatives)
     drawn = np.empty(len(base), dtype=np.int64)
     pending = np.arange(len(base))

@@ -1,4 +1,4 @@
-"""Prepared sequences in a binary form that is mapped into memory; all that is read is checked."""
+"""Cache of prepared sequences: checksummed binary files that are mapped into memory."""
 
 import hashlib
 import json
@@ -16,23 +16,24 @@ import numpy as np
 from data.sequences import Sequences
 
 FOLDER = Path(__file__).resolve().parent / "prepared"
-VERSION = 2  # of the parser: a change of what it makes of a file needs another number
+VERSION = 2  # increase it when the parser gives another result for some file
 ARRAYS = ("items", "offsets")
-Content = tuple[Sequences, dict[str, Any]]  # with what was understood of the file
+Content = tuple[Sequences, dict[str, Any]]  # sequences, and how the file was read
 
 
 def cached(key: str, build: Callable[[], Content]) -> Content:
-    """What is kept under ``key``; built and kept if there is nothing, or it is not intact."""
+    """The content cached under ``key``. If it is missing or damaged, build and cache it."""
     folder = FOLDER / key
-    found = _read(folder)
-    if found is None:
-        found = build()
-        with suppress(OSError):  # a full disk or a read-only checkout: it works without a cache
-            _write(folder, found)
-    return found
+    content = _read(folder)
+    if content is None:
+        content = build()
+        with suppress(OSError):  # a full disk or a read-only checkout: go on without a cache
+            _write(folder, content)
+    return content
 
 
 def sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -57,17 +58,17 @@ def _read(folder: Path) -> Content | None:
         reason = "a file is missing"
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         reason = str(error)
-    print(f"{folder}: not intact ({reason}): prepared anew", file=sys.stderr)
+    print(f"{folder}: not intact ({reason}): prepared again", file=sys.stderr)
     return None
 
 
 def _checksum(about: dict[str, Any]) -> str:
-    rest = {key: value for key, value in about.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    others = {key: value for key, value in about.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: Path, content: Content) -> None:
-    """All files or none: they are written elsewhere and moved into place."""
+    """Write all files or none: write them to a temporary folder and rename it."""
     sequences, understood = content
     FOLDER.mkdir(exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=FOLDER, prefix=".partial-"))
@@ -78,7 +79,7 @@ def _write(folder: Path, content: Content) -> None:
             about[name] = sha256(partial / f"{name}.npy")
         about["checksum"] = _checksum(about)
         (partial / "about.json").write_text(json.dumps(about))
-        shutil.rmtree(folder, ignore_errors=True)  # not intact, or it would have been read
+        shutil.rmtree(folder, ignore_errors=True)  # it is damaged: an intact one would be used
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,5 +1,5 @@
-"""What a user can put right about their data."""
+"""The error for data that a user can correct."""
 
 
 class DataError(ValueError):
-    """One line that names the file, the key or the value, and the way out."""
+    """A user's mistake: one line that names the file, key or value and how to correct it."""

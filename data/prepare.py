@@ -1,4 +1,4 @@
-"""Fetch a dataset, verify it, read it: ``python -m data.prepare NAME [data.root=DIR ...]``."""
+"""Fetch, verify and read a dataset: ``python -m data.prepare NAME [data.root=DIR ...]``."""
 
 import argparse
 import hashlib
@@ -28,17 +28,22 @@ SHOWN = 20  # items of the first user
 
 @dataclass(frozen=True)
 class Prepared:
+    """A dataset that is ready for training, and the file that it comes from."""
+
     sequences: Sequences
     path: Path
-    sha256: str
-    understood: dict[str, Any]  # how the file was read, in values that JSON takes
+    sha256: str  # of the file
+    understood: dict[str, Any]  # how the file was read, in JSON values
 
 
 def prepare(cfg: Mapping[str, Any]) -> Prepared:
-    """Sequences of the dataset that ``cfg`` (a file of configs/data) describes.
+    """Fetch, verify and read the dataset that a config describes.
+
+    Args:
+        cfg: the ``data`` section of a config, as in configs/data.
 
     Raises:
-        DataError: one line on what is wrong with the file, its contents or a key.
+        DataError: the file, its content or a key is wrong.
     """
     path = locate(cfg)
     try:
@@ -52,30 +57,30 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
         )
     sequences, understood = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
     published = cfg.get("statistics")
-    found = statistics(sequences)
-    if published and not cfg.get("k_core") and not _agree(published, found):
-        raise DataError(f"{path}: data.statistics is {published}, the file holds {found}")
+    counted = statistics(sequences)
+    if published and not cfg.get("k_core") and not _agree(published, counted):
+        raise DataError(f"{path}: data.statistics is {published}, the file holds {counted}")
     return Prepared(sequences, path, checksum, understood)
 
 
-def _agree(published: Any, found: Mapping[str, int]) -> bool:
-    return isinstance(published, Mapping) and published.items() <= found.items()
+def _agree(published: Any, counted: Mapping[str, int]) -> bool:
+    return isinstance(published, Mapping) and published.items() <= counted.items()
 
 
 def dataset_name(name: str) -> str:
-    """``name`` as the name of a folder that stays inside its parent."""
+    """``name``, with characters escaped so that it names one folder inside its parent."""
     inside = name.replace("/", "%2F").replace("\\", "%5C").replace("\0", "%00")
     return f"%2E{inside[1:]}" if inside.startswith(".") else inside or "%00"
 
 
 def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
-    """Names all that decides what is made of a file."""
+    """A hash of everything that decides how a file is read."""
     choices = [checksum, cfg.get("k_core"), *(cfg.get(key) for key in KEYS)]
     return hashlib.sha256(repr(choices).encode()).hexdigest()[:32]
 
 
 def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any]]:
-    # pandas is slow to import and not needed for what is cached
+    # pandas is slow to import, and cached data does not need it
     from data.interactions import read_interactions
 
     interactions = read_interactions(path, reading_keys(cfg))
@@ -95,7 +100,11 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any
 
 
 def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
-    """The keys of ``cfg`` that say how to read a file, checked."""
+    """The settings of ``cfg`` that say how to read a file.
+
+    Raises:
+        DataError: ``data.columns`` is not a list of different names.
+    """
     from data.formats import Keys
 
     columns, separator = cfg.get("columns"), cfg.get("separator")
@@ -122,7 +131,7 @@ def _text(value: Any) -> str | None:
 
 
 def _repeats(data: Sequences) -> dict[str, int | float]:
-    """Interactions whose user has had the item before; their share of what is held out."""
+    """Count interactions that repeat an item of the same user, and their share of all targets."""
     users = np.repeat(np.arange(data.num_users), data.lengths)
     keys = users * (data.num_items + 1) + data.items
     order = np.argsort(keys, kind="stable")
@@ -144,7 +153,11 @@ def _first_user(interactions: "Interactions", frame: "pd.DataFrame") -> dict[str
 
 
 def k_core(frame: "pd.DataFrame", k: int) -> "pd.DataFrame":
-    """Drop users and items with fewer than ``k`` interactions until none is left."""
+    """Drop users and items with fewer than ``k`` interactions until no such user or item is left.
+
+    Raises:
+        DataError: k is not an integer >= 0.
+    """
     if not isinstance(k, int) or isinstance(k, bool) or k < 0:
         raise DataError(f"data.k_core must be an integer >= 0, got {k!r}")
     size = -1
@@ -156,7 +169,11 @@ def k_core(frame: "pd.DataFrame", k: int) -> "pd.DataFrame":
 
 
 def to_sequences(frame: "pd.DataFrame") -> Sequences:
-    """Number users and items from their ids in ascending order; keep each user's order."""
+    """Renumber users (from 0) and items (from 1) without gaps; keep each user's time order.
+
+    Args:
+        frame: columns ``user`` and ``item``, in time order.
+    """
     _, users = np.unique(frame["user"].to_numpy(), return_inverse=True)
     names, items = np.unique(frame["item"].to_numpy(), return_inverse=True)
     order = np.argsort(users, kind="stable")
@@ -165,7 +182,7 @@ def to_sequences(frame: "pd.DataFrame") -> Sequences:
 
 
 def statistics(data: Sequences) -> dict[str, int]:
-    """Users, items and interactions; and who is too short to train on or to evaluate."""
+    """The numbers of users, items, interactions, and users too short to evaluate or to train on."""
     return {
         "users": data.num_users,
         "items": data.num_items,
@@ -176,13 +193,13 @@ def statistics(data: Sequences) -> dict[str, int]:
 
 
 def described(understood: Mapping[str, Any]) -> dict[str, str]:
-    """What was understood of a file, in words."""
+    """How a file was read, as lines to print: name to text."""
     columns = [f"{role} {name!r}" for role, name in understood["columns"].items() if name]
-    packed = f" ({understood['compression']})" if understood["compression"] else ""
+    compression = f" ({understood['compression']})" if understood["compression"] else ""
     items = " ".join(understood["first_user_items"])
-    rest = " ..." if understood["first_user_length"] > len(understood["first_user_items"]) else ""
-    words = {
-        "format": understood["format"] + packed,
+    dots = " ..." if understood["first_user_length"] > len(understood["first_user_items"]) else ""
+    lines = {
+        "format": understood["format"] + compression,
         "separator": understood["separator"] and repr(understood["separator"]),
         "columns": ", ".join(columns),
         "order": understood["order"],
@@ -190,27 +207,35 @@ def described(understood: Mapping[str, Any]) -> dict[str, str]:
         "last time": understood["last_time"],
         "repeats": f"{understood['repeats']:,} (a user's same item again), "
         f"{understood['repeated_targets']:.1%} of held-out targets",
-        "first user": f"{understood['first_user']}: {items}{rest}",
+        "first user": f"{understood['first_user']}: {items}{dots}",
     }
-    return {key: _printable(value) for key, value in words.items() if value}
+    return {key: _printable(value) for key, value in lines.items() if value}
 
 
 def _printable(text: str) -> str:
-    """Control characters of a file do not reach a terminal."""
+    """Escape control characters, so that a file cannot send them to a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _check_negatives(path: Path, data: Sequences) -> None:
-    had = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
-    if had.max() >= data.num_items:
+    items_of = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
+    if items_of.max() >= data.num_items:
         raise DataError(
-            f"{path}: user number {int(had.argmax()) + 1} has had every one of the "
+            f"{path}: user number {int(items_of.argmax()) + 1} has had every one of the "
             f"{data.num_items} items: no negative can be drawn"
         )
 
 
 def compose(name: str, overrides: list[str]) -> Mapping[str, Any]:
-    """The resolved ``data`` section for a dataset of configs/data and ``data.key=value``s."""
+    """The resolved ``data`` section of a config.
+
+    Args:
+        name: a dataset of configs/data.
+        overrides: ``data.key=value`` texts.
+
+    Raises:
+        DataError: the dataset is unknown, or an override is wrong.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -247,8 +272,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.name}: {prepared.path} (sha256 {prepared.sha256})")
     if "licence" in cfg:
         print(f"  licence: {cfg['licence']}")
-    for key, words in described(prepared.understood).items():
-        print(f"  {key:<20} {words}")
+    for key, text in described(prepared.understood).items():
+        print(f"  {key:<20} {text}")
     for key, count in statistics(prepared.sequences).items():
         print(f"  {key.replace('_', ' '):<20} {count:>10,}")
     return 0

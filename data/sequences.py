@@ -1,19 +1,20 @@
-"""Every user's items in time order, split leave-one-out into training, valid and test."""
+"""Every user's items in time order, with a leave-one-out split into training, valid and test."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-MIN_SPLIT = 3  # items that a user needs so that one is held out for valid and one for test
+MIN_SPLIT = 3  # a user needs this many items: one for valid, one for test, one for training
 
 
 @dataclass(frozen=True)
 class Sequences:
     """The items of all users in one array: user u has ``items[offsets[u]:offsets[u + 1]]``.
 
-    A user's last item is for test, the last but one for valid, the others are for training. Users
-    with fewer than three items are trained on and not evaluated.
+    A user's last item is the test item, the last but one is the valid item, and the others are the
+    training items. All items of a user with fewer than three are training items; such a user is not
+    evaluated.
 
     Args:
         items: (interactions,) int32, 1..num_items; each user's in time order.
@@ -26,10 +27,10 @@ class Sequences:
     num_items: int
 
     def check(self) -> None:
-        """Check the arrays once, for compiled code that indexes by them unchecked.
+        """Check the arrays once, because compiled code indexes with them without bounds checks.
 
         Raises:
-            ValueError: a wrong dtype or shape, or an index out of its range.
+            ValueError: a dtype or shape is wrong, or an index is out of its range.
         """
         items, offsets = self.items, self.offsets
         dtypes = items.dtype == np.int32 and offsets.dtype == np.int64
@@ -57,26 +58,26 @@ class Sequences:
 
     @cached_property
     def evaluated(self) -> np.ndarray:
-        """Sorted indices of the users with a valid and a test item."""
+        """The sorted indices of the users that have a valid and a test item, int64."""
         return np.flatnonzero(self.lengths >= MIN_SPLIT)
 
     def trainable(self) -> np.ndarray:
-        """Sorted indices of the users with at least one training target."""
+        """The sorted indices of the users that have at least one training target, int64."""
         return np.flatnonzero(self.train_lengths >= 2)
 
     def num_targets(self, maxlen: int) -> int:
-        """Training targets per epoch, from the last ``maxlen`` training items of each user."""
+        """The training targets per epoch if each user's last ``maxlen`` training items are used."""
         return int(np.maximum(np.minimum(self.train_lengths, maxlen) - 1, 0).sum())
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """(num_items,) how often each item occurs in training, from item 1 on."""
+        """(num_items,) int64: entry i - 1 is how often item i occurs among the training items."""
         source = ranges(self.offsets[:-1], self.train_lengths)
         return np.bincount(self.items[source], minlength=self.num_items + 1)[1:]
 
     @cached_property
     def train_pairs(self) -> np.ndarray:
-        """The sorted set of training interactions, each as ``user * (num_items + 1) + item``."""
+        """The distinct training interactions as sorted int64: ``user * (num_items + 1) + item``."""
         users = np.repeat(np.arange(self.num_users), self.train_lengths)
         source = ranges(self.offsets[:-1], self.train_lengths)
         keys = np.sort(users * (self.num_items + 1) + self.items[source])
@@ -84,10 +85,11 @@ class Sequences:
 
 
 def ranges(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The integers of several ranges, one range after the other: (sum of lengths,) int64.
+    """The concatenation of several integer ranges, (sum of lengths,) int64.
 
     Args:
-        begin, lengths: the first integer and the number of integers of each range.
+        begin: the first integer of each range.
+        lengths: the number of integers of each range.
     """
     ends = np.cumsum(lengths)
     return np.arange(lengths.sum()) + np.repeat(begin - (ends - lengths), lengths)

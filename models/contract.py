@@ -1,4 +1,4 @@
-"""What a model must have to be trained, evaluated and checkpointed by the study."""
+"""The base class of models that the study can train, evaluate and checkpoint."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -12,16 +12,17 @@ from models.packing import Packing
 class SequenceModel(nn.Module, ABC):
     """A torch module that predicts the next item of packed sequences.
 
-    It is built from its section of the config plus ``num_items``. Items are 1..num_items; 0 stands
-    for an empty slot. Sizes below: R rows of L slots, K negatives per target, D hidden size.
+    The study calls the constructor with the model's section of the config and ``num_items``. Items
+    are 1..num_items; 0 stands for an empty slot. Sizes: R rows of L slots, K negatives per target,
+    D hidden size, Q queried tokens.
 
     Args:
         maxlen: longest input sequence, in items.
-        num_keys: how many dropout keys ``loss`` needs per step: one for each dropout layer.
+        num_keys: the number of dropout keys that ``loss`` needs per step, one per dropout layer.
 
     Attributes:
-        backend: the operations to compute with and the layout of the batches that they take. The
-            reference operations until somebody sets another one.
+        backend: the operations that the model computes with, and the layout of its batches. The
+            default is the reference backend.
 
     Raises:
         TypeError: the class lacks ``loss``, ``hidden_states`` or ``item_weight``.
@@ -41,12 +42,12 @@ class SequenceModel(nn.Module, ABC):
         negatives: Tensor,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """The training loss of a batch, a scalar; empty slots do not count.
+        """The training loss of a batch, a scalar. Empty slots do not contribute.
 
         Args:
             items: (R, L) int64, the input items.
-            packing: where the tokens lie.
-            targets: (R, L) int64, the item that follows; 0 in an empty slot.
+            packing: the slots of the tokens.
+            targets: (R, L) int64, the next item of each input item; 0 in an empty slot.
             negatives: (R, L, K) int64, items to score below the target; 0 in an empty slot.
             keys: (num_keys, 2) int64, two 32-bit words per dropout layer; None: no dropout.
 
@@ -60,7 +61,7 @@ class SequenceModel(nn.Module, ABC):
 
         Args:
             items: (R, L) int64, the input items.
-            packing: where the tokens lie.
+            packing: the slots of the tokens.
             slots: (Q,) int64, ``row * L + column`` of each token.
 
         Raises:
@@ -69,9 +70,11 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def item_weight(self) -> Tensor:
-        """(num_items, D): the vector of item i is row i - 1. The score of an item is the dot
-        product of its vector with a hidden state."""
+        """(num_items, D): row i - 1 is the vector of item i.
+
+        The score of an item is the dot product of its vector with a hidden state.
+        """
 
     def forward(self, **inputs: Any) -> Tensor:
-        """``loss``, for ``torch.func.functional_call``, which joint training uses."""
+        """``loss``. Joint training calls it through ``torch.func.functional_call``."""
         return self.loss(**inputs)

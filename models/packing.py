@@ -1,4 +1,4 @@
-"""Packed batches: the sequences of many users share rows, so that hardly any slot is empty."""
+"""Packed batches: the sequences of several users share a row, so that few slots are empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,18 +12,18 @@ Layout = Literal["rows", "flat"]
 
 @dataclass(frozen=True)
 class Packing:
-    """Which token is in which slot of a batch: R rows of L slots.
+    """The slots of the tokens of a batch: R rows of L slots.
 
     A token is one item of one user's sequence. A sequence lies in one row, in consecutive slots.
 
     Args:
-        positions: (R, L) int64, the index that the token would have in its sequence if that were
-            padded on its left to the model's ``maxlen``: 0..maxlen - 1.
+        positions: (R, L) int64, the index that the token would have if its sequence were
+            left-padded to the model's ``maxlen``: 0..maxlen - 1.
         starts: (R, L) int64, the column of the first token of the token's sequence. An empty slot
             has its own column.
         tokens: (R, L) int64, the token's number in the batch, which is the same in both layouts.
             It selects the token's dropout noise. An empty slot may have any number.
-        layout: ``"flat"``: one row (R = 1) of all tokens, by number, and no empty slot.
+        layout: ``"flat"``: one row (R = 1) of all tokens, sorted by number, without empty slots.
             ``"rows"``: rows of L = maxlen slots; the slots after a row's last sequence are empty.
 
     Raises:
@@ -42,7 +42,7 @@ class Packing:
             raise ValueError(f"a flat batch has one row, this one has {len(self.positions)}")
 
     def num_pads(self) -> Tensor:
-        """(R, L) int64: how many pads left-padding would put before the token's sequence."""
+        """(R, L) int64: the number of pads that left-padding puts before the token's sequence."""
         columns = torch.arange(self.positions.shape[1], device=self.positions.device)
         return self.positions - (columns - self.starts)
 
@@ -51,9 +51,9 @@ def model_inputs(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Any
     """The keyword arguments of a model's ``loss`` or ``hidden_states``.
 
     Args:
-        tensors: a batch by name. ``positions``, ``starts`` and ``tokens`` become the argument
-            ``packing``; every other tensor is passed on under its own name.
-        layout: how the batch is packed.
+        tensors: the tensors of a batch by name. ``positions``, ``starts`` and ``tokens`` become the
+            argument ``packing``; every other tensor keeps its name.
+        layout: the layout of the batch.
     """
     names = {field.name for field in fields(Packing)} - {"layout"}
     packing = Packing(**{name: tensors[name] for name in names}, layout=layout)

@@ -1,4 +1,4 @@
-"""Full ranking: the rank of each user's held-out item among all items that the user has not had."""
+"""Full ranking: the rank of each user's held-out item among all items the user has not seen."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from models.ops import kernels
 
 
 def block_size(device: torch.device) -> int:
-    """How many users and how many items are scored at a time: scores take its square in memory."""
+    """The number of users, and of items, of a block of scores, which has its square of elements."""
     return 512 if device.type == "cpu" else 4096
 
 
@@ -23,11 +23,11 @@ def rank_targets(
     seen_items: Tensor,
     masked: Tensor | None = None,
 ) -> Tensor:
-    """The rank (B,) int64 of each user's target: 1 plus the number of competing items that do not
-    score lower. Ties thus count against the target, and so does a NaN on either side.
+    """The rank (B,) int64 of each user's target.
 
-    All items compete except those that the user has had. The target is ranked even if it is among
-    those.
+    The rank is 1 plus the number of competing items whose score is not lower. Ties therefore count
+    against the target, and so does a NaN in either score. All items compete except the user's seen
+    items. The target is ranked even if it is a seen item.
 
     BLAS may round the same dot product differently in products of different shapes. The target's
     score is therefore computed in a product of exactly the shape of the blocks it is compared with,
@@ -38,9 +38,9 @@ def rank_targets(
         item_weight: (N, D), the vector of item i is row i - 1.
         targets: (B,) int64, items 1..N.
         seen_offsets: (B + 1,) int64.
-        seen_items: (S,) int64, items 1..N. User b has had those from ``seen_offsets[b]`` up to,
-            not including, ``seen_offsets[b + 1]``. An item may occur twice.
-        masked: (B,) bool, the targets that come last whatever they score.
+        seen_items: (S,) int64, items 1..N: user b has seen
+            ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``. An item may occur twice.
+        masked: (B,) bool, whether a target is ranked last, whatever its score.
     """
     ranks, size = [], block_size(hidden.device)
     for first in range(0, len(hidden), size):
@@ -49,8 +49,8 @@ def rank_targets(
         seen = seen_items[offsets[0] : offsets[-1]]
         offsets = offsets - offsets[0]
         ranks.append(_rank_block(hidden[part], item_weight, targets[part], offsets, seen))
-    found = torch.cat(ranks)
-    return found if masked is None else found.masked_fill(masked, len(item_weight))
+    all_ranks = torch.cat(ranks)
+    return all_ranks if masked is None else all_ranks.masked_fill(masked, len(item_weight))
 
 
 def _rank_block(
@@ -82,14 +82,14 @@ def count_ahead_reference(
     seen_items: Tensor,
     ranks: Tensor,
 ) -> None:
-    """Add to each user's rank how many items of a block come before the target.
+    """Add to each user's rank the number of competing items of a block that do not score lower.
 
     Args:
-        scores: (B, items of the block); those of items that do not compete become -inf.
-        first: the block holds the items first, first + 1, ...
+        scores: (B, items of the block). Scores of items that do not compete are set to -inf.
+        first: the first item of the block; the others follow it.
         target_scores: (B,).
-        targets, seen_offsets, seen_items: as ``rank_targets`` has them.
-        ranks: (B,) int64, is added to.
+        targets, seen_offsets, seen_items: see ``rank_targets``.
+        ranks: (B,) int64, updated in place.
     """
     users = torch.arange(len(scores), device=scores.device)
     seen_users = users.repeat_interleave(seen_offsets.diff())
@@ -100,23 +100,24 @@ def count_ahead_reference(
 
 
 def count_ahead_cpu(scores: Tensor, first: int, *arrays: Tensor) -> None:
-    """``count_ahead_reference``, compiled."""
+    """``count_ahead_reference`` in a compiled loop, for CPU tensors."""
     kernels.count_ahead(scores.numpy(), first, *(tensor.numpy() for tensor in arrays))
 
 
 def _zero_padded(rows: Tensor, size: int) -> Tensor:
-    """(up to size, D) -> (size, D), so that all products have one shape."""
+    """Pad (n, D) with n <= size to (size, D), so that all products have one shape."""
     return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
 
 
 def metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
     """HR@K and NDCG@K for every K, as means over users.
 
-    With one relevant item per user, HR@K is 1 for a rank of at most K and else 0; NDCG@K is
-    1 / log2(rank + 1) and else 0.
+    With one relevant item per user, a rank of at most K gives HR@K = 1 and
+    NDCG@K = 1 / log2(rank + 1); a higher rank gives 0 for both.
 
     Args:
-        ranks: (users,), from 1 on.
+        ranks: (users,), integers >= 1.
+        ks: the values of K.
     """
     gains = 1 / np.log2(ranks + 1.0)
     ks = list(ks)

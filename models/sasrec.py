@@ -20,16 +20,16 @@ KEYS_PER_BLOCK = 4  # attention to tokens, attention to pads, two around the fee
 
 
 class PackedTransformer(SequenceModel):
-    """Item embeddings, transformer blocks, and the loss between hidden states and item embeddings.
+    """The common part of both forms: item embeddings, transformer blocks and the loss.
 
-    A form defines ``blocks`` and ``embed_inputs``, and ``final_norm`` if it has one.
+    A subclass defines ``blocks`` and ``embed_inputs``, and ``final_norm`` if it has one.
 
     Args:
         num_items: items are 1..num_items.
         maxlen: longest input sequence, in items.
         hidden: D.
         heads: attention heads, a divisor of hidden.
-        blocks: number of blocks.
+        blocks: the number of transformer blocks.
 
     Raises:
         ValueError: a size is below 1, or heads do not divide hidden.
@@ -50,10 +50,10 @@ class PackedTransformer(SequenceModel):
     def embed_inputs(
         self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
     ) -> Tensor:
-        """The first block's input (R, L, D) from the items' embeddings ``x`` (R, L, D)."""
+        """The input (R, L, D) of the first block, from the item embeddings ``x`` (R, L, D)."""
 
     def final_norm(self, x: Tensor) -> Tensor:
-        """The normalization (..., D) after the last block; none by default."""
+        """The normalization of x (..., D) after the last block; the identity by default."""
         return x
 
     def loss(
@@ -66,8 +66,8 @@ class PackedTransformer(SequenceModel):
     ) -> Tensor:
         """Binary cross-entropy: mean softplus(-positive score) + mean softplus(negative score).
 
-        The means are over slots with a target. Scores of 0 give 2 ln 2. For arguments and errors
-        see ``SequenceModel.loss``.
+        The means are over slots with a target. If all scores are 0, the loss is 2 ln 2. See
+        ``SequenceModel.loss`` for arguments and errors.
         """
         ops = self.backend.ops_for(packing)
         candidates = torch.cat([targets.unsqueeze(-1), negatives], dim=-1)
@@ -82,7 +82,7 @@ class PackedTransformer(SequenceModel):
         x = self.embed_inputs(ops, F.embedding(items, self.item.weight), packing, None)
         for block in self.blocks[:-1]:
             x = block(ops, x, packing, None)
-        last: Any = self.blocks[-1]  # only its outputs in the given slots are needed
+        last: Any = self.blocks[-1]  # of the last block, only the outputs in ``slots`` are needed
         return self.final_norm(last.at_slots(ops, x, packing, slots))
 
     def item_weight(self) -> Tensor:
@@ -101,7 +101,7 @@ class SASRec(PackedTransformer):
         num_items: items are 1..num_items.
         maxlen: longest input sequence, in items.
         hidden: D.
-        blocks: number of attention + feed-forward blocks.
+        blocks: the number of transformer blocks (attention and feed-forward layer).
         heads: attention heads, a divisor of hidden.
         ffn: width of the feed-forward layer.
         hidden_dropout: dropout rate of embeddings and of both sublayers' outputs.
@@ -167,7 +167,7 @@ class PostNormBlock(nn.Module):
         self.widen = nn.Linear(hidden, ffn)
         self.narrow = nn.Linear(ffn, hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps)
-        for weight in self.qkv.weight.chunk(3):  # query, key and value are initialized one by one
+        for weight in self.qkv.weight.chunk(3):  # query, key and value are separate matrices
             nn.init.xavier_normal_(weight)
         nn.init.zeros_(self.qkv.bias)
         for linear in (self.out, self.widen, self.narrow):
@@ -205,16 +205,16 @@ class PostNormBlock(nn.Module):
 
 
 class SASRecPreNorm(PackedTransformer):
-    """The pre-norm form, which attends to pads: the form behind the published Adam figures.
+    """The pre-norm form, which attends to pads. RecBoard published its figures for Adam.
 
-    Attention normalizes its query but not its key and value. Every sequence is taken as if it were
-    padded on its left to ``maxlen``, and tokens attend to these pads as to other tokens.
+    Attention normalizes its query but not its key and value. Every sequence is treated as
+    left-padded to ``maxlen``, and tokens attend to these pads as to other tokens.
 
     Args:
         num_items: items are 1..num_items.
         maxlen: longest input sequence, in items.
         hidden: D, also the width of the feed-forward layer.
-        blocks: number of attention + feed-forward blocks.
+        blocks: the number of transformer blocks (attention and feed-forward layer).
         heads: attention heads, a divisor of hidden.
         dropout: dropout rate of embeddings, attention weights and the feed-forward layers.
         eps: LayerNorm's epsilon.
@@ -306,18 +306,18 @@ class Projections:
     """The linear maps before and after attention. With one head, two maps replace the four.
 
     Keys: a score is ``(Wq x + bq) . (Wk y + bk)`` for a query token x and a key token y. The term
-    with ``bk`` is the same for every y, so that it cancels in the softmax. What is left equals
-    ``(Wk' (Wq x + bq)) . y``: the query gets the map ``Wk' Wq``, and y itself is the key.
+    with ``bk`` is the same for every y, so it cancels in the softmax. The other terms equal
+    ``(Wk' (Wq x + bq)) . y``. The query map therefore becomes ``Wk' Wq``, and y itself is the key.
 
-    Values: attention is a weighted sum of values, and ``Wo`` is linear, so that it may be applied
-    to each value as well as to their sum: the value gets the map ``Wo Wv``.
+    Values: attention is a weighted sum of values, and ``Wo`` is linear. ``Wo`` may therefore be
+    applied to each value instead of the sum: the value map becomes ``Wo Wv``.
 
-    With several heads these products would be maps of size D x D per head, which is more work.
+    With several heads, these products would be D x D maps per head, which cost more.
 
     Args:
-        weight: (3 D, D), of query, key and value, in this order.
-        bias: (3 D,), of the same.
-        out: (D, D), ``Wo``. Its bias is added by the caller.
+        weight: (3 D, D), the weights of query, key and value, in this order.
+        bias: (3 D,), the biases in the same order.
+        out: (D, D), ``Wo``. The caller adds its bias.
         heads: H.
     """
 
@@ -333,20 +333,23 @@ class Projections:
             self.pad_key = bk
 
     def query(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D), as the other three maps."""
+        """(..., D) -> (..., D)"""
         return F.linear(x, *self.q)
 
     def key(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
         return x if self.one_head else F.linear(x, *self.k)
 
     def value(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
         return F.linear(x, *self.v)
 
     def output(self, attended: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
         return attended if self.one_head else F.linear(attended, self.out)
 
     def pad_kv(self) -> Tensor:
-        """(2, D): the key and the value of a zero vector."""
+        """(2, D): the key and the value of a pad, whose vector is zero."""
         return torch.stack([self.pad_key, self.v[1]])
 
 

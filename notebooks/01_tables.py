@@ -10,22 +10,22 @@
 
 # %% [markdown]
 # # The note's tables, and ours
-# The note trains one recommender with six optimizers. In a step each of them moves a weight by
-# the same small amount, or not at all. They differ only in the *direction* that they choose. Here
-# is how well each one learns.
+# The note trains one recommendation model with six optimizers. In each step, all of them move a
+# weight by the same small amount, or not at all. They differ only in the *direction* of the move.
+# This notebook compares how well the model learns with each of them.
 #
-# - **HR@10**: how often the item that a user took next is among the ten best guesses, of 12,101
-#   items.
-# - **NDCG@10**: the same, and a better place counts for more.
-# - **Loss**: how wrong the model is on what it trains on; 1.386 is guessing. It is the lowest of
-#   all epochs, as in the note.
+# - **HR@10**: the share of users whose next item is among the ten items that the model ranks
+#   highest, out of 12,101 items.
+# - **NDCG@10**: the same, but a higher rank counts more.
+# - **Loss**: the error of the model on its training data; 1.386 is the loss if all scores are 0.
+#   It is the lowest of all epochs, as in the note.
 #
 # HR@10 and NDCG@10 are on test, with the weights of the epoch that was best on valid. The note
-# names no dataset, model or hyperparameter. Our reading is the setting of its author's public
-# benchmark of Lion: SASRec on Amazon Beauty. For the five optimizers other than Lion the weight
-# decay is a guess.
+# names no dataset, model or hyperparameter. We assume the setting of its author's public benchmark
+# of Lion: SASRec on Amazon Beauty. For the five optimizers other than Lion, the weight decay is a
+# guess.
 #
-# Everything here is made from `results/*.csv`; nothing is trained.
+# This notebook reads `results/*.csv` and trains nothing.
 
 # %%
 from show import RESULTS, show_figures, show_tables
@@ -34,11 +34,12 @@ print(f"{len(RESULTS.runs)} runs")
 
 # %% [markdown]
 # ## The six variants
-# In our reading of the note's setting its figures stand beside ours (mean ± sample std over n
-# seeds), with a **verdict**. A figure is *reproduced* if the note's lies within our mean ± 2 ·
-# std · √(1 + 1/n). Else it is of the *same order* if the variant has the note's place among the
-# six, else *not reproduced*. A variant gets the worst verdict of its three figures. In other
-# settings only the places can be compared.
+# A variant is an optimizer with its settings. In the setting that we assume for the note, the
+# table gives the note's figures and ours (mean ± sample std over n seeds), with a **verdict**. A
+# figure is *reproduced* if the note's value lies within our mean ± 2 · std · √(1 + 1/n). Else it
+# is of the *same order* if the variant has the note's place among the six, else *not reproduced*.
+# A variant gets the worst verdict of its three figures. In other settings we compare only the
+# places.
 
 # %%
 show_tables("rows")
@@ -48,8 +49,8 @@ show_figures("note")
 
 # %% [markdown]
 # ## What a verdict can tell
-# How often would one more run of ours pass the rule? For one figure, for one that is off by three
-# stds, and for all three figures of a variant:
+# How often would the rule call one more run of ours reproduced? The numbers are for one figure,
+# for a figure that is off by three stds, and for all three figures of a variant:
 
 # %%
 from scripts.reporting.note import pass_probability, replicates
@@ -61,55 +62,55 @@ print(f"all three figures of a variant: {replicates(ablation):.2f}")
 
 # %% [markdown]
 # ## Figure by figure
-# The interval is that of one more run of ours (Student's t). It holds 0 in 95 cases of 100 if the
-# note's figure came from such a run.
+# The interval is that of one more run of ours (Student's t). If the note's figure came from such a
+# run, the interval would contain 0 with probability 0.95.
 
 # %%
 show_tables("note_1", "note_2", "note_3")
 
 # %% [markdown]
-# ## Beside Lion
-# Differences over equal seeds, with the interval of Student's t. *Alike within* says how
-# different from Lion's the NDCG@10 may still be. Then, user by user: how many have a better or a
-# worse NDCG@10 on test than with Lion, and two tests over users. They speak of these runs' users,
-# not of seeds.
+# ## Comparison with Lion
+# The differences are over common seeds, with the interval of Student's t. *Alike within* is the
+# largest difference to Lion's NDCG@10 that the runs do not exclude. The next columns count users
+# whose NDCG@10 on test is better or worse than with Lion, and give two tests over users. These
+# tests are about the users of these runs, not about seeds.
 
 # %%
 show_tables("paired")
 
 # %% [markdown]
 # ## Along the curve
-# The same differences at earlier epochs, in % of Lion's: a variant may be ahead early and alike
-# at the end.
+# The same differences at earlier epochs, in % of Lion's value. A variant may be better early and
+# equal at the end.
 
 # %%
 show_tables("along")
 
 # %% [markdown]
 # ## Does the order hold elsewhere?
-# Kendall's tau is 1 for the note's order and -1 for its reverse. With six variants a tau below
-# 0.87 cannot be told from chance (p > 0.05). Toys is run in the note's setting, ml-100k
-# (`reproduce`) in a short one of its own: 50 epochs in batches of 32, at a rate that was chosen
-# for Lion.
+# Kendall's tau is 1 for the note's order and -1 for its reverse. With six variants, a tau below
+# 0.87 is not significant (p > 0.05). Toys has the note's setting. ml-100k (`reproduce`) has its
+# own short setting: 50 epochs with batches of 32, at a learning rate that was chosen for Lion.
 
 # %%
 show_tables("order")
 
 # %% [markdown]
 # ## Which setting comes nearest to the note?
-# What else could the note have done? One run of seed 0 was spent on each candidate and on each
-# variant that it changes; the window of 100 got a second seed. Candidates were chosen by training
-# loss and valid alone. A variant that a setting does not change (–) counts as in the ablation.
+# Which other setting may the note have used? We trained each candidate with seed 0, for each
+# variant that it changes; the window of 100 got a second seed. We chose the candidates by training
+# loss and valid metrics only. For a variant that a setting does not change (–), the runs of the
+# ablation count.
 
 # %%
 show_tables("search")
 
 # %% [markdown]
-# ## Is the pipeline right?
-# Adam on the pre-norm SASRec, beside five seeds that the note's author published, one by one.
-# Sports got three seeds more after two had lain just outside in HR@10 and NDCG@10. `validate` on
-# Toys has the dropout that the author's file has now, `validate_toys` the one that it had until
-# five hours before the runs.
+# ## Validation of the pipeline
+# We compare Adam on the pre-norm SASRec with five seeds that the note's author published. We added
+# three seeds on Sports after the first two had narrowly disagreed in HR@10 and NDCG@10. On Toys,
+# `validate` has the dropout that the author's file has now, `validate_toys` the one that it had
+# until five hours before the published runs.
 
 # %%
 show_tables("published")

@@ -10,25 +10,26 @@
 
 # %% [markdown]
 # # How the variants learn
-# A line is the mean over seeds; the band around it goes from the lowest seed to the highest. A
-# variant has the same colour everywhere.
+# A line is the mean over seeds; the band around it extends from the lowest seed to the highest. A
+# variant has the same colour in all figures.
 
 # %%
 from show import show_figures, show_tables
 
 # %% [markdown]
 # ## Learning curves
-# Left: the training loss; 1.386 is guessing. Right: how well the held-out item is ranked.
+# Left: the training loss; 1.386 is the loss if all scores are 0. Right: NDCG@10 of the held-out
+# item on valid.
 
 # %%
 show_figures("curves")
 
 # %% [markdown]
 # ## Learning rates
-# A step moves a weight by the learning rate, however large or small its gradient. So which rate
-# does a variant need? The note's setting, cut to 100 epochs, one seed. A best rate at the edge of
-# the grid may not be the best there is. Weight decay shrinks a weight by lr times wd a step, so
-# it moves with the rate.
+# A step moves a weight by the learning rate, whatever the size of its gradient. Which rate does
+# each variant need? The runs have the note's setting with 100 epochs and one seed. If the best
+# rate is at the edge of the grid, a rate beyond it may be better. Weight decay shrinks a weight by
+# lr · wd per step, so it changes with the rate.
 
 # %%
 show_tables("grid")

@@ -9,93 +9,96 @@
 # ---
 
 # %% [markdown]
-# # Why the variants fall where they do
-# A step moves a weight by the learning rate, or not at all; all that an optimizer decides is the
-# direction. So one can look over its shoulder. In some epochs of a diagnosed run, before each
-# step, these shares were recorded (`scripts/running/diagnostics.py`):
+# # Why the variants differ
+# A step moves a weight by the learning rate, or not at all. An optimizer decides only the
+# direction, so these decisions can be counted. Some epochs of a run were diagnosed: before each
+# step, the run recorded these statistics (`scripts/running/diagnostics.py`):
 #
-# - how often a weight **moves as Lion would** have it, had Lion seen the same gradients; how
-#   often it moves **against Lion**, and how often it **rests**;
+# - how often a weight **moves as Lion would** with the same gradients, how often it moves
+#   **against Lion**, and how often it **rests**, that is, does not move;
 # - how often it **moves by its memory**: it would move the same way with the opposite gradient;
-# - how often it **moves without a gradient** at all;
-# - how full the **counters** of signs are (|s| / w), in the variants that count.
+# - how often it **moves without a gradient**: its gradient is zero;
+# - the mean |s| / w of the **counters** of signs, in the variants with a counter.
 #
-# Most weights of this model are item embeddings, and in a step most items are not in the batch:
-# they have no gradient. What an optimizer does with these is most of what it does.
+# Most weights of this model are item embeddings. In a step, most items are not in the batch, so
+# their gradient is zero. An optimizer's moves are therefore mostly moves of such items.
 #
-# One run of each variant was looked at, with seed 0 in the note's setting. What follows is a
-# reading of what was recorded. Whether it is the cause, only an intervention can show: see
-# `causes` in `01_tables`.
+# One run of each variant was diagnosed, with seed 0 in the note's setting. The following is an
+# interpretation of these records. Only an experiment can show a cause: see `causes` in
+# `04_signs_are_enough`.
 
 # %%
 from show import show_figures, show_tables
 
 # %% [markdown]
-# ## The looks
-# The bars say most of it: how much goes **against Lion** (dark). The second figure sorts the
-# items by how often they occur in training: in what share of an epoch's steps does an item move
-# while it is not in the batch, and how far does an epoch take it from where it was? 100% is a
-# weight that moved the same way in every step; weight decay pulls at it, too.
+# ## Over the epochs
+# The bars show the main result: the share of moves **against Lion** (dark). The second figure
+# sorts the items by how often they occur in training. It shows the share of an epoch's steps in
+# which an item moves while it is not in the batch, and the distance that an item moves in an
+# epoch. 100% is the distance of a weight that moves the same way in every step, without weight
+# decay.
 
 # %%
 show_figures("why")
 show_figures("drift")
 
 # %% [markdown]
-# ## At the last look
+# ## In the last diagnosed epoch
 
 # %%
 show_tables("choices")
 
 # %% [markdown]
-# ## In words
-# **Going against Lion goes with learning little.** At the last look the variants that follow
-# sign(m) move an item weight against Lion in 6 cases of 100, sign-SGD in 9, Simba + (1) in 39 and
-# Simba in 45, where a coin would have 50. That is their order by NDCG@10 on test, too. It is not
-# the whole story: at epoch 60 sign-SGD goes against Lion least of these three and has the higher
-# loss than Simba + (1).
+# ## Interpretation
+# **Variants that move against Lion learn less.** In the last diagnosed epoch, the variants by
+# sign(m) move an item weight against Lion in 6% of all steps, sign-SGD in 9%, Simba + (1) in 39%
+# and Simba in 45%; random directions would give 50%. This is also their order by NDCG@10 on test.
+# It does not explain everything: at epoch 60, of sign-SGD, Simba + (1) and Simba, sign-SGD moves
+# against Lion least, but its loss is higher than that of Simba + (1).
 #
-# **Sign-SGD stands still.** Without a gradient it does not move, and most item weights have none
-# in most steps. So it goes Lion's way least of all and yet learns more than the variants that
-# count: resting harms less than going astray. Where it does move, it turns so often that an epoch
-# takes it nowhere near as far as the others.
+# **Sign-SGD often does not move.** It does not move a weight without a gradient, and most item
+# weights have no gradient in most steps. It therefore agrees with Lion least of all, and yet it
+# learns more than Simba and Simba + (1): not moving harms less than moving in a wrong direction.
+# The weights that it moves change their direction so often that they move a much smaller distance
+# per epoch than with the other variants.
 #
-# **Variants with a memory hardly rest, and are alike in that.** They move item weights without a
-# gradient in more than half of all cases, by their memory far more often than not, and a rare
-# item goes an equally long way in each of them; how much of it is undone by turns differs less
-# between them than from sign-SGD. *When* a variant that follows sign(m) trusts its memory, by eq.
-# 1, by eq. 5 or always, matters early and hardly at the end (`along` in `01_tables`): on item
-# embeddings the counter of Simba + m is soon so full that eq. 5 nearly always says yes. For
-# variants that follow sign(s) it matters at the end, too: Simba + (1), which listens to the
-# gradient more often, learns more than Simba.
+# **Variants with a memory nearly always move.** They move item weights without a gradient in more
+# than half of all steps, mostly by their memory. With all of them, a rare item has a path of about
+# the same length. Their net distances differ less from each other than from that of sign-SGD. For
+# variants by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or always the
+# memory) matters early, and hardly at the end (`along` in `01_tables`). On item embeddings, the
+# counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For variants by sign(s),
+# the choice matters at the end, too: Simba + (1) uses the gradient more often than Simba, and
+# learns more.
 #
-# **What this does not tell.** On all other weights the variants fall otherwise: there Simba + (1)
-# and sign-SGD go Lion's way more often than the two variants that learn as well as Lion does.
-# These are few weights of many, and one seed; and agreement with Lion explains a variant only as
-# far as Lion is right.
+# **Limits.** On all other weights the order is different: Simba + (1) and sign-SGD agree with Lion
+# more often than the two variants that learn as well as Lion. These are few of the model's
+# weights, and there is only one seed. Agreement with Lion explains a variant's result only if
+# Lion's directions are good.
 
 # %% [markdown]
-# ## What the memories hold
-# Why does a count of signs go astray? In some runs (`short`: the first 60 epochs of the same
-# runs) the memories themselves were looked at. At an epoch's end, take every weight of an item
-# that had a gradient in this epoch: the sum of its gradients is where the epoch's data would have
-# it go. How often does a memory point the other way?
+# ## The content of the memories
+# Why does a counter of signs move weights in a wrong direction? Some runs (`short`: the first 60
+# epochs of the same runs) also recorded statistics of the memories. At an epoch's end, they
+# compare each memory with the sum of the epoch's gradients, for all item weights that had a
+# gradient in the epoch. How often do the two have opposite signs?
 
 # %%
 show_figures("memories")
 show_tables("memories")
 
 # %% [markdown]
-# **A count remembers little of what the gradients add up to.** Simba + m shows it best, for it
-# keeps both memories, of the same gradients, on a path as good as Lion's: its m points against
-# the epoch's sum in two cases of ten, its counter in nearly five, as a coin would. So it is with
-# every counter and every m here. (m is itself a sum of gradients, so it is no wonder that it
-# comes nearer; the wonder is how far off the count is.) Two things add up:
+# **A counter says little about the sum of the gradients.** Simba + m shows this best: it learns as
+# well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
+# two of ten cases, its counter in nearly five, as random signs would. All counters and all m here
+# are similar. (m is itself a weighted sum of gradients, so it must be closer to the sum. But the
+# counter is surprisingly far from it.) There are two reasons:
 #
-# - **The sum is outvoted.** A count gives each gradient one vote, whatever its size. The signs of
-#   a single epoch, fresh and counted exactly, contradict its sum in two to three cases of ten.
-# - **The counter lags.** It forgets nothing: as many opposite votes as went into it must come to
-#   turn it. In two to three cases of ten it points against even the epoch's own count.
+# - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
+#   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten
+#   cases.
+# - **The counter lags.** It does not decay: to change its sign, it needs as many opposite signs as
+#   it has counted. In two to three of ten cases it contradicts even the sum of the epoch's signs.
 #
-# So a counter that forgets could mend the second at most. The experiment `causes` does both: it
-# lets the count forget, and it gives small gradients no vote.
+# A counter that decays can therefore improve only the second. The experiment `causes` tests both:
+# it lets the counter decay, and it gives small gradients the vote 0.

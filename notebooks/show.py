@@ -1,4 +1,4 @@
-"""What the notebooks show: tables and figures, from the CSV files of results/ (SIMBA_RESULTS)."""
+"""Show tables and figures in a notebook, from the CSV files of results/ or of SIMBA_RESULTS."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ TABLES = tables(STUDIES)
 
 
 def show_tables(*names: str) -> None:
-    """Show the tables whose names, as in results/tables, are given or end in one of these."""
+    """Show the tables with these names: ``STUDY/NAME``, or ``NAME`` for those of all studies."""
     for name, table in TABLES.items():
         if name in names or name.split("/")[-1] in names:
             title = f"**{name.rpartition('/')[0] or name}**: {table.caption}"
@@ -28,7 +28,7 @@ def show_tables(*names: str) -> None:
 
 
 def show_figures(kind: str) -> None:
-    """Draw a kind of figure, as in results/figures, for every study that has it."""
+    """Draw the figure ``kind`` of ``plots.FIGURES`` for every study that has it."""
     for study in STUDIES:
         figure = plots.FIGURES[kind](study)
         if figure is not None:

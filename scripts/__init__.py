@@ -1,1 +1,1 @@
-"""What people run: train, aggregate, make_tables."""
+"""The commands of the study, and the packages behind them."""

@@ -1,4 +1,4 @@
-"""Gather all records into CSV files: ``python -m scripts.aggregate``.
+"""Write the CSV files from all records: ``python -m scripts.aggregate``.
 
 It writes runs.csv, curves.csv, paired.csv and diagnostics.csv; docs/results.md explains them.
 """

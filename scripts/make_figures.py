@@ -1,7 +1,12 @@
 """Draw the figures from the CSV files, as PNG and PDF: ``python -m scripts.make_figures``.
 
-Each study has, in results/figures, those that apply: curves, grid (over the one key that it
-sweeps), why and memories (of diagnosed runs), and note (our figures beside the note's).
+They go to results/figures. Each study gets the figures that apply to it:
+
+- curves: training loss and valid NDCG@10 over epochs;
+- grid: both over the values of the one key that the study sweeps over;
+- steps: what each change adds, for an experiment that declares steps;
+- note: our results beside the note's;
+- why, drift, memories: diagnostics, of runs with ``diagnose_every``.
 """
 
 import io
@@ -13,7 +18,7 @@ from scripts.reporting.command_line import parser, results_root, told
 from scripts.reporting.plots import figures
 from scripts.reporting.studies import studies
 
-# Without a date or a version the same figure is the same bytes.
+# Files without a date and a version are equal byte for byte when they are drawn again.
 KINDS = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
 

@@ -1,16 +1,18 @@
 """Make the tables from the CSV files: ``python -m scripts.make_tables``.
 
-Each goes to results/tables as Markdown, CSV and LaTeX. A study, which is one (experiment, model,
-dataset), has a folder with those of its tables that apply:
+They go to results/tables as Markdown, CSV and LaTeX. A study is one (experiment, model, dataset).
+Its folder holds the tables that apply to it:
 
-- rows: every variant; in the note's own setting beside the note's figures, with verdicts;
-- paired, along: every variant beside Lion, over seeds and over users, and along the curve;
+- rows: every variant; in the note's setting, with the note's results and verdicts;
+- paired: every variant compared with the baseline, over seeds and over users;
+- along: the same comparison at several epochs;
 - grid: every variant at every value of the one key that the study sweeps over;
-- published: Adam beside the figures that the note's author published for it;
-- choices, memories: what the variants chose and kept, where runs were diagnosed.
+- steps: what each change adds, for an experiment that declares steps;
+- published: Adam compared with the results that the note's author published for it;
+- choices, memories: diagnostics, of runs with ``diagnose_every``.
 
-Over all studies: headline (for the README), note_1 to note_3 (the note's figures, one by one),
-order, search.
+Tables over all studies: headline (for the README), note_1 to note_3 (the note's results, one by
+one), order, search.
 """
 
 import sys
@@ -27,9 +29,9 @@ from scripts.reporting.tables import tables
 def main(argv: list[str] | None = None) -> int:
     args = parser("scripts.make_tables", __doc__).parse_args(argv)
     root = results_root(args.overrides)
-    found = studies(load(root))
-    made = tables(found)
-    for name, table in made.items():
+    all_studies = studies(load(root))
+    all_tables = tables(all_studies)
+    for name, table in all_tables.items():
         stem = root / "tables" / name
         for suffix, text in (
             ("md", f"{table.caption}\n\n{markdown(table.frame)}"),
@@ -37,24 +39,24 @@ def main(argv: list[str] | None = None) -> int:
             ("tex", latex(table, name)),
         ):
             write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
-    for study in found:
+    for study in all_studies:
         if lacking := missing(study):
             print(f"{study.name}: no run of {lacking}", file=sys.stderr)
-    print(f"\n{page(made, 'rows', 'grid', 'published')}")
+    print(f"\n{page(all_tables, 'rows', 'grid', 'published')}")
     print("mean ± sample std over n seeds; Loss: the lowest of all epochs")
     print(f"tables: {root / 'tables'}; runs: {root / 'runs.csv'}; records: {root / 'runs'}")
     return 0
 
 
 def missing(study: Study) -> str:
-    """Optimizers that an experiment trains and that have no run, and seeds that a variant lacks."""
+    """The missing runs of a study in words: optimizers without a run, and seeds of variants."""
     seeds = set(study.runs["seed"])
     lacking = [*study.missing]
     for optimizer, swept in study.variants:
         without = sorted(seeds - set(study.of(optimizer, swept)["seed"]))
         if without:
-            told = ", ".join(filter(None, (optimizer, swept)))
-            lacking.append(f"{told} with seed {', '.join(map(str, without))}")
+            variant = ", ".join(filter(None, (optimizer, swept)))
+            lacking.append(f"{variant} with seed {', '.join(map(str, without))}")
     return "; ".join(lacking)
 
 

@@ -1,8 +1,8 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same kind of machine every figure comes out to the bit: losses and valid of all epochs,
-figures and ranks on test. On another one they may differ in the last digits. Nothing is written
-beside the records; the exit code is 1 if a figure differs.
+On the same kind of machine all results are equal to the bit: losses and valid metrics of all
+epochs, test metrics and test ranks. On other machines the last digits may differ. The records are
+not changed. The exit code is 1 if a result differs.
 """
 
 import argparse
@@ -22,19 +22,19 @@ FIGURES = ("best_epoch", "valid", "test")
 
 
 def rerun(path: Path) -> list[str]:
-    """What came out differently; nothing if all figures are the same to the bit.
+    """Run a record's command again and return the differences; none if all results are equal.
 
     Raises:
-        UserError: not a record of a finished run, or its command fails.
+        UserError: the file is not a record of a finished run, or its command fails.
     """
     record = read_record(path)
     if record["status"] != "finished":
-        raise UserError(f"{path}: the run is {record['status']}; only a finished one can be held")
+        raise UserError(f"{path}: the run is {record['status']}; only a finished one can be rerun")
     words = shlex.split(record["command"])
     overrides = words[words.index("scripts.train") + 1 :]
     with tempfile.TemporaryDirectory() as root:
         overrides += [f"results.root={root}", "tracker.mode=disabled"]
-        threads = str(record["device"]["threads"])  # older commands do not set it
+        threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
         train = [sys.executable, "-m", "scripts.train", *overrides]
         done = subprocess.run(train, env=os.environ | {"OMP_NUM_THREADS": threads}, check=False)
         if done.returncode:
@@ -44,17 +44,18 @@ def rerun(path: Path) -> list[str]:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The differences between the results of two records, in words."""
     before, after = ({key: record[key] for key in FIGURES} for record in (old, new))
-    found = differences(before, after)
+    changes = differences(before, after)
     for a, b in zip(old["history"], new["history"], strict=False):
         if changed := differences(a, b):
-            found.append(f"first in epoch {a['epoch']}: {', '.join(changed)}")
+            changes.append(f"first in epoch {a['epoch']}: {', '.join(changed)}")
             break
     if len(old["history"]) != len(new["history"]):
-        found.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
+        changes.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
     if old["test_ranks"] != new["test_ranks"]:
-        found.append("test_ranks")
-    return found
+        changes.append("test_ranks")
+    return changes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     differ = False
     try:
         for path in parser.parse_args(argv).records:
-            found = rerun(path)
-            differ |= bool(found)
-            print(f"{path}: {'; '.join(found) if found else 'the same to the bit'}", flush=True)
+            changes = rerun(path)
+            differ |= bool(changes)
+            print(f"{path}: {'; '.join(changes) if changes else 'the same to the bit'}", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

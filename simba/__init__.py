@@ -1,4 +1,4 @@
-"""Optimizers that keep only the signs of gradients. Needs torch, nothing else."""
+"""Optimizers that move by the signs of gradients. The package needs torch only."""
 
 from simba.base import SignOptimizer
 from simba.optimizers import (

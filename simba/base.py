@@ -1,4 +1,4 @@
-"""What the optimizers share: their switches, one ``step()``, their state and its round trip."""
+"""The base class of all optimizers: their options, ``step()``, state, saving and loading."""
 
 from collections.abc import Callable, Mapping
 from inspect import unwrap
@@ -15,8 +15,8 @@ from simba.state import fitted, in_flat_parameter, layout, new_tensor
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
-HOW = ("foreach", "capturable", "fused")  # how a step is taken, not what it does
-# its name before torch 2.13, and since
+HOW = ("foreach", "capturable", "fused")  # they select an implementation of the step
+# The first is torch's name before version 2.13, the second is its name since.
 CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"
 CHECK_CAPTURE: Callable[[Optimizer], None] = [
     getattr(Optimizer, name) for name in CAPTURE if hasattr(Optimizer, name)
@@ -35,7 +35,7 @@ class Switches(TypedDict, total=False):
 
 
 class SignOptimizer(Optimizer):
-    r"""Moves every coordinate by ``lr`` or not at all, in the direction that the variant chooses.
+    r"""Moves each coordinate by ``lr`` in the direction that the variant chooses, or not at all.
 
     .. math::
         q &= \mathrm{vote}(g) \\
@@ -43,50 +43,52 @@ class SignOptimizer(Optimizer):
         \\
         (m, s, \ldots) &\leftarrow \mathrm{remember}(g, q, m, s, \ldots)
 
-    with the memory as it was before this gradient. A variant is a subclass with its ``direction``,
-    what it ``remember``\ s and perhaps a ``vote``, all of simba/directions.py. What it remembers is
-    what the optimizer keeps: m in the parameter's dtype, whole numbers in one byte if they fit one.
+    Vote and direction read the memories (m, s, ...) as they were before this gradient. A variant is
+    a subclass that sets ``direction``, ``remember`` and perhaps ``vote`` to functions of
+    simba/directions.py. The optimizer stores one state tensor per memory: m in the parameter's
+    dtype, a counter in int8 if its bound fits, else in int16.
 
-    A memory moves its coordinate even where the gradient is zero. ``sign(NaN)`` is 0: a NaN
-    gradient moves nothing by itself (decay does) and does not enter whole numbers. An infinite one
-    counts by its sign. Either stays in ``m`` for good, and an infinite ``m`` moves its coordinate
-    one way from then on: check the loss. A step of bfloat16 or float16 is computed in float32 and
-    rounded once. In bfloat16 an update of ``lr`` is then lost on parameters some 256 times larger
-    than ``lr``, and so is a decay of ``lr * weight_decay`` below 0.002: keep float32 parameters, or
-    round them stochastically.
+    A memory moves its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: with a NaN
+    gradient, only weight decay moves the coordinate, and counters do not change. An infinite
+    gradient counts by its sign. NaN and infinity stay in ``m`` for all later steps, and an infinite
+    ``m`` moves its coordinate in one direction from then on: check the loss.
+
+    A step of bfloat16 or float16 is computed in float32 and rounded once. In bfloat16, rounding
+    cancels an update of ``lr`` on parameters about 256 times larger than ``lr``, and a decay of
+    ``lr * weight_decay`` below 0.002. Use float32 parameters or ``stochastic_rounding`` there.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
         defaults: the variant's hyperparameters.
         maximize: ascend instead of descend.
-        foreach: take the step of small tensors together; False: one by one. Variants that need a
-            number of each tensor always go one by one.
-        capturable: allow capture in a CUDA graph; ``lr`` may then be a tensor on the GPU, to be
-            written to between replays.
-        differentiable: refused; the derivative of a sign is zero.
-        fused: take the step in one compiled pass: float32, bfloat16 and float16 on a CPU through
-            numba (simba/backends/numba_cpu.py), with the same bits, and any tensor on a CUDA GPU
-            through torch.compile (simba/backends/inductor.py). Other tensors take the eager step,
-            and so does a step that torch.compile traces.
+        foreach: take the step of small tensors together; False: tensor by tensor. Variants with
+            per-tensor state (simba/per_tensor.py) always step tensor by tensor.
+        capturable: allow capture in a CUDA graph. ``lr`` may then be a tensor on the GPU, and may
+            be changed in place between replays.
+        differentiable: must be False; the derivative of a sign is zero.
+        fused: take the step in one compiled pass. On a CPU, numba compiles float32, bfloat16 and
+            float16 (simba/backends/numba_cpu.py), with results equal to the bit. On a CUDA GPU,
+            torch.compile compiles every dtype (simba/backends/inductor.py). Other tensors, and a
+            step that torch.compile traces, take the eager step.
         stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
-            ``lr`` on average. The random numbers depend on the step, the parameter's place among
-            all and the coordinate: the bits are the same however steps are taken, and after a
-            checkpoint. Keeps a count of steps per parameter. Other dtypes are rounded as ever.
+            ``lr`` on average. The random numbers are a function of the step, the parameter's index
+            and the coordinate, so every backend and a run resumed from a checkpoint give the same
+            bits. Stores a step count per parameter. Other dtypes are rounded to nearest.
 
     Raises:
-        ValueError: a hyperparameter is out of its range, a group has one that the variant does
-            not take, the variant needs numbers of whole tensors and a parameter is a part of one
-            (FSDP, a DTensor), or ``stochastic_rounding`` meets a float16 parameter.
-        ImportError: ``fused`` without numba.
+        ValueError: a hyperparameter is out of its range; a group has a hyperparameter that the
+            variant does not take; a variant with per-tensor state gets a sharded parameter (FSDP, a
+            DTensor); or ``stochastic_rounding`` is set for a float16 parameter.
+        ImportError: ``fused`` is set for a CPU parameter and numba is not installed.
     """
 
     vote: Callable[..., Tensor] | None = None
     direction: Callable[..., Tensor]
     remember: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
-    variant: Variant  # the three, with the names of what they take
+    variant: Variant  # the three attributes above, with the names of their arguments
 
-    # torch guards its methods against torch.compile by importing the compiler at their first call,
-    # which takes over a second of every process: hence unwrap, here and below.
+    # torch wraps its methods so that their first call imports the compiler, which takes over a
+    # second. ``unwrap`` gives the methods without that wrapper, here and below.
     zero_grad = unwrap(Optimizer.zero_grad)
 
     def __init_subclass__(cls) -> None:
@@ -115,12 +117,17 @@ class SignOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
-            for name in SWITCHES:  # saved before there was such a switch
+            for name in SWITCHES:  # older states lack newer options
                 group.setdefault(name, None if name in HOW else False)
             group.update(as_python(group))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; its own hyperparameters are checked as the constructor's are."""
+        """Add a parameter group.
+
+        Raises:
+            ValueError: as the constructor; the group is then not added.
+            ImportError: ``fused`` is set for a CPU parameter and numba is not installed.
+        """
         unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups[-1]
         try:
@@ -128,7 +135,7 @@ class SignOptimizer(Optimizer):
             check_taken(type(self).__name__, group, self.defaults)
             check(type(self).__name__, group)
             if group["fused"] and any(p.is_cpu for p in group["params"]):
-                from simba.backends import numba_cpu as _  # noqa: F401  (is numba missing?)
+                from simba.backends import numba_cpu as _  # noqa: F401  (raises without numba)
             if group["capturable"] and self.variant.windowed:
                 raise ValueError(f"{type(self).__name__}: capturable must be false")
             for p in group["params"]:
@@ -144,7 +151,7 @@ class SignOptimizer(Optimizer):
             if p.dtype == torch.float16:
                 raise ValueError(f"{owner} rounds to bfloat16, and a parameter is float16")
         if per_tensor.needed(self.variant, p, group):
-            # of a sharded parameter there are only parts here: DTensors or FSDP1's flat tensors
+            # A sharded parameter is a DTensor (FSDP2) or a view of a flat parameter (FSDP1).
             if hasattr(p, "to_local"):
                 raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
             if in_flat_parameter(p):
@@ -156,39 +163,51 @@ class SignOptimizer(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; returns the loss of ``closure``, if one is given.
+        """Take one step.
+
+        Args:
+            closure: recomputes the loss and the gradients.
+
+        Returns:
+            The loss that ``closure`` returns; None without one.
 
         Raises:
-            RuntimeError: a gradient is sparse or complex.
+            RuntimeError: a gradient is sparse or a parameter complex; no parameter is then changed.
         """
         CHECK_CAPTURE(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        number, found = 0, []
+        number, states_by_group = 0, []
         for group in self.param_groups:
             states = []
             for p in group["params"]:
                 if p.grad is not None:
                     states.append(self.param_state(p, group, number))
                 number += 1
-            found.append((group, states))
-        for group, states in found:  # only once every gradient is one that can be taken
+            states_by_group.append((group, states))
+        for group, states in states_by_group:  # every gradient has been checked by now
             hparams = hyperparameters(group)
-            for alike in _by_device_and_dtype(states):
-                by_tensor = per_tensor.needed(self.variant, alike[0].p, group)
+            for batch in _by_device_and_dtype(states):
+                by_tensor = per_tensor.needed(self.variant, batch[0].p, group)
                 if by_tensor:
-                    alike = per_tensor.prepared(self.variant, alike, group)
-                dispatch(self.variant, alike, group, hparams)
+                    batch = per_tensor.prepared(self.variant, batch, group)
+                dispatch(self.variant, batch, group, hparams)
                 if by_tensor:
-                    per_tensor.finish(self.variant, alike, group)
+                    per_tensor.finish(self.variant, batch, group)
         return loss
 
     def param_state(self, p: Tensor, group: dict[str, Any], number: int = 0) -> ParamState:
-        """A parameter with its gradient and memory, which is made when first asked for.
+        """A parameter with its gradient and memories; the first call creates the memories.
 
-        Of a DTensor, the local shard: a step needs no other.
+        Args:
+            p: a parameter with a gradient. For a DTensor, the result holds its local shard.
+            group: the parameter group of p.
+            number: the parameter's index among all groups' parameters; selects its random numbers.
+
+        Raises:
+            RuntimeError: the gradient is sparse or p is complex.
         """
         g = p.grad
         assert g is not None
@@ -203,16 +222,20 @@ class SignOptimizer(Optimizer):
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
             elif stored.bound is not None and state[stored.key].dtype != stored.dtype:
-                state[stored.key] = fitted(state[stored.key], stored.bound)  # made for another
+                # the state was created with another bound
+                state[stored.key] = fitted(state[stored.key], stored.bound)
             memory.append(state[stored.key])
         own: dict[str, Any] = {}
         if by_tensor:
-            own = {"kept": state, "number": number, "first": 0}
-        found = ParamState(p, g, tuple(memory), own)
-        return _local(found) if hasattr(p, "to_local") else found
+            own = {"state": state, "number": number, "first": 0}
+        param_state = ParamState(p, g, tuple(memory), own)
+        return _local(param_state) if hasattr(p, "to_local") else param_state
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, as torch's; counters of two bytes are copied to four (simba/state_dict.py)."""
+        """The state dict, as torch's Optimizer returns it, with int16 counters copied to int32.
+
+        simba/state_dict.py gives the reason.
+        """
         first = self.register_state_dict_post_hook(portable, prepend=True)
         try:
             return unwrap(Optimizer.state_dict)(self)
@@ -220,30 +243,31 @@ class SignOptimizer(Optimizer):
             first.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; whole numbers stay integers (torch alone would make them floats).
+        """Load a state dict. Counters stay integers; torch alone would convert them to floats.
 
-        How steps are taken (``foreach``, ``capturable``, ``fused``) stays as it is here.
+        ``foreach``, ``capturable`` and ``fused`` keep this optimizer's values.
 
         Raises:
-            ValueError: it is the state of an optimizer with other hyperparameters or memories, or
-                of a parameter of another shape.
+            ValueError: the state belongs to an optimizer with other hyperparameters or memories, or
+                to a parameter of another shape.
         """
-        kept = [{key: group[key] for key in HOW} for group in self.param_groups]
+        current = [{key: group[key] for key in HOW} for group in self.param_groups]
         loaded: list[dict[str, Any]] = []
 
-        def look(_: Optimizer, state_dict: dict[str, Any]) -> None:
+        def check_before_load(_: Optimizer, state_dict: dict[str, Any]) -> None:
             taken = set(self.defaults)
             check_loaded(type(self).__name__, self.variant, taken, self.param_groups, state_dict)
             loaded.append(state_dict)
 
-        def put_back(_: Optimizer) -> None:
+        def restore_after_load(_: Optimizer) -> None:
             restore(self.variant, self.param_groups, self.state, loaded[0])
-            for group, how in zip(self.param_groups, kept, strict=True):
+            for group, how in zip(self.param_groups, current, strict=True):
                 group.update(how)
 
-        # after the hooks that may rewrite what is loaded, before those that look at the outcome
-        last = self.register_load_state_dict_pre_hook(look)
-        first = self.register_load_state_dict_post_hook(put_back, prepend=True)
+        # They run after a user's hooks that change the state dict and before those that read the
+        # loaded state.
+        last = self.register_load_state_dict_pre_hook(check_before_load)
+        first = self.register_load_state_dict_post_hook(restore_after_load, prepend=True)
         try:
             unwrap(Optimizer.load_state_dict)(self, state_dict)
         finally:
@@ -251,10 +275,15 @@ class SignOptimizer(Optimizer):
             first.remove()
 
     def look(self, p: Tensor, group: dict[str, Any], g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Where a step by the gradient g would move p, and its memories by name; takes no step.
+        """The direction in which a step with the gradient g would move p. Takes no step.
+
+        Args:
+            p: a parameter with a gradient, in ``group``.
+            group: its parameter group.
+            g: the gradient to use instead of ``p.grad``, of p's shape.
 
         Returns:
-            The direction, -1, 0 or 1, and m, s, ... as they are now; all of p's shape.
+            The direction (-1, 0 or 1) and the current memories by name, all of p's shape.
         """
         state = self.param_state(p, group)._replace(g=g)
         if self.variant.by_tensor:
@@ -265,7 +294,12 @@ class SignOptimizer(Optimizer):
 
 
 def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
-    """A group's hyperparameters by the names that formulas use; see simba/directions.py."""
+    """A group's hyperparameters by the names that formulas use (simba/directions.py).
+
+    Returns:
+        The group's entries without ``params``, and what formulas derive from them: ``b1``, ``b2``,
+        ``w``, ``limit``, ``fresh`` and others.
+    """
     hparams = {key: value for key, value in group.items() if key != "params"}
     if isinstance(lr := group["lr"], Tensor):
         hparams["lr"] = lr.reshape(()) if group["capturable"] else lr.item()
@@ -292,7 +326,7 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _local(state: ParamState) -> ParamState:
-    """The local shards of DTensors."""
+    """Replace DTensors by their local shards."""
     p: Any = state.p
     g: Any = state.g
     memory: Any = state.memory
@@ -302,7 +336,7 @@ def _local(state: ParamState) -> ParamState:
 
 
 def _by_device_and_dtype(states: list[ParamState]) -> list[list[ParamState]]:
-    found: dict[tuple[torch.device, torch.dtype], list[ParamState]] = {}
+    batches: dict[tuple[torch.device, torch.dtype], list[ParamState]] = {}
     for state in states:
-        found.setdefault((state.p.device, state.p.dtype), []).append(state)
-    return list(found.values())
+        batches.setdefault((state.p.device, state.p.dtype), []).append(state)
+    return list(batches.values())

@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters."""
+"""The valid ranges of hyperparameters, and the errors for other values."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,10 +13,15 @@ SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused", "sto
 
 
 def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
-    """Raise an error that names the hyperparameter, its range and its value.
+    """Check hyperparameters against their ranges.
+
+    Args:
+        owner: the optimizer's name, for the error.
+        hyperparameters: a complete group, without ``params``; names without a range are ignored.
 
     Raises:
-        ValueError: a value is out of its range, or ``differentiable`` is set.
+        ValueError: a value is out of its range, or ``differentiable`` is set. The error names the
+            hyperparameter, its range and its value.
         RuntimeError: both ``fused`` and ``foreach`` are set.
     """
     for name, value in hyperparameters.items():
@@ -40,10 +45,14 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
 
 
 def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
-    """Refuse a group with a hyperparameter of another variant, as the constructor does.
+    """Check that a group has no hyperparameter of another variant.
+
+    Args:
+        owner: the optimizer's name, for the error.
+        taken: the hyperparameters that the optimizer takes.
 
     Raises:
-        ValueError: with one line that names the hyperparameter.
+        ValueError: the group has one; the error names it.
     """
     foreign = sorted(RANGES.keys() & group.keys() - taken.keys())
     if foreign:
@@ -51,15 +60,18 @@ def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) 
 
 
 def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters as Python's own numbers: ``betas`` as a tuple, NumPy's scalars converted."""
-    found: dict[str, Any] = {}
+    """Hyperparameters as Python numbers: NumPy scalars are converted, ``betas`` becomes a tuple.
+
+    Tensors, and names without a range, stay as they are; the latter are not returned.
+    """
+    numbers: dict[str, Any] = {}
     for name in RANGES.keys() & hyperparameters.keys():
         value = hyperparameters[name]
         if name == "betas" and not isinstance(value, str) and hasattr(value, "__getitem__"):
-            found[name] = tuple(map(_as_number, value))
+            numbers[name] = tuple(map(_as_number, value))
         else:
-            found[name] = value if isinstance(value, Tensor) else _as_number(value)
-    return found
+            numbers[name] = value if isinstance(value, Tensor) else _as_number(value)
+    return numbers
 
 
 def _as_number(value: Any) -> Any:

@@ -1,10 +1,10 @@
-"""The variants as pure functions: what is seen of a gradient, where to move, what to remember.
+"""The variants as pure functions: the vote of a gradient, the direction, the new memories.
 
 A step of one coordinate is ``q = vote(g)``, then ``p <- (1 - lr wd) p - lr direction(...)``, then
 ``memory <- remember(...)``. Vote and direction read the memory as it was *before* this gradient.
 
-The note's six variants see the gradient itself. Each of them but the last chooses, coordinate by
-coordinate, a *memory* or ``sign(g)``:
+The note's six variants have no vote: they read the gradient. Each of them follows, coordinate by
+coordinate, either the sign of a *memory* or ``sign(g)``:
 
 ==============  ====================================  ==========  ===============================
 variant         uses its memory when                  memory      remembers
@@ -17,12 +17,13 @@ Simba + (1)     b1*abs(m) > (1-b1)*abs(g)   (eq. 1)   sign(s)     m and s, as ab
 Simba + (c=m)   always                                sign(m)     m: ``average``
 ==============  ====================================  ==========  ===============================
 
-Equation numbers are those of the note that proposed Simba; eq. 1 is Chen et al. 2023
-(arXiv 2302.06675), rewritten as a choice. ``simba_eq4`` is the form in which the note first has its
-idea.
+Equation numbers are those of the note that proposed Simba. Eq. 1 is the direction of Chen et al.
+2023 (arXiv 2302.06675), rewritten as a choice. ``simba_eq4`` is the note's eq. 4, an earlier form
+of eq. 5.
 
-The other variants ask what Simba lacks. They move by ``sign(s + fresh q)``: Lion's own rule with
-votes for gradients and an integer for m.
+The other variants test what Simba lacks. Simba, window moves as ``simba_eq4``. The others move by
+``sign(s + fresh q)``: Lion's direction with a vote q instead of the gradient and an integer counter
+s instead of m. With EF, s is corrected by the error e.
 
 ====================  ======================  ======================  ===========================
 variant               vote                    remembers s by          and
@@ -34,81 +35,89 @@ Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``round
 8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 
-An argument's name says what it is. All tensors have the parameter's shape.
+A function gets its arguments by their names. All tensors have the parameter's shape.
 
-- ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, whole numbers;
+- ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, an integer;
 - ``x``: gradient divided by the distance between two votes (simba/scale.py), 0 where g is 0 or NaN;
-- ``q``: vote; ``e``: what earlier votes left out, in whole ``unit`` of a vote;
-- ``signs``: five of the last signs as one number, and ``place`` of the oldest in it (3**k);
+- ``q``: vote; ``e``: the sum of what rounding removed from earlier votes, an integer multiple of
+  ``unit = 1 / per_vote`` votes;
+- ``signs``: five of the last w signs as the digits of one base-3 number, and ``place``: the value
+  3**k of the digit that holds the oldest sign;
 - ``noise_s``, ``noise_e``: uniform in [0, 1), new for every step (simba/noise.py);
 - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: Lion's betas; ``w``: window size;
-  ``limit``: int(w * gamma); ``fresh``: weight of the current vote beside s.
+  ``limit``: int(w * gamma); ``fresh``: weight of the current vote relative to s.
 
-Any other name is a hyperparameter. simba/backends/numba_cpu.py compiles these very functions into
-loops over numbers: it knows abs, ``choose``, arithmetic, comparisons, and torch's add, clamp,
-floor, round, sign and where.
+Any other name is a hyperparameter. simba/backends/numba_cpu.py compiles these functions into loops
+over single coordinates. It supports abs, ``choose``, arithmetic, comparisons, and torch's add,
+clamp, floor, round, sign and where.
 """
 
 import torch
 from torch import Tensor
 
-# ---- directions: -1, 0 or +1
+# ---- directions, with values -1, 0 or +1
 
 
 def choose(margin: Tensor, memory: Tensor, g: Tensor) -> Tensor:
     """sign(memory) where the memory's margin is above 0, else sign(g).
 
-    By arithmetic, exact on signs: on a CPU, torch.where and comparisons take one coordinate at a
-    time, several times longer.
+    Computed by arithmetic, which is exact on signs. On a CPU, torch does not vectorize torch.where
+    and comparisons, so they take several times as long.
     """
     wins = torch.sign(margin).to(g.dtype).clamp_(min=0)
     return torch.lerp(torch.sign(g), torch.sign(memory).to(g.dtype), wins)
 
 
 def momentum_margin(g: Tensor, m: Tensor, b1: float, one_minus_b1: float) -> Tensor:
-    """Eq. 1: above 0 where the averaged gradient weighs more than the current one."""
+    """Eq. 1: above 0 where the weighted average exceeds the weighted gradient in absolute value."""
     return b1 * abs(m) - one_minus_b1 * abs(g)
 
 
 def counter_margin(s: Tensor, limit: int) -> Tensor:
-    """Eq. 5: above 0 where there are more than ``limit = int(w * gamma)`` signs of surplus."""
+    """Eq. 5: above 0 where abs(s) exceeds ``limit = int(w * gamma)``."""
     return abs(s) - limit
 
 
 def sign_sgd(g: Tensor) -> Tensor:
+    """The sign of the gradient (Bernstein et al. 2018, arXiv 1802.04434)."""
     return torch.sign(g)
 
 
 def lion(g: Tensor, m: Tensor, b1: float, one_minus_b1: float) -> Tensor:
+    """sign(m) or sign(g), chosen by eq. 1 (Chen et al. 2023, arXiv 2302.06675)."""
     return choose(momentum_margin(g, m, b1, one_minus_b1), m, g)
 
 
 def simba(g: Tensor, s: Tensor, limit: int) -> Tensor:
+    """sign(s) or sign(g), chosen by eq. 5."""
     return choose(counter_margin(s, limit), s, g)
 
 
 def simba_m(g: Tensor, m: Tensor, s: Tensor, limit: int) -> Tensor:
+    """sign(m) or sign(g), chosen by eq. 5."""
     return choose(counter_margin(s, limit), m, g)
 
 
 def simba_eq1(g: Tensor, m: Tensor, s: Tensor, b1: float, one_minus_b1: float) -> Tensor:
+    """sign(s) or sign(g), chosen by eq. 1."""
     return choose(momentum_margin(g, m, b1, one_minus_b1), s, g)
 
 
 def simba_eq4(g: Tensor, s: Tensor, limit: int) -> Tensor:
-    """Eq. 4: the bar is gamma * sign(abs(g)), so without a gradient any surplus is above it."""
+    """Eq. 4: the threshold is gamma * sign(abs(g)), so where g = 0 every s != 0 exceeds it."""
     return torch.where(g == 0, torch.sign(s), simba(g, s, limit))
 
 
 def simba_c_eq_m(m: Tensor) -> Tensor:
+    """sign(m), whatever the gradient."""
     return torch.sign(m)
 
 
 def count_and_vote(s: Tensor, q: Tensor, fresh: float) -> Tensor:
-    """Lion's ``sign(b1 m + (1 - b1) g)`` with s for m and q for g.
+    """Lion's ``sign(b1 m + (1 - b1) g)`` with s instead of m and q instead of g.
 
-    ``fresh = gain (1 - b1) / (b1 (1 - b2))``, as one vote adds ``gain`` to s where one gradient
-    adds ``(1 - b2) g`` to m.
+    ``fresh = gain (1 - b1) / (b1 (1 - b2))``, because a vote adds ``gain q`` to s, whereas a
+    gradient adds ``(1 - b2) g`` to m.
     """
     return torch.sign(s + fresh * q)
 
@@ -116,7 +125,7 @@ def count_and_vote(s: Tensor, q: Tensor, fresh: float) -> Tensor:
 def count_error_and_vote(
     s: Tensor, e: Tensor, q: Tensor, gain_of_unit: float, fresh: float
 ) -> Tensor:
-    """The same, where s is to get what earlier votes left out as well."""
+    """``count_and_vote`` with s corrected by the error e of earlier votes."""
     return torch.sign(s + gain_of_unit * e + fresh * q)
 
 
@@ -124,20 +133,22 @@ def count_error_and_vote(
 
 
 def sign_vote(g: Tensor) -> Tensor:
+    """The sign of the gradient."""
     return torch.sign(g)
 
 
 def exact(x: Tensor) -> Tensor:
+    """The scaled gradient, not rounded."""
     return x
 
 
 def nearest(x: Tensor, largest: float) -> Tensor:
-    """The nearest of the whole numbers from -largest to largest: with 1, a ternary vote."""
+    """The integer in [-largest, largest] that is nearest to x: a ternary vote for largest = 1."""
     return torch.round(torch.clamp(x, -largest, largest))
 
 
 def nearest_with_error(x: Tensor, e: Tensor, unit: float, largest: float) -> Tensor:
-    """``nearest`` of gradient and what earlier votes left out; no vote without a gradient."""
+    """``nearest`` of the scaled gradient plus the error e of earlier votes; 0 where x is 0."""
     return torch.where(x != 0, nearest(x + unit * e, largest), 0.0)
 
 
@@ -145,11 +156,12 @@ def nearest_with_error(x: Tensor, e: Tensor, unit: float, largest: float) -> Ten
 
 
 def average(m: Tensor, g: Tensor, b2: float, one_minus_b2: float) -> Tensor:
+    """``b2 m + (1 - b2) g``, an exponential moving average."""
     return torch.add(m * b2, g, alpha=one_minus_b2)
 
 
 def saturating_count(s: Tensor, g: Tensor, w: int) -> Tensor:
-    """The note's listing: forgets nothing by itself."""
+    """The counter of the note's listing: it does not decay."""
     return torch.clamp(s + torch.sign(g), -w, w)
 
 
@@ -158,7 +170,7 @@ def leaky_count(
 ) -> Tensor:
     """``b2 s + gain q``, an exponential moving sum of votes, rounded stochastically.
 
-    Rounding to nearest would never forget a small s: ``0.01 s`` is below one half.
+    Rounding to nearest would never decay a small s: for b2 = 0.99, ``0.01 s`` is below one half.
     """
     return torch.clamp(torch.floor(b2 * s + gain * q + noise_s), -bound, bound)
 
@@ -168,7 +180,7 @@ def lasting_count(
 ) -> Tensor:
     """``leaky_count``, but without a vote s does not leak below ``least``.
 
-    With ``least`` 1 its sign lasts, as that of Lion's m does, which never becomes 0.
+    With ``least`` = 1 the sign of s stays, as the sign of Lion's m does, which never becomes 0.
     """
     left = leaky_count(s, q, b2, gain, bound, noise_s)
     lasting = torch.where(abs(left) < least, torch.sign(s) * least, left)
@@ -184,26 +196,27 @@ def rounding_error(
     error_bound: float,
     noise_e: Tensor,
 ) -> Tensor:
-    """Error feedback (Karimireddy et al. 2019, arXiv 1901.09847): ``e + x - q`` in whole units.
+    """``e + x - q``, rounded stochastically to integer units of ``1 / per_vote`` votes.
 
-    With ``error_b2`` = b2 it leaks as s does. Then ``s + gain e`` is the sum that 8-bit Lion keeps:
-    a vote only moves a part of it from e to s.
+    Error feedback (Karimireddy et al. 2019, arXiv 1901.09847). With ``error_b2`` = b2 the error
+    leaks as s does. Then ``s + gain e`` is the moving sum that 8-bit Lion keeps, and a vote only
+    moves a part of it from e to s.
     """
     left_out = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
     return torch.clamp(left_out, -error_bound, error_bound)
 
 
 def oldest_sign(signs: Tensor, place: float) -> Tensor:
-    """The sign at ``place`` in a number of base 3, whose digits are signs + 1."""
+    """The sign stored at ``place`` of the base-3 number ``signs``, whose digits are sign + 1."""
     shifted = torch.floor((signs + 0.5) / place)
     return shifted - 3 * torch.floor((shifted + 0.5) / 3) - 1
 
 
 def window_count(s: Tensor, g: Tensor, signs: Tensor, place: float) -> Tensor:
-    """The note's text: the sum of the last w signs."""
+    """The sum of the last w signs, as the note's text (not its listing) defines s."""
     return s + torch.sign(g) - oldest_sign(signs, place)
 
 
 def newest_sign(signs: Tensor, g: Tensor, place: float) -> Tensor:
-    """``signs`` with that of g in place of the oldest one."""
+    """``signs`` with its oldest sign replaced by sign(g)."""
     return signs + place * (torch.sign(g) - oldest_sign(signs, place))

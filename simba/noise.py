@@ -1,5 +1,7 @@
-"""Random numbers as a function of (seed, step, tensor, coordinate): the same bits in every backend,
-in any order, and after a checkpoint. No generator is touched.
+"""Random numbers as a pure function of (seed, step, tensor, coordinate).
+
+They are therefore the same bits in every backend, in any order of evaluation, and after loading a
+checkpoint. torch's generators are not used.
 """
 
 from typing import Any
@@ -8,14 +10,14 @@ import torch
 from torch import Tensor
 
 WORD = 0xFFFFFFFF
-GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: neighbouring steps and tensors get distant keys
+GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: it gives consecutive steps and tensors distant keys
 
 
 def mix(x: Any, word: Any = 0) -> Any:
-    """A bijection of 32-bit words, on int64 tensors or ints.
+    """A bijection of 32-bit words, for int64 tensors or ints.
 
-    The constants are those of Wellons's "lowbias32" (github.com/skeeto/hash-prospector); ``word``
-    enters halfway.
+    This is Wellons's "lowbias32" (github.com/skeeto/hash-prospector, source of the constants),
+    except that ``word`` is mixed in at the second step.
     """
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & WORD
     x = ((x ^ word ^ (x >> 15)) * 0x846CA68B) & WORD
@@ -23,31 +25,43 @@ def mix(x: Any, word: Any = 0) -> Any:
 
 
 def key(seed: int, step: Any, tensor: int) -> tuple[Any, Any]:
-    """The two words of a tensor's noise at a step; ``step`` is an int or an int64 tensor."""
+    """The two 32-bit words that select a tensor's noise at a step.
+
+    Args:
+        seed: an int >= 0.
+        step: steps taken so far, an int or an int64 tensor.
+        tensor: the parameter's index.
+    """
     return mix((step * GOLDEN + seed) & WORD), mix((tensor * GOLDEN + (seed >> 32) + 1) & WORD)
 
 
 def bits(first: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:
-    """32 random bits for each coordinate of ``like``; its first one has number ``first``."""
+    """32 random bits per coordinate, int64, of the shape of ``like``.
+
+    Args:
+        first: the number of the first coordinate of ``like`` in its parameter.
+        words: the key that ``key`` returns.
+    """
     index = torch.arange(first, first + like.numel(), device=like.device)
     return mix((index ^ words[0]) & WORD, words[1]).view(like.shape)
 
 
 def uniforms(first: int, like: Tensor, words: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    """Two numbers in [0, 1) for each coordinate of ``like``, from its ``bits``.
+    """Two random numbers in [0, 1) per coordinate, from the halves of ``bits``.
 
     Returns:
-        Two tensors of the shape of ``like``, float32, multiples of 2**-16.
+        Two float32 tensors of the shape of ``like``; their values are multiples of 2**-16.
     """
     word = bits(first, like, words)
     return (word >> 16).float() * 2**-16, (word & 0xFFFF).float() * 2**-16
 
 
 def rounded(x: Tensor, word: Tensor) -> Tensor:
-    """float32 in bfloat16, its upper half: up or down, so that the mean is x.
+    """Round float32 to bfloat16 stochastically, so that the expected value is x.
 
     Args:
-        word: random, of the shape of x; the lower 16 bits are used.
+        x: float32.
+        word: random bits, int64, of the shape of x; the lower 16 bits are used.
     """
     raised = x.view(torch.int32) + (word & 0xFFFF).to(torch.int32)
     return (raised & ~0xFFFF).view(torch.float32).bfloat16()

@@ -1,4 +1,4 @@
-"""The variants as torch optimizers: each pairs functions with their hyperparameters."""
+"""The variants as torch optimizers: one class per variant, with its functions and defaults."""
 
 from typing import ClassVar, Unpack
 
@@ -39,8 +39,9 @@ class SignSGD(SignOptimizer):
 class Lion(SignOptimizer):
     """Chooses between ``sign(m)`` and ``sign(g)`` by eq. 1 (Chen et al. 2023, arXiv 2302.06675).
 
-    Equal to the published ``sign(b1*m + (1-b1)*g)`` but on exact ties, where that stands still and
-    this follows ``sign(g)``. State: m, in the parameter's dtype.
+    Equal to the published ``sign(b1*m + (1-b1)*g)`` except where the two terms cancel exactly. The
+    published form does not move there, this one follows ``sign(g)``. State: m, in the parameter's
+    dtype.
 
     Args:
         params: tensors, named tensors or groups of them.
@@ -69,18 +70,18 @@ class Lion(SignOptimizer):
 
 
 class Simba(SignOptimizer):
-    """Chooses between ``sign(s)`` and ``sign(g)`` by eq. 5: counts signs, keeps no gradient.
+    """Chooses between ``sign(s)`` and ``sign(g)`` by eq. 5; s counts signs of gradients.
 
-    Bit for bit the class printed in the note, whose signature and state names it shares. The note
-    speaks of a sliding window, its code is this saturating counter: ``s`` moves by ``sign(g)``
-    within ``[-w, w]`` and forgets nothing by itself. State: s, one byte for w <= 127, else two.
+    Equal to the bit to the class printed in the note, with its signature and state names. The
+    note's text describes a sliding window, but its listing is this saturating counter: each step
+    adds ``sign(g)`` to s and clamps it to ``[-w, w]``; s does not decay. State: s, one byte for
+    w <= 127, else two.
 
     Args:
         params: tensors, named tensors or groups of them.
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         window_size: w, the bound of the counter, an integer in [1, 32767].
-        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted, in [0, 1]; the bound
-            in force is ``int(w * gamma)``, exceeded strictly.
+        threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **switches: keyword arguments of SignOptimizer.
 
@@ -105,7 +106,7 @@ class Simba(SignOptimizer):
 
 
 class SimbaM(SignOptimizer):
-    """Simba + m: decides when to use its memory by eq. 5, but then uses ``sign(m)``.
+    """Simba + m: chooses between ``sign(m)`` and ``sign(g)`` by eq. 5.
 
     State: m, in the parameter's dtype, and s, one byte for w <= 127, else two.
 
@@ -114,7 +115,7 @@ class SimbaM(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
-        threshold: gamma, the share of w beyond which ``sign(m)`` is used, in [0, 1].
+        threshold: gamma, in [0, 1]: the direction is ``sign(m)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **switches: keyword arguments of SignOptimizer.
 
@@ -140,7 +141,7 @@ class SimbaM(SignOptimizer):
 
 
 class SimbaEq1(SignOptimizer):
-    """Simba + (1): decides when to use its memory by Lion's eq. 1, but then uses ``sign(s)``.
+    """Simba + (1): chooses between ``sign(s)`` and ``sign(g)`` by Lion's eq. 1.
 
     State: m, in the parameter's dtype, and s, one byte for w <= 127, else two.
 
@@ -173,17 +174,17 @@ class SimbaEq1(SignOptimizer):
 
 
 class SimbaEq4(SignOptimizer):
-    """Simba by eq. 4, the note's first idea: without a gradient it follows ``sign(s)`` at once.
+    """Simba by the note's eq. 4: ``sign(s)`` where the gradient is zero, else Simba.
 
-    With one it is Simba, whose bar gamma is here ``(1 - b1) / b1`` of Lion's b1 = 0.9 by default.
-    State: s, one byte for w <= 127, else two.
+    The default gamma is ``(1 - b1) / b1`` for Lion's b1 = 0.9. State: s, one byte for w <= 127,
+    else two.
 
     Args:
         params: tensors, named tensors or groups of them.
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         window_size: w, the bound of the counter, an integer in [1, 32767].
-        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
-            [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
+        threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
+            where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **switches: keyword arguments of SignOptimizer.
 
@@ -210,7 +211,8 @@ class SimbaEq4(SignOptimizer):
 class SimbaCeqM(SignOptimizer):
     """Simba + (c = m): always ``sign(m)``, never the current gradient; Lion with b1 -> 1.
 
-    State: m, in the parameter's dtype. The first step stands still: m is still zero.
+    State: m, in the parameter's dtype. m is zero in the first step, so only weight decay moves
+    parameters there.
 
     Args:
         params: tensors, named tensors or groups of them.
@@ -239,19 +241,19 @@ class SimbaCeqM(SignOptimizer):
 
 
 class SimbaWindow(SignOptimizer):
-    """Simba as the note's text has it: s is the sum of the last w signs, by eq. 4.
+    """Simba as the note's text defines it: s is the sum of the last w signs; moves by eq. 4.
 
-    The listing's counter never forgets; this forgets a sign after w steps. State: s, one byte for
-    w <= 127, and the signs themselves, five a byte: 21 bytes in all for w = 100.
+    The listing's counter keeps every sign; this variant drops a sign after w steps. State: s, one
+    byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w = 100.
 
     Args:
-        params: tensors, named tensors or groups of them; whole ones, no parts (FSDP).
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         window_size: w, an integer in [1, 32767].
-        threshold: gamma, the share of w beyond which ``sign(s)`` is trusted against a gradient, in
-            [0, 1]; the bound in force is ``int(w * gamma)``, exceeded strictly.
+        threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
+            where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer; ``capturable`` is refused.
+        **switches: keyword arguments of SignOptimizer; ``capturable`` must be False.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -274,19 +276,19 @@ class SimbaWindow(SignOptimizer):
 
 
 class SimbaLeaky(SignOptimizer):
-    """Simba that forgets: Lion's rule with ``sign(g)`` for g and a leaky integer counter for m.
+    """Lion with ``sign(g)`` instead of g and a decaying integer counter instead of m.
 
     ``s <- clamp(round(b2 s + gain sign(g)), -bound, bound)``, rounded stochastically. State: s, one
-    byte for bounds <= 127, else two, and two numbers a tensor.
+    byte for bounds <= 127, else two, and a step count per tensor.
 
     Args:
-        params: tensors, named tensors or groups of them.
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
-        gain: what a vote adds to s, > 0.
-        bound: of abs(s), an integer in [1, 32767].
+        gain: the amount that a vote of 1 adds to s, > 0.
+        bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        seed: of the stochastic rounding, an integer >= 0.
+        seed: selects the random numbers of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
 
     Raises:
@@ -315,22 +317,23 @@ class SimbaLeaky(SignOptimizer):
 
 
 class TernaryLion(SignOptimizer):
-    """Lion that sees a gradient as votes of -1, 0 or 1, and counts them in one byte.
+    """Lion with votes of -1, 0 or 1 instead of gradients and a counter of votes instead of m.
 
-    The vote is the nearest of ``levels`` whole numbers to ``g / (spacing * scale)``; the scale is
-    one number a tensor that follows ``sum(g^2) / sum(abs(g))`` (simba/scale.py). The memory is
-    SimbaLeaky's. State: s, one byte for bounds <= 127, else two, and two numbers a tensor.
+    The vote is the nearest of the ``levels`` integers around 0 to ``g / (spacing * scale)``. The
+    scale is one number per tensor, a moving average of ``sum(g^2) / sum(abs(g))``
+    (simba/scale.py). The counter is SimbaLeaky's. State: s, one byte for bounds <= 127, else two,
+    and a step count and a scale per tensor.
 
     Args:
-        params: tensors, named tensors or groups of them.
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
-        levels: how many votes there are, odd, >= 3.
-        spacing: the distance between two votes, in scales, > 0.
-        gain: what a vote of 1 adds to s, > 0.
-        bound: of abs(s), an integer in [1, 32767].
+        levels: the number of possible votes, odd, >= 3.
+        spacing: the distance between two votes, in units of the scale, > 0.
+        gain: the amount that a vote of 1 adds to s, > 0.
+        bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        seed: of the stochastic rounding, an integer >= 0.
+        seed: selects the random numbers of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
 
     Raises:
@@ -360,29 +363,29 @@ class TernaryLion(SignOptimizer):
 
 
 class TernaryLionEF(SignOptimizer):
-    """Ternary Lion with error feedback: what a vote leaves out of a gradient enters the next one.
+    """Ternary Lion with error feedback: the rounding error of a vote is added to the next one.
 
-    After Karimireddy et al. 2019 (arXiv 1901.09847). What is left out, e, is a whole number of
-    ``1 / per_vote`` votes in [-error_bound, error_bound], rounded stochastically. A coordinate
-    without a gradient does not vote. State: s and e, **together in one byte** where
-    ``bound * (2 * error_bound + 1) + error_bound <= 127`` (as by default), else a byte each for
-    bounds <= 127; and two numbers a tensor.
+    Error feedback is by Karimireddy et al. 2019 (arXiv 1901.09847). The error e is an integer in
+    [-error_bound, error_bound], in units of ``1 / per_vote`` votes, rounded stochastically. A
+    coordinate whose gradient is zero does not vote. State: s and e, **together in one byte** if
+    ``bound * (2 * error_bound + 1) + error_bound <= 127`` (so by default), else in one byte each
+    for bounds <= 127; and a step count and a scale per tensor.
 
     Args:
-        params: tensors, named tensors or groups of them.
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
-        levels: how many votes there are, odd, >= 3.
-        spacing: the distance between two votes, in scales, > 0.
-        gain: what a vote of 1 adds to s, > 0.
-        bound: of abs(s), an integer in [1, 32767].
+        levels: the number of possible votes, odd, >= 3.
+        spacing: the distance between two votes, in units of the scale, > 0.
+        gain: the amount that a vote of 1 adds to s, > 0.
+        bound: the largest abs(s), an integer in [1, 32767].
         least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
             sign of s, as Lion keeps that of m.
-        error_bound: of abs(e), an integer in [1, 32767].
-        per_vote: how many units of e make a vote, an integer in [1, 32767].
-        leaky_error: whether e leaks as s does, by b2 a step.
+        error_bound: the largest abs(e), an integer in [1, 32767].
+        per_vote: the number of units of e per vote, an integer in [1, 32767].
+        leaky_error: whether e leaks as s does, by b2 per step.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        seed: of the stochastic rounding, an integer >= 0.
+        seed: selects the random numbers of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
 
     Raises:
@@ -419,22 +422,22 @@ class TernaryLionEF(SignOptimizer):
 
 
 class Lion8bit(SignOptimizer):
-    """Lion with m in one byte: whole numbers, one scale a tensor, stochastic rounding.
+    """Lion with m as an integer in one byte, one scale per tensor and stochastic rounding.
 
-    It sees the gradient as it is, in units of the tensor's scale (simba/scale.py). State: s, one
-    byte for bounds <= 127, else two, and two numbers a tensor.
+    The gradient itself is not rounded; it is divided by the tensor's scale (simba/scale.py). State:
+    s, one byte for bounds <= 127, else two, and a step count and a scale per tensor.
 
     Args:
-        params: tensors, named tensors or groups of them.
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
-        spacing: the unit of gradients, in scales, > 0.
-        gain: what a gradient of one unit adds to s, > 0.
-        bound: of abs(s), an integer in [1, 32767].
+        spacing: the unit of gradients, as a multiple of the scale, > 0.
+        gain: the amount that a gradient of one unit adds to s, > 0.
+        bound: the largest abs(s), an integer in [1, 32767].
         least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
             sign of s, as Lion keeps that of m.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        seed: of the stochastic rounding, an integer >= 0.
+        seed: selects the random numbers of the stochastic rounding, an integer >= 0.
         **switches: keyword arguments of SignOptimizer.
 
     Raises:

@@ -1,12 +1,12 @@
-"""How large a tensor's gradients are: one number, by which votes are told from noise.
+"""The scale of a tensor's gradients: one number, in units of which votes are rounded.
 
-It follows ``sum(g^2) / sum(abs(g))``, the mean of abs(g) in which each coordinate counts by its
-size. Half of it is, for gradients as they are met here, the threshold that keeps the most of a
-gradient in three levels (Lloyd 1982).
+The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) weighted by abs(g).
+For the gradients of this study, half of this mean is about the threshold at which three levels
+represent a gradient with the least squared error (Lloyd 1982).
 
-The sums are taken in whole numbers: they are the same in any order, and so the bits are the same in
-every backend. Single gradients beyond ``LARGEST`` distances between votes count as that many, so
-that one spike does not silence all other coordinates.
+The sums are computed in integers. They do not depend on the order of summation, so every backend
+gives the same bits. A gradient beyond ``LARGEST`` distances between votes counts as ``LARGEST``, so
+that one outlier does not turn the votes of all other coordinates into 0.
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RATE = 0.1  # of following: a tenth of the way at each step
+RATE = 0.1  # the weight of a step's gradients in the moving average
 LARGEST = 128.0
-FRACTION = 2.0**12  # whole numbers to one
+FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
 
 
 def scaled(g: Tensor, inv_spacing: Any) -> Tensor:
-    """g in distances between votes; 0 where g is 0 or NaN."""
+    """g divided by the distance between two votes; 0 where g is 0 or NaN."""
     return torch.where(abs(g) > 0, g * inv_spacing, 0.0)
 
 
 def sums(x: Tensor) -> Tensor:
-    """(2,) int64: the sums of abs(x) and of x^2, in 1 / FRACTION."""
+    """(2,) int64: the sums of abs(x) and of x^2, in units of 1 / FRACTION."""
     size = torch.clamp(abs(x), max=LARGEST)
     return torch.stack([_whole(size), _whole(size * size)])
 
@@ -35,18 +35,18 @@ def _whole(size: Tensor) -> Tensor:
 
 
 def first_scale(g: Tensor) -> Tensor:
-    """The scale of the first gradient; 0 if all of it is 0, NaN or infinite."""
+    """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite."""
     g = torch.where(g.isfinite(), g, 0.0).double()
     return torch.nan_to_num(g.square().sum() / g.abs().sum(), nan=0.0).float()
 
 
 def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
-    """1 / (spacing * scale); 1 while there was no gradient."""
+    """1 / (spacing * scale), of the shape of ``scales``; 1 where a scale is still 0."""
     return torch.where(scales > 0, 1 / (spacing * scales), 1.0)
 
 
 def followed(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
-    """The scales for the next step, (n,), from this step's ``sums``, (n, 2)."""
+    """The scales (n,) for the next step, from this step's scales (n,) and ``sums`` (n, 2)."""
     size, squares = totals.double().unbind(-1)
     seen = spacing * scales * (squares / size).float()
     return torch.where(size > 0, scales + RATE * (seen - scales), scales)

@@ -1,4 +1,4 @@
-"""What an optimizer keeps of a parameter: which tensors, and how they are read and written."""
+"""The tensors that an optimizer stores per parameter, and how they are read and written."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from simba.types import Variant
 
 INT8, INT16 = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
 SIGNS_PER_BYTE = 5  # 3**5 = 243
-ALL_ZERO = 121  # five signs of 0: each is the digit 1 in base 3
+ALL_ZERO = 121  # five signs 0: a sign 0 is the digit 1, and 121 is 11111 in base 3
 
 # A memory's name in formulas, and its key in ``optimizer.state[p]``.
 KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "residual", "signs": "signs"}
 RADIX = ("radix", "half_radix", "inv_radix")
-PACKED = "packed"  # the key of s and e in one byte
-PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number a tensor
+PACKED = "packed"  # the key of the tensor that holds s and e in one byte
+PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number per tensor
 COUNTERS = {"sign_counts", "residual", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
 FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
@@ -28,8 +28,8 @@ class Stored(NamedTuple):
     Args:
         key: its key in ``optimizer.state[p]``.
         holds: the names of the memories in it, one or (packed) two.
-        dtype: None: the parameter's.
-        bound: whole numbers lie within [-bound, bound]; None: not whole numbers.
+        dtype: None: the parameter's dtype.
+        bound: the elements are integers in [-bound, bound]; None: they are not bounded integers.
     """
 
     key: str
@@ -39,20 +39,21 @@ class Stored(NamedTuple):
 
 
 def counter_dtype(bound: int) -> torch.dtype:
+    """The smallest signed integer dtype that holds [-bound, bound]."""
     return torch.int8 if bound <= INT8 else torch.int16
 
 
 def layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ...]:
     """The tensors that hold a variant's memories under a group's hyperparameters.
 
-    s and e share a byte where ``s * (2 * error_bound + 1) + e`` fits one.
+    s and e share one int8 tensor if ``s * (2 * error_bound + 1) + e`` fits int8.
     """
     if names == ("s", "e"):
         radix = 2 * group["error_bound"] + 1
         packed = group["bound"] * radix + group["error_bound"]
         if packed <= INT8:
             return (Stored(PACKED, names, torch.int8, packed),)
-    found = []
+    stored = []
     for name in names:
         bound = None
         if name == "s":
@@ -60,33 +61,34 @@ def layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ..
         elif name == "e":
             bound = group["error_bound"]
         dtype = None if bound is None else counter_dtype(bound)
-        found.append(Stored(KEYS[name], (name,), torch.uint8 if name == "signs" else dtype, bound))
-    return tuple(found)
+        stored.append(Stored(KEYS[name], (name,), torch.uint8 if name == "signs" else dtype, bound))
+    return tuple(stored)
 
 
 def keys(variant: Variant, group: Mapping[str, Any]) -> set[str]:
     """The keys that a variant may have in ``optimizer.state[p]``."""
-    found = {KEYS[name] for name in variant.names}
-    found |= {PACKED} if variant.names == ("s", "e") else set()
+    allowed = {KEYS[name] for name in variant.names}
+    allowed |= {PACKED} if variant.names == ("s", "e") else set()
     by_tensor = variant.by_tensor or group.get("stochastic_rounding")
-    return found | PER_TENSOR.keys() if by_tensor else found
+    return allowed | PER_TENSOR.keys() if by_tensor else allowed
 
 
 def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of a stored tensor: p's, and for ``signs`` (planes, *p.shape)."""
     if stored.holds == ("signs",):
         return (-(-group["window_size"] // SIGNS_PER_BYTE), *p.shape)
     return tuple(p.shape)
 
 
 def in_flat_parameter(p: Tensor) -> bool:
-    """Whether it is a part of FSDP1's flat parameter; FSDP marks them so."""
+    """Whether p is a view of an FSDP1 flat parameter, which FSDP1 marks with an attribute."""
     return hasattr(p, "_fsdp_flattened")
 
 
 def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
-    """The tensor at the start, when nothing was seen."""
+    """The initial tensor, in the memory order of p: zeros, and for ``signs`` five signs 0."""
     if stored.holds == ("signs",):
-        strides = (p.numel(), *torch.empty_like(p).stride())  # each plane lies as p does
+        strides = (p.numel(), *torch.empty_like(p).stride())  # each plane has p's memory order
         planes = torch.empty_strided(
             shape(stored, p, group), strides, dtype=torch.uint8, device=p.device
         )
@@ -96,32 +98,36 @@ def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
 
 
 def fitted(tensor: Tensor, bound: int) -> Tensor:
-    """Whole numbers in the dtype for ``bound``, within it."""
-    whole = tensor.to(torch.int32, copy=True).clamp_(-bound, bound)
-    return whole.to(counter_dtype(bound))
+    """A counter clamped to [-bound, bound], in the dtype for that bound."""
+    clamped = tensor.to(torch.int32, copy=True).clamp_(-bound, bound)
+    return clamped.to(counter_dtype(bound))
 
 
 def upcast(t: Tensor) -> Tensor:
-    """Halves and whole numbers as float32, in which a step is computed; others as they are."""
+    """Convert bfloat16, float16, int8, int16 and uint8 to float32; return other dtypes as they are.
+
+    A step is computed in the converted dtype.
+    """
     return t if t.dtype.itemsize >= 4 else t.float()
 
 
 def unpack(
     packed: Tensor, radix: float, half_radix: float, inv_radix: float
 ) -> tuple[Tensor, Tensor]:
-    """(s, e) of ``radix * s + e``."""
+    """(s, e) from ``packed = radix * s + e``, all float32."""
     s = torch.floor((packed + half_radix) * inv_radix)
     return s, packed - radix * s
 
 
 def pack(s: Tensor, e: Tensor, radix: float) -> Tensor:
+    """``radix * s + e``, which ``unpack`` inverts."""
     return radix * s + e
 
 
 def read(
     names: tuple[str, ...], memory: tuple[Tensor, ...], hparams: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """The memories by name; whole numbers as float32, which holds them all."""
+    """The memories by name. Integers become float32, which represents all of them exactly."""
     values = [upcast(t) for t in memory]
     if len(values) < len(names):
         values = list(unpack(values[0], *(hparams[name] for name in RADIX)))
@@ -129,6 +135,10 @@ def read(
 
 
 def write(memory: tuple[Tensor, ...], values: list[Tensor], hparams: Mapping[str, Any]) -> None:
+    """Copy new values, one per memory and of its shape, into the stored tensors.
+
+    s and e are packed if they share a tensor.
+    """
     if len(values) > len(memory):
         s, e = values
         values = [pack(s, e, hparams["radix"])]

@@ -1,4 +1,4 @@
-"""The round trip of a state dict: torch's own, but whole numbers stay whole numbers."""
+"""Saving and loading a state dict as torch does, except that counters stay integers."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,12 +25,12 @@ Groups = Sequence[dict[str, Any]]
 
 
 def portable(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The state dict as it is saved, a hook of torch's ``state_dict()``.
+    """A hook of torch's ``state_dict()`` that returns the state dict to save.
 
-    Counters of two bytes are copied to four: collectives do not know int16, and the full state dict
-    of a sharded model needs them. FSDP1 joins no integers at all, so its counters become float32.
-    Hyperparameters that a scheduler set to NumPy's numbers become Python's, which
-    ``torch.load(weights_only=True)`` reads.
+    int16 counters are copied to int32: the full state dict of a sharded model needs collectives,
+    which do not support int16. FSDP1 gathers no integers at all, so its counters become float32.
+    Hyperparameters that a scheduler set to NumPy scalars become Python numbers, because
+    ``torch.load(weights_only=True)`` refuses NumPy scalars.
     """
     state = dict(state_dict["state"])
     for _, p, param_id, own in _states(optimizer.param_groups, state_dict):
@@ -48,16 +48,17 @@ def portable(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]
 def check_loaded(
     owner: str, variant: Variant, taken: set[str], groups: Groups, state_dict: dict[str, Any]
 ) -> None:
-    """Refuse the state of an optimizer with other hyperparameters or memories.
+    """Check that a state dict fits an optimizer's hyperparameters, memories and parameter shapes.
 
-    Entries that no optimizer here knows are kept, as torch keeps them.
+    Entries of the state that no optimizer of this package has are allowed, as in torch.
 
     Args:
-        taken: the names of the hyperparameters that ``owner`` takes.
-        groups: the groups that the state is to be loaded into.
+        owner: the optimizer's name, for the error.
+        taken: the names of the hyperparameters that the optimizer takes.
+        groups: the parameter groups to load into.
 
     Raises:
-        ValueError: with one line that names what differs.
+        ValueError: it does not fit; one line names the difference.
     """
     wrong = []
     for saved in state_dict["param_groups"]:
@@ -67,21 +68,24 @@ def check_loaded(
     held = {key for saved, *_, own in states for key in own if key not in keys(variant, saved)}
     wrong += [f"with {key}" for key in sorted(held & (KNOWN_KEYS | FOREIGN_KEYS))]
     if wrong:
-        told = ", ".join(dict.fromkeys(wrong))
-        raise ValueError(f"{owner}: the state of another optimizer, {told}")
+        reasons = ", ".join(dict.fromkeys(wrong))
+        raise ValueError(f"{owner}: the state of another optimizer, {reasons}")
     for saved, p, param_id, own in states:
         expected = {stored.key: shape(stored, p, saved) for stored in layout(variant.names, saved)}
         for key in expected.keys() & own.keys():
-            found = tuple(getattr(own[key], "shape", ()))
-            if found != expected[key]:
+            given = tuple(getattr(own[key], "shape", ()))
+            if given != expected[key]:
                 raise ValueError(
-                    f"{owner}: {key} of parameter {param_id} has the shape {found} in the state, "
+                    f"{owner}: {key} of parameter {param_id} has the shape {given} in the state, "
                     f"the parameter needs {expected[key]}"
                 )
 
 
 def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, Any]) -> None:
-    """Put back into ``state`` what torch has cast to the parameters' dtype."""
+    """Write counters and per-tensor state into ``state`` in their own dtypes.
+
+    torch has loaded them in the parameters' dtype.
+    """
     for saved, p, _, own in _states(groups, state_dict):
         for stored in layout(variant.names, saved):
             if stored.key in own and stored.bound is not None:
@@ -96,8 +100,9 @@ def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, 
 def _states(
     groups: Groups, state_dict: dict[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Tensor, Hashable, Mapping[str, Any]]]:
-    """(saved group, parameter, its id, its saved state) wherever there is a state."""
-    for saved, group in zip(state_dict["param_groups"], groups, strict=False):  # torch compares
+    """(saved group, parameter, its id, its saved state) of each parameter with a saved state."""
+    # torch checks that the groups have equal lengths
+    for saved, group in zip(state_dict["param_groups"], groups, strict=False):
         for param_id, p in zip(saved["params"], group["params"], strict=False):
             if state_dict["state"].get(param_id):
                 yield saved, p, param_id, state_dict["state"][param_id]

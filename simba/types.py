@@ -1,4 +1,4 @@
-"""What the step is made of: a variant's functions, and one parameter with its memory."""
+"""The types that a step works on: a variant's functions, and a parameter with its memories."""
 
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -22,14 +22,18 @@ class Function(NamedTuple):
 
 
 class Variant:
-    """A variant's functions, and what they take.
+    """The functions of a variant and the names of their arguments.
 
     Attributes:
-        vote, direction: its functions; without a vote it sees the gradient itself.
-        names: the names of its memories; ``remember[i]`` is the new value of ``names[i]``.
-        scaled: it needs the size of its gradients (x).
-        random: it needs random numbers.
-        windowed: it needs the place of its oldest sign.
+        vote: None if the other functions do not use a vote q.
+        direction: the direction of the step.
+        names: the names of the memories.
+        remember: ``remember[i]`` computes the new value of memory ``names[i]``.
+        functions: all functions above. arguments: the names of all their arguments.
+        scaled: a function takes x, so the tensor needs a scale.
+        random: a function takes random numbers.
+        windowed: a function takes ``place``, the position of the oldest sign.
+        by_tensor: one of the last three, so the variant needs per-tensor state.
     """
 
     def __init__(
@@ -52,11 +56,10 @@ class Variant:
 
 
 class ParamState(NamedTuple):
-    """A parameter with its gradient and memory, all of one shape.
+    """A parameter with its gradient and memories, all of one shape (``signs`` has planes first).
 
-    ``own`` holds the numbers of this tensor and step: ``inv_spacing`` (1 / the distance between two
-    votes), ``key``, ``rounding`` and ``first`` of its noise, ``place`` in its window of signs; see
-    simba/per_tensor.py.
+    ``own`` holds numbers of this tensor and step, for variants with per-tensor state;
+    simba/per_tensor.py lists them. It is empty for other variants.
     """
 
     p: Tensor

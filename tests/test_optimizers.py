@@ -393,7 +393,7 @@ def test_a_new_row_is_fused_for_free_and_recompiled_when_a_part_of_it_changes(ne
 
 def test_what_cannot_be_fused_is_said(new_row):
     done = new_row(formula="unknown")
-    assert "TypeError: fused=True cannot compile towards: it knows abs, choose" in done.stderr
+    assert "TypeError: fused=True cannot compile towards: it supports abs, choose" in done.stderr
 
 
 def test_fused_without_a_folder_for_what_is_compiled(new_row, tmp_path):

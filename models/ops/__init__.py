@@ -1,7 +1,7 @@
-"""The operations that models are made of, and which of them a device gets.
+"""The operations of the models, and the choice of their implementation for a device.
 
-``reference`` is plain torch: any device, any float type, differentiable, and torch.vmap takes it.
-``cpu`` computes the same in compiled loops: float32 on a CPU. Tests compare the two.
+``reference`` uses torch operations: it supports every device, every float dtype and torch.vmap.
+``cpu`` computes the same in compiled loops, for float32 on a CPU. Tests compare the two.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from models.packing import Layout, Packing
 
 
 class Operations(Protocol):
-    """What ``reference`` and ``cpu`` both define.
+    """The functions that ``reference`` and ``cpu`` both define.
 
     Sizes: R rows of L slots, D hidden size, H heads, W = D / H, K negatives per target, M the
     model's maxlen, Q queried tokens.
 
-    Dropout is a pure function. An element has a number, which its token and its place in the layer
-    determine, and is dropped if the 32 bits mixed from that number and the layer's key exceed a
-    threshold. The same seed therefore drops the same elements on a CPU, on a GPU, in both layouts
-    and in joint training. A key is a tensor of two 32-bit words, (2,) int64, drawn for each step
-    and layer. None stands for no dropout.
+    Dropout is a pure function. The token of an element and the element's index in the layer
+    determine its number. The element is dropped if a hash of this number and the layer's key, of 32
+    bits, exceeds a threshold. The same seed therefore drops the same elements on a CPU, on a GPU,
+    in both layouts and in joint training. A key is two 32-bit words, (2,) int64, drawn for each
+    step and layer. None stands for no dropout.
     """
 
     def dropout(self, x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
-        """Dropout of (..., D); ``tokens`` (...) has the tokens' numbers.
+        """Dropout of x (..., D); ``tokens`` (...) int64 are the numbers of the tokens.
 
         Element d of token t has the number t * D + d. Kept elements are divided by 1 - rate.
         """
@@ -49,10 +49,10 @@ class Operations(Protocol):
         """GELU(x + bias): x (..., F), bias (F,)."""
 
     def embed(self, weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of the input items and of the items to score: one gather, one gradient.
+        """The embeddings of the input items and of the items to score, gathered in one operation.
 
         Args:
-            weight: (num_items + 1, D); row i is item i.
+            weight: (num_items + 1, D); row i is the embedding of item i.
             items: (R, L) int64.
             candidates: (R, L, 1 + K) int64.
 
@@ -68,7 +68,7 @@ class Operations(Protocol):
         Args:
             hidden: (R, L, D).
             candidates: (R, L, 1 + K, D), the target's embedding first, then the negatives'.
-            real: (R, L) bool, the slots that are not empty. The means are over these.
+            real: (R, L) bool, whether a slot is not empty. The means are over these slots.
         """
 
     def attention(
@@ -83,17 +83,21 @@ class Operations(Protocol):
         keys: Tensor | None,
         pad_kv: Tensor | None = None,
     ) -> Tensor:
-        """Causal softmax attention (R, L, D): a token attends to its own sequence up to itself.
+        """Causal softmax attention (R, L, D): a token attends to the tokens of its sequence up to
+        and including itself.
+
+        Dropout numbers the weights of token t and head h: the weight of the token j places before t
+        has the number (t * H + h) * M + j under the first key. The weight of pad j has the same
+        number under the second key.
 
         Args:
             q, k, v: (R, L, D).
-            maxlen: M. For dropout, of token t and head h, the weight of the token j places back
-                has the number (t * H + h) * M + j; so has pad j, under the second key.
-            rate: dropout of attention weights.
+            maxlen: M.
+            rate: the dropout rate of attention weights.
             keys: (2, 2) int64, one key for the tokens' weights, one for the pads'.
-            pad_kv: (2, D), the key and value that every pad has. A token then also attends to the
-                pads that left-padding would put before its sequence. They enter the softmax as one
-                key whose weight is multiplied by their number. Each pad is dropped by itself.
+            pad_kv: (2, D), the key and value of every pad. A token then also attends to the pads
+                that left-padding to maxlen would put before its sequence. They enter the softmax as
+                one key whose weight is multiplied by their number. Each pad is dropped separately.
         """
 
     def attention_at(
@@ -106,21 +110,22 @@ class Operations(Protocol):
         heads: int,
         pad_kv: Tensor | None = None,
     ) -> Tensor:
-        """``attention`` (Q, D) of the tokens in some slots, without dropout.
+        """The outputs (Q, D) of ``attention`` for the tokens in some slots, without dropout.
 
         Args:
             q: (Q, D), the queries of these tokens.
-            k, v: (R, L, D), of all tokens.
-            slots: (Q,) int64, ``row * L + column`` of each token.
+            k, v: (R, L, D), the keys and values of all tokens.
+            slots: (Q,) int64, ``row * L + column`` of each queried token.
+            pad_kv: see ``attention``.
         """
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Operations, and the layout of the batches that they are given.
+    """Operations and the batch layout that they are used with.
 
     Raises:
-        ValueError: the operations do not take that layout.
+        ValueError: the operations do not support the layout.
     """
 
     ops: Operations
@@ -131,10 +136,10 @@ class Backend:
             raise ValueError(f"models.ops.cpu takes flat batches only, not {self.layout!r}")
 
     def ops_for(self, packing: Packing) -> Operations:
-        """The operations, for a batch of their layout.
+        """The operations, after a check of the batch's layout.
 
         Raises:
-            ValueError: the batch has another layout.
+            ValueError: the batch does not have the backend's layout.
         """
         if packing.layout != self.layout:
             raise ValueError(
@@ -149,5 +154,5 @@ REFERENCE = Backend(reference, "rows")
 
 
 def backend_for(device: torch.device) -> Backend:
-    """The fastest backend of a device: compiled loops on a CPU, plain torch elsewhere."""
+    """The fastest backend for a device: compiled loops on a CPU, torch operations elsewhere."""
     return CPU if device.type == "cpu" else REFERENCE

@@ -1,7 +1,7 @@
-"""The operations of ``models.ops.Operations`` as autograd functions around compiled loops.
+"""``models.ops.Operations`` as autograd functions that call compiled loops.
 
-For float32 tensors on a CPU and flat batches: one row of all tokens by number, no empty slot. A
-token's slot is then its number, so ``tokens`` is not used here.
+They support float32 tensors on a CPU and flat batches: one row of all tokens, sorted by number,
+without empty slots. A token's column is then its number, so the argument ``tokens`` is not used.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ def attention_at(
     heads: int,
     pad_kv: Tensor | None = None,
 ) -> Tensor:
-    """It has no gradient: it serves evaluation only."""
+    """See ``Operations.attention_at``. It has no gradient, because only evaluation calls it."""
     out = torch.empty_like(q)
     longest = int((slots - packing.starts.flatten()[slots]).max()) + 1
     weights = np.empty((1, heads, longest + 1), dtype=np.float32)
@@ -253,7 +253,7 @@ def _limit_and_scale(rate: float, key: Tensor | None) -> tuple[np.uint32, np.flo
 
 
 def _array(x: Tensor) -> np.ndarray:
-    """A view of the same memory if it is contiguous, else a copy."""
+    """A NumPy view of the tensor's memory if it is contiguous, else a copy."""
     return x.detach().contiguous().numpy()
 
 

@@ -1,14 +1,14 @@
-"""Loops for one CPU core: compiled by numba, float32, one thread, without torch.
+"""CPU loops compiled by numba, for float32 NumPy arrays and one thread.
 
-They compute what models/ops/reference.py computes; tests compare the two. Arrays are C-contiguous
-and outputs are the last arguments.
+They compute what models/ops/reference.py computes; tests compare the two. Arrays are C-contiguous.
+The last arguments are outputs, which the loops overwrite.
 
 Sizes: T tokens in the order of their numbers, D hidden size, F feed-forward size, H heads,
-W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. A ``d`` before an array's
-name stands for the gradient of the loss by that array, in its shape.
+W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. ``dx`` is the gradient of
+the loss with respect to ``x``, of its shape.
 
 ``limit``, ``scale`` and the key's words (``key0``, ``key1``) define a dropout: elements whose
-noise is at most the limit are multiplied by the scale, others are set to 0.
+noise is at most ``limit`` are multiplied by ``scale``, others are set to 0.
 """
 
 import math
@@ -24,12 +24,12 @@ from numba.core.caching import FunctionCache
 
 
 class _Cache(FunctionCache):
-    """Machine code on disk for the next process. A full disk or a damaged file is no error."""
+    """Caches machine code on disk. A full disk or a damaged file is not an error."""
 
     def load_overload(self, *arguments: Any) -> Any:
         try:
             return super().load_overload(*arguments)
-        except Exception:  # whatever a damaged file makes of unpickling
+        except Exception:  # unpickling a damaged file can raise any exception
             return None
 
     def save_overload(self, *arguments: Any) -> None:
@@ -38,10 +38,13 @@ class _Cache(FunctionCache):
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile at the first call. Machine code is kept on disk for the next process if numba finds
-    a folder that it can write to: __pycache__, NUMBA_CACHE_DIR or the user's cache folder."""
-    # With numpy's error model x / 0 is not an error. A check of every division would keep loops
-    # from being vectorized.
+    """Compile a function at its first call.
+
+    The machine code is cached on disk if numba finds a folder that it can write to: __pycache__,
+    NUMBA_CACHE_DIR or the user's cache folder.
+    """
+    # With numpy's error model x / 0 is not an error. A check of every division would prevent
+    # vectorization.
     compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
     with suppress(RuntimeError):  # numba finds no such folder
         compiled._cache = _Cache(function)
@@ -49,9 +52,10 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def _compile_fast(function: Callable[..., Any]) -> Any:
-    """The same, with sums in any order, fused multiply-add and reciprocals.
+    """``_compile`` with reordered sums, fused multiply-add and reciprocals.
 
-    NaN and infinity are kept (neither nnan nor ninf): a run must notice a loss that is not finite.
+    NaN and infinity are respected (neither nnan nor ninf): a run must notice a loss that is not
+    finite.
     """
     return _compile(function, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -63,7 +67,7 @@ LN2_HIGH, LN2_LOW = float32(0.693359375), float32(-2.12194440e-4)
 @_compile_fast
 def noise(index, key0, key1):
     """``reference.noise`` of one index, uint32."""
-    x = uint32(index ^ key0)  # numba widens integers, so every operation is cut to 32 bits again
+    x = uint32(index ^ key0)  # numba widens integers, so each result is converted back to 32 bits
     x = uint32(uint32(x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
     x = uint32(uint32(x ^ key1 ^ (x >> uint32(15))) * uint32(0x846CA68B))
     return uint32(x ^ (x >> uint32(16)))
@@ -71,13 +75,13 @@ def noise(index, key0, key1):
 
 @_compile_fast
 def _exp(x):
-    """exp(x) for x <= 0, within 2 ulp; below -87, exp(-87) = 1.6e-38.
+    """exp(x) for x <= 0, within 2 ulp; exp(-87) = 1.6e-38 for x < -87.
 
-    exp(x) = 2**n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2; exp(r) is its Taylor
-    polynomial of degree 6, and 2**n is made from its bits.
+    exp(x) = 2**n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2. exp(r) is approximated by its
+    Taylor polynomial of degree 6; 2**n is constructed from its bits.
     """
     x = float32(-87.0) if x < float32(-87.0) else x  # NaN stays NaN
-    n = int32(x * LOG2_E - float32(0.5))  # cut towards 0, this is x / ln 2 rounded to nearest
+    n = int32(x * LOG2_E - float32(0.5))  # truncation rounds x / ln 2 to nearest, because x <= 0
     r = x - float32(n) * LN2_HIGH - float32(n) * LN2_LOW
     y = float32(1 / 720)
     y = y * r + float32(1 / 120)
@@ -119,7 +123,7 @@ def gelu(x, bias, y):
 
 @_compile_fast
 def gelu_backward(x, bias, dy, dx, dbias):
-    """dx = dy * (Phi(u) + u * phi(u)), (T, F); dbias (F,) is its sum over tokens."""
+    """dx = dy * (Phi(u) + u * phi(u)), (T, F); dbias (F,) is the sum of dx over tokens."""
     dbias[:] = 0
     for t in range(x.shape[0]):
         xt, gt, dt = x[t], dy[t], dx[t]
@@ -133,7 +137,7 @@ def gelu_backward(x, bias, dy, dx, dbias):
 
 @_compile_fast
 def dropout(x, y, limit, scale, key0, key1):
-    """y = dropout(x), both flat; element i has the number i. The gradient is dropout(dy)."""
+    """y = dropout(x), both of one dimension; element i has the number i. dx = dropout(dy)."""
     for i in range(x.size):
         y[i] = x[i] * scale if noise(uint32(i), key0, key1) <= limit else float32(0.0)
 
@@ -144,8 +148,8 @@ def dropout_add_norm(
 ):
     """y = LayerNorm(residual + dropout(x + bias)), (T, D).
 
-    For the gradient, ``normed`` (T, D) gets the normalised rows before ``weight`` and ``norm_bias``
-    (D,), and ``rstd`` (T,) the reciprocals of their standard deviations.
+    Two outputs are for the gradient: ``normed`` (T, D), the normalized rows before ``weight`` and
+    ``norm_bias`` (D,) are applied, and ``rstd`` (T,), 1 / the standard deviation of each row.
     """
     size, width = x.shape
     for t in range(size):
@@ -171,7 +175,7 @@ def dropout_add_norm(
 def dropout_add_norm_backward(
     dy, normed, rstd, weight, limit, scale, key0, key1, dx, dbias, dresidual, dweight, dnorm_bias
 ):
-    """The gradients by all of ``dropout_add_norm``'s inputs from ``dy`` (T, D).
+    """The gradients of ``dropout_add_norm`` with respect to all inputs, from ``dy`` (T, D).
 
     dresidual = (g - mean(g) - normed * mean(g * normed)) * rstd with g = dy * weight.
     """
@@ -212,7 +216,7 @@ def embed(weight, items, candidates, x, embedded):
 
 @_compile_fast
 def embed_backward(dx, dembedded, items, candidates, dweight):
-    """dweight (num_items + 1, D): each row gets the sum of the gradients of its copies."""
+    """dweight (num_items + 1, D): row i is the sum of the gradients of all embeddings of item i."""
     dweight[:] = 0
     for t in range(items.size):
         _add(dweight[items[t]], float32(1.0), dx[t])
@@ -222,7 +226,7 @@ def embed_backward(dx, dembedded, items, candidates, dweight):
 
 @_compile_fast
 def bce(hidden, embedded, real, slopes):
-    """``reference.bce``, summed in float64; ``slopes`` (T, 1 + K) gets its gradient by the scores.
+    """``reference.bce``, summed in float64. ``slopes`` (T, 1 + K) is the gradient of the scores.
 
     hidden (T, D), embedded (T, 1 + K, D) with the target first, real (T,) bool.
     """
@@ -252,7 +256,7 @@ def bce(hidden, embedded, real, slopes):
 
 @_compile_fast
 def bce_backward(dloss, hidden, embedded, slopes, dhidden, dembedded):
-    """The gradients by hidden (T, D) and embedded (T, 1 + K, D) from ``dloss``, a scalar."""
+    """The gradients of hidden (T, D) and embedded (T, 1 + K, D) from ``dloss``, a scalar."""
     size, scored = slopes.shape
     for t in range(size):
         dhidden[t] = 0
@@ -294,7 +298,7 @@ def _add(out, weight, a):
 
 @_compile_fast
 def _count_kept_pads(index, pads, limit, key0, key1):
-    """How many pads dropout keeps; pad j has the number index + j."""
+    """The number of pads that dropout keeps; pad j has the number index + j."""
     count = 0
     for j in range(pads):
         count += noise(uint32(index + j), key0, key1) <= limit
@@ -303,10 +307,10 @@ def _count_kept_pads(index, pads, limit, key0, key1):
 
 @_compile_fast
 def _dropout_factors(index, limit, scale, key0, key1, factors):
-    """factors[j] = scale or 0, what dropout multiplies the attention weight of key j by.
+    """factors[j] = scale or 0, the factor of dropout for the attention weight of key j.
 
-    ``index`` is the number of the last key's weight. Numbers grow with the distance from the query,
-    so that they do not depend on where the sequence lies.
+    ``index`` is the number of the last key's weight. A weight's number is ``index`` plus the
+    distance of key and query, so it does not depend on the sequence's slots.
     """
     for j in range(factors.size):
         number = uint32(index + factors.size - 1 - j)
@@ -317,19 +321,21 @@ def _dropout_factors(index, limit, scale, key0, key1, factors):
 def attention(width):
     """(forward, backward) of ``reference.attention`` for heads of W = ``width`` columns.
 
-    The width is a constant of the compiled code, so that the innermost loops are vectorized for it.
+    The width is a constant of the compiled code, so the compiler vectorizes the innermost loops.
 
-    - q: (Q, H, W), the queries of the tokens in ``slots`` (Q,). k, v: (T, H, W), of all tokens.
+    - q: (Q, H, W), the queries of the tokens in ``slots`` (Q,).
+    - k, v: (T, H, W), the keys and values of all tokens.
     - starts: (T,), the slot of the first token of each token's sequence.
-    - pads: (T,), how many pads each token attends to; (0,): none.
+    - pads: (T,), the number of pads that each token attends to; (0,): no token attends to pads.
     - pad_kv: (2, H, W), the key and value of a pad.
-    - maxlen: M, no sequence is longer.
+    - maxlen: M, the longest sequence.
     - keys: (2, 2) uint32, one dropout key for the tokens' weights, one for the pads'.
     - out: (Q, H, W).
-    - weights: (Q, H, M + 1) gets the softmax weights before dropout, for the gradient: those of the
-      tokens from the first on, and the pads' as the last. (1, H, M + 1): they are not kept.
+    - weights: (Q, H, M + 1), an output for the gradient: the softmax weights before dropout. Entry
+      j is the weight of the sequence's token j, entry M that of the pads. With (1, H, M + 1), each
+      query overwrites the weights of the one before.
 
-    ``backward`` is for Q = T. It writes the gradients by q, k, v and pad_kv.
+    ``backward`` needs Q = T. It writes the gradients of q, k, v and pad_kv.
     """
 
     def forward(q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, out, weights):
@@ -426,7 +432,10 @@ def attention(width):
 
 @_compile
 def count_ahead(scores, first, target_scores, targets, seen_offsets, seen_items, ranks):
-    """``models.ranking.count_ahead_reference``, compiled without fastmath: a NaN must count."""
+    """``models.ranking.count_ahead_reference``, compiled.
+
+    It is compiled without fastmath, because comparisons with NaN must follow IEEE 754.
+    """
     users, items = scores.shape
     out = float32(-np.inf)
     for u in range(users):

@@ -1,4 +1,4 @@
-"""The operations in plain torch, as ``models.ops.Operations`` describes them."""
+"""``models.ops.Operations`` in torch operations."""
 
 import math
 
@@ -12,11 +12,11 @@ WORD = 0xFFFFFFFF
 
 
 def noise(index: Tensor, key: Tensor) -> Tensor:
-    """32 pseudorandom bits per index, 0..2**32 - 1, as int64 in the shape of ``index``.
+    """32 pseudorandom bits per index: 0..2**32 - 1, int64, of the shape of ``index``.
 
-    For a given key this is a bijection of 32-bit words: Wellons's "lowbias32"
-    (github.com/skeeto/hash-prospector, source of the constants), except that the key's second word
-    is mixed in at the second step.
+    For a given key this is a bijection of 32-bit words. It is Wellons's "lowbias32"
+    (github.com/skeeto/hash-prospector, source of the constants), except that the first word of the
+    key is xored to the index and the second word is mixed in at the second step.
 
     Args:
         index: int64, taken modulo 2**32.
@@ -29,7 +29,7 @@ def noise(index: Tensor, key: Tensor) -> Tensor:
 
 
 def noise_limit(rate: float) -> int:
-    """Dropout keeps an element if its noise is at most this. A rate of 0 keeps all."""
+    """The largest noise with which dropout keeps an element. A rate of 0 keeps all elements."""
     return max(round((1 - rate) * 2**32) - 1, 0)
 
 

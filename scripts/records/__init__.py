@@ -1,1 +1,1 @@
-"""What the two halves share: a record of a run, and how files are written and read."""
+"""What running and reporting share: the record of a run, and how files are written and read."""

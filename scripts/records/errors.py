@@ -1,12 +1,12 @@
-"""What ends a run: a user's mistake, or a training that went wrong."""
+"""The errors that end a command: a user's mistake, or a failed training."""
 
 
 class UserError(ValueError):
-    """A mistake that its user can mend: one line that names the key or file and the way out.
+    """A user's mistake: one line that names the key or file and how to correct it.
 
-    A command ends with exit code 2.
+    The command prints the line and ends with exit code 2.
     """
 
 
 class RunFailed(RuntimeError):
-    """A training that cannot go on, for example because its loss is NaN. Exit code 1."""
+    """A training that cannot continue, for example because its loss is NaN. Exit code 1."""

@@ -1,4 +1,4 @@
-"""Files that are never half-written, and locks that let go when their process dies."""
+"""Atomic writes of files, and file locks that are released when their process dies."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ from scripts.records.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that a reader sees either the old or the new content, never a part of it.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
@@ -49,16 +49,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what killed writers of ``path`` left behind; its lock must be held."""
+    """Remove temporary files of killed writers of ``path``. The caller must hold its lock."""
     for partial in path.parent.glob(f".{escape(path.name)}.*"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Whether this process alone holds the lock ``path``, a file that is removed afterwards.
+    """Try to take the lock file ``path``; the context's value is whether this process holds it.
 
-    Processes that run the same sweep share its runs this way. The lock of a killed process is free.
+    The file is removed when the context ends. Processes that run the same sweep divide its runs by
+    these locks. The system releases the lock of a killed process.
+
+    Raises:
+        UserError: the lock file cannot be written.
     """
     lock = FileLock(path, blocking=False)
     try:
@@ -77,7 +81,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def cannot_write(path: Path, error: Exception) -> UserError:
-    """What to tell a user whose file could not be written."""
+    """The error for a file that could not be written."""
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     if getattr(error, "errno", None) == errno.ENOSPC:
         reason = "the disk is full"
@@ -85,7 +89,7 @@ def cannot_write(path: Path, error: Exception) -> UserError:
 
 
 def _strict(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+    """Replace NaN and infinite numbers by None, because JSON has neither."""
     if isinstance(value, Mapping):
         return {key: _strict(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""One run, one JSON record: what identifies the run, how a record is read and checked."""
+"""The record of a run, one JSON file: what identifies the run, how a record is read and checked."""
 
 import base64
 import hashlib
@@ -12,15 +12,20 @@ import numpy as np
 
 from scripts.records.errors import UserError
 
-# Where a run happens, who watches it and which study it belongs to; the rest identifies it.
+# These keys do not change a run's results. All other keys identify the run.
 WITHOUT_EFFECT = ("results", "tracker", "device", "force", "joint", "diagnose_every", "study")
 
 
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
-    """The part of a config that decides a run's figures; a record holds this."""
-    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
-    if kept.get("mask_seen") == "others":  # records from before there was a choice have no key
-        del kept["mask_seen"]
+    """The part of a config that decides a run's results, as a record holds it under ``config``.
+
+    Args:
+        config: a checked config.
+        data_sha256: the SHA-256 of the data file.
+    """
+    identifying = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    if identifying.get("mask_seen") == "others":  # older records do not have this key
+        del identifying["mask_seen"]
     data = {
         key: value
         for key, value in config["data"].items()
@@ -28,31 +33,32 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
         or (key in ("columns", "separator") and value is not None)
     }
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "fused"}
-    return kept | {"data": data | {"sha256": data_sha256}, "optimizer": optimizer}
+    return identifying | {"data": data | {"sha256": data_sha256}, "optimizer": optimizer}
 
 
 def digest(value: Any) -> str:
+    """A hash of a JSON value: 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """``key: old -> new`` of every leaf that differs."""
-    found = []
+    """``key: old -> new`` for every leaf of two nested mappings that differs."""
+    lines = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {a} -> {b}")
-    return found
+            lines.append(f"{prefix}{key}: {a} -> {b}")
+    return lines
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record, checked as far as its reader depends on it.
+    """Read a record and check the keys that reporting uses.
 
     Raises:
-        UserError: the file is not a record, or a damaged one.
+        UserError: the file is not a record, or it is damaged.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -65,14 +71,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def encode_ranks(ranks: np.ndarray) -> dict[str, str]:
-    """Ranks of all evaluated users, in user order, compressed."""
+    """Compress the ranks (users,) of all evaluated users, in user order, to a JSON value."""
     dtype = "uint16" if ranks.max() < 2**16 else "uint32"
     packed = zlib.compress(ranks.astype(f"<{np.dtype(dtype).str[1:]}").tobytes(), 9)
     return {"dtype": dtype, "encoding": "zlib+base64", "data": base64.b64encode(packed).decode()}
 
 
 def decode_ranks(encoded: Mapping[str, str]) -> np.ndarray:
-    """(users,) The rank of each evaluated user's test item among all items; 1 is the best."""
+    """(users,) uint16 or uint32: the rank of each evaluated user's test item; 1 is the best."""
     packed = zlib.decompress(base64.b64decode(encoded["data"]))
     return np.frombuffer(packed, dtype=np.dtype(encoded["dtype"]).newbyteorder("<"))
 
@@ -95,7 +101,7 @@ IN_A_FINISHED_ONE: dict[str, Any] = {
 
 
 def _fault(record: Any) -> str | None:
-    """What makes it no record."""
+    """The reason why a JSON value is not a valid record; None for a valid one."""
     if not isinstance(record, dict) or record.get("status") not in ("finished", "failed"):
         return "its status is neither finished nor failed"
     finished = record["status"] == "finished"

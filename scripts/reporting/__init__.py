@@ -1,1 +1,1 @@
-"""From records to tables and figures. Nothing here needs torch."""
+"""From records to tables and figures. No module here imports torch."""

@@ -1,8 +1,8 @@
-"""Records -> CSV files -> DataFrames.
+"""Write the CSV files from the records, and read them as DataFrames.
 
-``runs.csv`` has one line for each run, ``curves.csv`` one for each evaluated epoch of a run,
-``paired.csv`` one for each variant beside Lion, user by user, and ``diagnostics.csv`` one for each
-quantity that a diagnosed run recorded. docs/results.md explains their columns.
+``runs.csv`` has one line per run, ``curves.csv`` one per evaluated epoch of a run, ``paired.csv``
+one per variant that is compared with its baseline user by user, and ``diagnostics.csv`` one per
+quantity and epoch of a run with diagnostics. docs/results.md explains their columns.
 """
 
 import sys
@@ -18,8 +18,8 @@ from scripts.reporting.statistics import user_tests
 from scripts.reporting.studies import RUN, STUDY
 from scripts.reporting.style import short
 
-TOLD_ALREADY = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # columns of every run
-FIGURES = {  # columns of a run, with the digits that mean something
+TOLD_ALREADY = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
+FIGURES = {  # columns of a run, with their number of decimals
     "targets_per_second": 0,
     "eval_seconds": 3,
     "peak_rss_mib": 1,
@@ -40,7 +40,8 @@ def collect(root: Path) -> Results:
     """Read the finished records below ``root/runs`` and write the CSV files.
 
     Raises:
-        UserError: there is no finished record, a file is not a record, or one cannot be written.
+        UserError: there is no finished record, a file is not a record, or a CSV file cannot be
+            written.
     """
     records: dict[Path, dict[str, Any]] = {}
     first: dict[tuple, Path] = {}
@@ -62,12 +63,12 @@ def collect(root: Path) -> Results:
     runs = runs.sort_values(order, ignore_index=True)
     ordered = {path: records[Path(path)] for path in runs["record"]}
     curves = [line for path, record in ordered.items() for line in curve(record, path)]
-    looks = [line for record in ordered.values() for line in diagnostics(record)]
+    diagnosed = [line for record in ordered.values() for line in diagnostics(record)]
     results = Results(
         runs,
         pd.DataFrame(curves),
         user_tests(root, runs),
-        pd.DataFrame(looks, columns=[*RUN, "epoch", "quantity", "of", "value"]),
+        pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "of", "value"]),
     )
     for name, frame in results._asdict().items():
         write_atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
@@ -86,7 +87,7 @@ def load(root: Path) -> Results:
         if not path.is_file():
             raise UserError(f"{path}: not there; run `python -m scripts.aggregate` first")
         try:
-            # A dataset may be called NA, and an empty cell of text is no text.
+            # A dataset may be called NA, so pandas must not read text as a missing value.
             text = dict.fromkeys([*RUN, "swept", "record", "setting"], str)
             frame = pd.read_csv(path, dtype=text | {"seed": int}, keep_default_na=False)
             lacking = REQUIRED[name] - set(frame.columns)
@@ -117,7 +118,7 @@ REQUIRED = {
 
 
 def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A record's line of runs.csv."""
+    """The line of runs.csv for a record."""
     config, history = record["config"], record["history"]
     losses = [entry["train/loss"] for entry in history]
     setting = {key: value for key, value in config.items() if key != "seed"}
@@ -140,9 +141,13 @@ def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
-    """Runs with a column for every key that a study sweeps over, and with ``swept``, in words.
+    """Add to runs a column for every key that a study sweeps over, and ``swept``, these in words.
 
-    A study sweeps over a key if its runs of one optimizer differ in it; seeds apart.
+    A study sweeps over a key if the runs of one optimizer have different values of it. The seed
+    does not count.
+
+    Args:
+        configs: the flattened config of each run, in the order of ``runs``.
     """
     whole = pd.DataFrame(configs, index=runs.index, dtype=object)
     words: dict[Any, str] = {}
@@ -156,9 +161,11 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
             if own[key].map(repr).nunique() > 1
         }
         for i, values in configured[sorted(differing)].iterrows():
-            told = {key: value for key, value in values.items() if not is_missing(value)}
-            words[i] = ", ".join(f"{str(key).split('.')[-1]} {short(v)}" for key, v in told.items())
-            for key, value in told.items():
+            known = {key: value for key, value in values.items() if not is_missing(value)}
+            words[i] = ", ".join(
+                f"{str(key).split('.')[-1]} {short(v)}" for key, v in known.items()
+            )
+            for key, value in known.items():
                 columns.setdefault(str(key), {})[i] = value
     runs = runs.assign(swept=pd.Series(words))
     for key in sorted(columns.keys() - set(TOLD_ALREADY)):
@@ -167,11 +174,12 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
 
 
 def is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def flattened(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``optimizer.lr: 0.0001`` for each value of a config but the seed."""
+    """A config as one flat mapping, such as ``optimizer.lr: 0.0001``, without the seed."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict):
@@ -182,7 +190,7 @@ def flattened(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def curve(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
-    """Lines of curves.csv: the evaluated epochs of a run."""
+    """The lines of curves.csv for a record, one per evaluated epoch."""
     return [
         {
             "record": path,
@@ -196,7 +204,7 @@ def curve(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
 
 
 def diagnostics(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lines of diagnostics.csv; see scripts/running/diagnostics.py."""
+    """The lines of diagnostics.csv for a record; scripts/running/diagnostics.py defines them."""
     start = {key: record[key] for key in RUN}
     return [
         start | {"epoch": entry["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}

@@ -1,4 +1,4 @@
-"""What the commands after training share: ``results.root=DIR``, and how they tell errors."""
+"""The command line of the reporting commands: ``results.root=DIR``, and one-line errors."""
 
 import argparse
 import functools
@@ -29,7 +29,11 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def results_root(overrides: list[str]) -> Path:
-    """Raises UserError for any other override, or a folder that is not there."""
+    """The results folder that the overrides name; ``results`` by default.
+
+    Raises:
+        UserError: there is another override, or the folder does not exist.
+    """
     root = Path("results")
     for override in overrides:
         key, _, value = override.partition("=")
@@ -42,7 +46,7 @@ def results_root(overrides: list[str]) -> Path:
 
 
 def told(main: Main) -> Callable[..., int]:
-    """Let a main function tell a mistake in one line, and be quiet when its reader stops."""
+    """Decorate a main function: print a UserError in one line, and ignore a closed output pipe."""
 
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:

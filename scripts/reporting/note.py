@@ -1,8 +1,9 @@
-"""The note's published figures, and the rule that says whether ours reproduce them.
+"""The note's published figures, and the rule that decides whether our runs reproduce them.
 
-The note (https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names no dataset,
-model or hyperparameter. The setting below is our reading: it is that of its author's public
-benchmark of Lion (RecBoard). For the other variants even the weight decay is a guess.
+A figure is here one number of the note's tables: HR@10, NDCG@10 or the loss of one variant. The
+note (https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names no dataset, model
+or hyperparameter. The setting below is our assumption: its author used it in a public benchmark of
+Lion (RecBoard). For the other variants, the weight decay is a guess, too.
 """
 
 import math
@@ -19,21 +20,21 @@ SETTING = {
     "lr": 1e-4,
     "weight_decay": 0.5,
 }
-# The note's loss is the lowest of all epochs, as its author's code reports it.
+# We take the note's loss for the lowest of all epochs, because its author's code reports that one.
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/min_loss"}
 
 
 class Published(NamedTuple):
-    """A line of the note's tables: HR@10 and NDCG@10 on test, training loss."""
+    """One variant's line in the note's tables: HR@10 and NDCG@10 on test, and the training loss."""
 
     hr: float
     ndcg: float
     loss: float
 
 
-# The note prints Simba + m, Simba + (1) and Simba + (c = m) one by one; the first two are its test
-# of the two differences between Simba and Lion and share a table here. Its "Sign Gradient" is
-# sign-SGD.
+# The note prints Simba + m, Simba + (1) and Simba + (c = m) in separate tables. The first two
+# change one of the two differences between Simba and Lion each; they share a table here. The note
+# calls sign-SGD "Sign Gradient".
 TABLES: dict[str, dict[str, Published]] = {
     "note_1": {
         "lion": Published(0.0690, 0.0381, 0.145131),
@@ -49,30 +50,34 @@ TABLES: dict[str, dict[str, Published]] = {
     },
 }
 ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, row in table.items()}
-BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # variants that follow the sign of m
+BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants whose memory is m
 
 VERDICTS = ("reproduced", "same order", "not reproduced")
 
 
 def is_setting(runs: pd.DataFrame) -> bool:
-    """Whether runs were made in our reading of the note's setting."""
+    """Whether all runs have the setting that we assume for the note."""
     return bool((runs[list(SETTING)] == pd.Series(SETTING)).all(axis=None))
 
 
 def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | None:
-    """What our runs say of a figure of the note; None where they cannot say.
+    """The verdict on one figure of the note; None if our runs do not suffice for one.
 
-    The note prints one figure. If it came from one more run of ours, its distance from the mean of
-    our n runs would have the standard error ``std * sqrt(1 + 1/n)``. So the figure is
+    If the note's figure came from one more run of ours, its distance from the mean of our n runs
+    would have the standard error ``std * sqrt(1 + 1/n)``. The figure is therefore
 
-    - reproduced if it lies within two such standard errors of our mean;
-    - else of the same order if the variant has its place among the note's six, by our means;
+    - reproduced if it lies within two of these standard errors of our mean;
+    - else of the same order if ``same_place``;
     - else not reproduced.
 
-    Fewer than two runs have no std; ``same_place`` is None while a variant has no run.
+    Args:
+        ours: the values of our runs, one per seed. Fewer than two have no std, so no verdict.
+        figure: the note's value.
+        same_place: whether the variant has the same place among the note's six variants by our
+            means as by the note's figures; None if a variant has no run.
 
-    The repository shows that commit f2e6588 (25 November 2026, 01:33 UTC) holds the rule. Two of
-    the thirty runs had ended by then (sign-SGD and Lion, seed 1), and two were under way.
+    The rule was fixed in commit f2e6588 (25 November 2026, 01:33 UTC). At that time two of the
+    thirty runs had ended (sign-SGD and Lion, seed 1), and two were running.
     """
     if len(ours) < 2:
         return None
@@ -84,25 +89,29 @@ def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | No
 
 
 def prediction_se(ours: pd.Series, n: int) -> float:
-    """Standard error of the difference between one more run and the mean of n runs."""
+    """The standard error of the difference between one more run and the mean of n runs."""
     return ours.std(ddof=1) * math.sqrt(1 + 1 / n)
 
 
 def interval(ours: pd.Series) -> float | None:
-    """Half the width of the 95% interval of one more run's distance from our mean.
+    """Half the width of the 95% interval of the distance of one more run from our mean.
 
-    By Student's t, so it is wider than the rule's two standard errors while n is small. None for
-    fewer than two runs.
+    The interval is that of Student's t; for small n it is wider than the two standard errors of the
+    rule. None for fewer than two runs.
     """
     n = len(ours)
     return float(stats.t.ppf(0.975, n - 1)) * prediction_se(ours, n) if n > 1 else None
 
 
 def pass_probability(n: int, off: float = 0.0) -> float:
-    """How often the rule calls one more run reproduced, whose figure is off by ``off`` stds.
+    """The probability that the rule calls the figure of one more run reproduced.
 
     The distance in units of its estimated standard error has a noncentral t distribution with
     n - 1 degrees of freedom.
+
+    Args:
+        n: the number of our runs.
+        off: the difference of the expected values, in stds.
     """
     shift = off / math.sqrt(1 + 1 / n)
     t = stats.nct(n - 1, shift) if shift else stats.t(n - 1)
@@ -110,11 +119,11 @@ def pass_probability(n: int, off: float = 0.0) -> float:
 
 
 def replicates(runs: pd.DataFrame, draws: int = 100_000) -> float:
-    """How often one more run of the same setting is called reproduced in all three figures.
+    """The probability that the rule calls all three figures of one more run reproduced.
 
-    Simulated for as many seeds as ``runs`` has, with normal figures that correlate as those of
-    ``runs`` do on average over the variants. 0.73 with five seeds: of six variants that the note
-    had trained just as we do, 4.4 would pass.
+    It is simulated for the number of seeds in ``runs``. The figures are normal, with the mean
+    correlation of ``runs`` over the variants. With five seeds the probability is 0.73: if the note
+    had trained six variants exactly as we do, 4.4 of them would pass on average.
     """
     columns = list(METRICS.values())
     groups = [own[columns] for _, own in runs.groupby("optimizer") if len(own) > 2]

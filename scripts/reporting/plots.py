@@ -1,7 +1,7 @@
-"""The figures: ``FIGURES`` of one study. They are drawn from the CSV files alone.
+"""The figures of a study, listed in ``FIGURES``. They are drawn from the CSV files only.
 
-To add one, write a function that returns a matplotlib figure, or None where it does not apply, and
-give it a line in the registry.
+To add a figure, write a function that returns a matplotlib figure, or None if it does not apply to
+a study, and add a line to ``FIGURES``.
 """
 
 import math
@@ -19,28 +19,29 @@ from scripts.reporting.studies import VARIANT, Study
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
 
-WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}  # equal lines both show
-DASHES = ("-", "--", ":", "-.")  # of variants that share a colour
+# different widths, so that of two lines in the same place both can be seen
+WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}
+DASHES = ("-", "--", ":", "-.")  # for variants of the same colour
 LOSSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
-MOST_LINES = 12  # that can be told apart in a figure
-GUESSING = 2 * math.log(2)  # loss of a model to which every item is equally likely
+MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
+GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
 TITLES = {
     "train/loss": "training loss (lower is better)",
     "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
 }
-PARTS = {  # of a step
+PARTS = {  # the bars of the diagnostics: how a step relates to Lion's
     "agreement": ("#0072B2", "as Lion would"),
     "rests": ("#DDDDDD", "rests"),
     "against": ("#661100", "against Lion"),
 }
-LOOKS = {  # over the epochs
+LOOKS = {  # diagnostics drawn over the epochs
     ("agreement", "items"): "moves as Lion would\n(item embeddings)",
     ("agreement", "weights"): "moves as Lion would\n(all other weights)",
     ("memory", "items"): "moves by its memory, whatever\nthe gradient (item embeddings)",
     ("without_gradient", "items"): "moves without a gradient\n(item embeddings)",
     ("counter", "items"): "how full its counters are,\nmean |s| / w (item embeddings)",
 }
-DRIFT = {  # over the items by popularity, at the last look
+DRIFT = {  # diagnostics of the last diagnosed epoch, drawn over the items' popularity
     "absent": "share of an epoch's steps an item\nmakes while not in the batch",
     "net": "how far an epoch takes an item\n(100%: it never turns)",
 }
@@ -52,14 +53,14 @@ MEMORIES = {
 
 
 def curves(study: Study) -> Figure | None:
-    """Loss and valid NDCG@10 over epochs: mean over seeds, from the lowest to the highest.
+    """Loss and valid NDCG@10 over epochs: the mean over seeds, and a band from lowest to highest.
 
-    Diamonds are the note's losses, where the study stands beside the note.
+    In a study that is compared with the note, diamonds are the note's losses.
     """
     if study.declared.beside_published or study.declared.departs_from:
-        return None  # tables show them
+        return None  # the tables published and search show its runs
     if len(study.variants) > MOST_LINES:
-        return None  # grid shows them
+        return None  # the figure grid shows its runs
     figure, axes = _pair(study, _pooled(study))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, _pooled(study), "epoch", curve)
@@ -89,7 +90,7 @@ def curves(study: Study) -> Figure | None:
 
 
 def grid(study: Study) -> Figure | None:
-    """Lowest loss and best valid NDCG@10 over the values of the one number that a study sweeps."""
+    """Lowest loss and best valid NDCG@10 over the values of the one number that is swept."""
     if len(study.swept) != 1:
         return None
     (key,) = study.swept
@@ -109,7 +110,7 @@ def grid(study: Study) -> Figure | None:
 
 
 def steps(study: Study) -> Figure | None:
-    """A waterfall from the first optimizer to the last: what each change does to the loss."""
+    """A waterfall chart of the lowest loss, from the first declared optimizer to the last."""
     if not study.declared.steps:
         return None
     figure = Figure(figsize=(9, 0.6 * len(study.declared.steps) + 1.2), layout="constrained")
@@ -136,9 +137,10 @@ def steps(study: Study) -> Figure | None:
 
 
 def beside_the_note(study: Study) -> Figure | None:
-    """The note's figures and ours, run by run; and where one more run would lie, beside the note's.
+    """Above, the note's figures and those of our runs; below, our mean relative to the note's.
 
-    A figure is reproduced if the note's lies within two standard errors of one more run.
+    The bars below extend two standard errors of one more run to both sides of our mean. A figure is
+    reproduced if its bar contains the note's value.
     """
     if not beside_note(study):
         return None
@@ -178,25 +180,25 @@ def beside_the_note(study: Study) -> Figure | None:
 
 
 def why(study: Study) -> Figure | None:
-    """What the variants chose while they trained; see scripts/running/diagnostics.py."""
-    looks = study.diagnostics
-    if looks.empty:
+    """The diagnostics of the variants' steps; scripts/running/diagnostics.py defines them."""
+    lines = study.diagnostics
+    if lines.empty:
         return None
     figure = Figure(figsize=(11, 7), layout="constrained")
-    _title(figure, study, looks)
+    _title(figure, study, lines)
     axes = figure.subplots(2, 3)
-    _beside_lion(axes[0, 0], last_looks(looks))
+    _beside_lion(axes[0, 0], last_looks(lines))
     for axis, ((quantity, of), title) in zip(axes.flat[1:], LOOKS.items(), strict=True):
-        shown = looks[(looks["quantity"] == quantity) & (looks["of"] == of)].assign(swept="")
+        shown = lines[(lines["quantity"] == quantity) & (lines["of"] == of)].assign(swept="")
         _bands(axis, study, shown, "epoch", "value")
         axis.set(xlabel="epoch", title=title)
         _percent(axis)
-    _key(figure, study, looks.assign(swept=""))
+    _key(figure, study, lines.assign(swept=""))
     return figure
 
 
 def drift(study: Study) -> Figure | None:
-    """How far the variants take items by their popularity, at the last look."""
+    """How far items move in the last diagnosed epoch, by their popularity."""
     if study.diagnostics.empty:
         return None
     last = last_looks(study.diagnostics).assign(swept="")
@@ -213,7 +215,7 @@ def drift(study: Study) -> Figure | None:
 
 
 def memories(study: Study) -> Figure | None:
-    """How often what a variant remembers contradicts the gradients of the last look's epoch."""
+    """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     if not looked_at_memories(study):
         return None
     figure = Figure(figsize=(11, 3.4), layout="constrained")
@@ -226,7 +228,7 @@ def memories(study: Study) -> Figure | None:
         shown = shown.reindex(optimizers)
         axis.barh(range(len(shown)), shown, color=[style_of(o).colour for o in optimizers])
         for y in (y for y, value in enumerate(shown) if pd.isna(value)):
-            axis.text(0.01, y, "–", va="center")  # no such memory, which is not 0%
+            axis.text(0.01, y, "–", va="center")  # the variant has no such memory
         axis.axvline(0.5, color="gray", ls=":")
         axis.set(title=title, xlim=(0, 0.6))
     axes[0].text(0.49, 0, "a coin", ha="right", va="center", color="gray")
@@ -237,7 +239,7 @@ def memories(study: Study) -> Figure | None:
 
 
 def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
-    """A bar for each variant, in parts: how its steps relate to Lion's at the last look."""
+    """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
     last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
     shares = shares[list(PARTS)].sort_values("against", kind="stable")
@@ -256,7 +258,7 @@ def _percent(axis: Axes) -> None:
 
 
 def _pair(study: Study, lines: pd.DataFrame) -> tuple[Figure, list[Axes]]:
-    """Two panels with a title and a key."""
+    """A figure of two panels with a title and a legend."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     _title(figure, study, lines)
     _key(figure, study, lines)
@@ -275,17 +277,17 @@ def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> N
 
 
 def _pooled(study: Study) -> pd.DataFrame:
-    """A study's curves and, if another experiment holds it, the baseline's."""
+    """A study's curves, and the baseline's curves if they belong to another experiment."""
     if study.declared.baseline_from is None:
         return study.curves
-    theirs = study.baseline_curves
-    return pd.concat([study.curves, theirs[theirs["optimizer"] == study.declared.baseline]])
+    baseline = study.baseline_curves
+    return pd.concat([study.curves, baseline[baseline["optimizer"] == study.declared.baseline]])
 
 
 def _bands(
     axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
 ) -> None:
-    """A line for each variant: mean over seeds, and from the lowest to the highest."""
+    """One line per variant: the mean over seeds, with a band from the lowest to the highest."""
     for (optimizer, swept), dashes in _lines(study, points).items():
         own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
@@ -296,10 +298,10 @@ def _bands(
 
 
 def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """The variants that points belong to, in the study's order, each with its dashes."""
-    there = set(points[VARIANT].itertuples(index=False, name=None))
-    ordered = [v for v in study.variants if v in there]
-    ordered += sorted(there - set(ordered))
+    """The variants that points belong to, in the study's order, each with its line style."""
+    present = set(points[VARIANT].itertuples(index=False, name=None))
+    ordered = [v for v in study.variants if v in present]
+    ordered += sorted(present - set(ordered))
     seen: dict[str, int] = {}
     dashes = {}
     for optimizer, swept in ordered:
@@ -317,7 +319,7 @@ def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     figure.legend(handles=handles, loc="outside right center", frameon=False)
 
 
-# Of one study; a file is results/figures/NAME-STUDY.
+# A study's figure NAME is written to results/figures/NAME-STUDY.
 FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "curves": curves,
     "grid": grid,
@@ -330,6 +332,6 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
 
 
 def figures(studies: Sequence[Study]) -> dict[str, Figure]:
-    """All figures that apply, by name."""
-    made = {f"{name}-{s.name}": draw(s) for s in studies for name, draw in FIGURES.items()}
-    return {name: figure for name, figure in made.items() if figure is not None}
+    """All figures that apply, by the name ``NAME-STUDY``."""
+    drawn = {f"{name}-{s.name}": draw(s) for s in studies for name, draw in FIGURES.items()}
+    return {name: figure for name, figure in drawn.items() if figure is not None}

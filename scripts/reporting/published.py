@@ -1,8 +1,8 @@
-"""Published Adam figures of the pre-norm SASRec (RecBoard): is our pipeline theirs?
+"""RecBoard's published results of Adam on the pre-norm SASRec, to validate our pipeline.
 
-RecBoard (benchmark/Amazon2014*_550_LOU/SASRec.json) publishes five seeds one by one; here are their
-means and sample stds. HR@10 and NDCG@10 are on test at the best valid epoch, a loss is the lowest
-of all epochs.
+RecBoard (benchmark/Amazon2014*_550_LOU/SASRec.json) publishes the results of five seeds. The values
+below are their means and sample stds. HR@10 and NDCG@10 are on test at the best valid epoch; the
+loss is the lowest of all epochs.
 """
 
 import math
@@ -32,10 +32,10 @@ FIGURES: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def comparison(dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """One line for each metric: published, ours, and whether they agree.
+    """One line per metric: the published mean, ours, and whether they agree.
 
-    They agree if they lie within two standard errors of their difference. With one run of ours
-    nothing is said.
+    They agree if their difference is at most two of its standard errors. One run of ours does not
+    suffice for a standard error, so ``agrees`` is then a dash.
     """
     lines = []
     for metric, column in METRICS.items():

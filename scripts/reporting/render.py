@@ -16,16 +16,16 @@ SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Numbers to the right, text to the left."""
+    """A table of text as Markdown; columns of numbers are right-aligned, others left-aligned."""
     text = frame.map(lambda cell: cell.replace("|", r"\|"))
     align = ["right" if is_number(frame[column]) else "left" for column in frame]
     return text.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
 
 
 def latex(table: Table, name: str) -> str:
-    """A table environment with caption and label, shrunk to the width of the text.
+    """A LaTeX table environment with caption and label, at most as wide as the text.
 
-    It needs the packages booktabs and adjustbox.
+    It needs the LaTeX packages booktabs and adjustbox.
     """
     frame = table.frame.rename(columns=_escaped).map(_escaped)
     align = "".join("r" if is_number(table.frame[column]) else "l" for column in table.frame)
@@ -38,11 +38,12 @@ def latex(table: Table, name: str) -> str:
     )
 
 
-def page(made: Mapping[str, Table], *titles: str) -> str:
-    """The tables of these titles as Markdown, each under the name of its study or its own."""
-    chosen = [name for name in made if name.split("/")[-1] in titles]
+def page(tables: Mapping[str, Table], *titles: str) -> str:
+    """The tables with these titles as Markdown, each below the name of its study."""
+    chosen = [name for name in tables if name.split("/")[-1] in titles]
     return "\n".join(
-        f"**{name.rpartition('/')[0] or name}**\n\n{markdown(made[name].frame)}" for name in chosen
+        f"**{name.rpartition('/')[0] or name}**\n\n{markdown(tables[name].frame)}"
+        for name in chosen
     )
 
 
@@ -57,9 +58,9 @@ def show(table: Table) -> None:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether a column of text holds numbers, apart from cells without data."""
-    told = [cell for cell in column if cell not in (MISSING, "")]
-    return all(NUMBER.match(cell) for cell in told)
+    """Whether all cells of a column of text hold numbers; cells without data do not count."""
+    cells = [cell for cell in column if cell not in (MISSING, "")]
+    return all(NUMBER.match(cell) for cell in cells)
 
 
 def _escaped(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Which runs belong together, and what their experiment says of itself.
+"""Group runs into studies and variants, and read what an experiment's file declares.
 
-A study is one (experiment, model, dataset); a variant is a study's runs that differ in their seed
-alone: an optimizer, and the values of what the study sweeps over. An experiment's file says under
-``study`` what its tables are (configs/experiment). Without one, a study gets every table that
-applies to it.
+A study is the runs of one (experiment, model, dataset). A variant is the runs of a study that
+differ only in their seed: one optimizer and one value of each swept key. An experiment's file in
+configs/experiment declares its tables under ``study``. Without this key, a study gets every table
+that applies to it.
 """
 
 from dataclasses import dataclass
@@ -28,30 +28,30 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
 @dataclass(frozen=True)
 class Declaration:
-    """What an experiment's file says of its study."""
+    """The key ``study`` of an experiment's file."""
 
-    beside_note: bool = False  # its figures stand beside the note's
-    beside_published: bool = False  # its runs of Adam stand beside published figures
-    departs_from: str | None = None  # the experiment from which it departs in one setting
-    stands_for: dict[str, str] | None = None  # of departures: their optimizer, the note's variant
-    steps: dict[str, str] | None = None  # optimizers, each with what it changes of the one before
-    baseline: str = "lion"  # variants are compared with this one, seed by seed
-    baseline_from: str | None = None  # the experiment that holds it, if not this one
-    optimizers: tuple[str, ...] = ()  # that the experiment trains, from its sweep
+    beside_note: bool = False  # compare its results with the note's
+    beside_published: bool = False  # compare its runs of Adam with published results
+    departs_from: str | None = None  # the experiment from which it differs in one setting
+    stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
+    steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
+    baseline: str = "lion"  # the optimizer that variants are compared with, seed by seed
+    baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
+    optimizers: tuple[str, ...] = ()  # the optimizers of the experiment's sweep
 
 
 @dataclass
 class Study:
-    """The runs of a study, and all that its tables and figures are made from."""
+    """The runs of a study and all other data of its tables and figures."""
 
     experiment: str
     model: str
     dataset: str
     runs: pd.DataFrame
-    curves: pd.DataFrame  # VARIANT, seed, epoch, train/loss and valid/NDCG@10
+    curves: pd.DataFrame  # columns VARIANT, seed, epoch, train/loss and valid/NDCG@10
     paired: pd.DataFrame
     diagnostics: pd.DataFrame
-    baseline: pd.DataFrame  # runs of the variant that others are compared with; may be empty
+    baseline: pd.DataFrame  # runs of the study that holds the baseline; may be empty
     baseline_curves: pd.DataFrame
     declared: Declaration
 
@@ -61,31 +61,31 @@ class Study:
 
     @cached_property
     def swept(self) -> list[str]:
-        """Columns of runs that a study sweeps over beside optimizers and seeds."""
+        """The columns of ``runs`` that the study sweeps over, without optimizers and seeds."""
         candidates = ["epochs", "lr", "weight_decay", *(str(c) for c in self.runs if "." in str(c))]
         by_optimizer = self.runs.groupby("optimizer")
         return [c for c in candidates if (by_optimizer[c].nunique(dropna=False) > 1).any()]
 
     @cached_property
     def variants(self) -> list[tuple[str, str]]:
-        """(optimizer, swept) of each variant: the note's in its order, then the others."""
-        found = self.runs.drop_duplicates(VARIANT)
-        known = list(dict.fromkeys([*ROWS, *self.declared.optimizers, *found["optimizer"]]))
-        found = found.assign(place=found["optimizer"].map(known.index))
-        found = found.sort_values(["place", *self.swept, "swept"], kind="stable")
-        return list(found[VARIANT].itertuples(index=False, name=None))
+        """(optimizer, swept) of each variant: the note's variants in its order, then the others."""
+        distinct = self.runs.drop_duplicates(VARIANT)
+        known = list(dict.fromkeys([*ROWS, *self.declared.optimizers, *distinct["optimizer"]]))
+        distinct = distinct.assign(place=distinct["optimizer"].map(known.index))
+        distinct = distinct.sort_values(["place", *self.swept, "swept"], kind="stable")
+        return list(distinct[VARIANT].itertuples(index=False, name=None))
 
     @property
     def missing(self) -> list[str]:
-        """Optimizers that the experiment trains and that have no run."""
+        """The optimizers of the experiment's sweep that have no run."""
         return [o for o in self.declared.optimizers if o not in set(self.runs["optimizer"])]
 
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
-        """A variant's runs."""
+        """The runs of a variant."""
         return variant(self.runs, optimizer, swept)
 
     def fewest_seeds(self) -> int:
-        """The number of runs of the variant that has fewest."""
+        """The smallest number of seeds of a variant."""
         return int(self.runs.groupby(VARIANT)["seed"].nunique().min())
 
 
@@ -93,10 +93,10 @@ def studies(results: "Results") -> list[Study]:
     """All studies of a results folder.
 
     Raises:
-        UserError: one run has two records, or an experiment's ``study`` is not understood.
+        UserError: a run has two records, or the ``study`` of an experiment's file is invalid.
     """
     curves = results.curves.merge(results.runs[["record", *STUDY, *VARIANT, "seed"]], on="record")
-    found = []
+    all_studies = []
     for key, runs in results.runs.groupby(STUDY):
         keys = tuple(map(str, key))
         experiment, model, dataset = keys
@@ -116,38 +116,38 @@ def studies(results: "Results") -> list[Study]:
         if len(twice):
             records = ", ".join(twice["record"])
             raise UserError(f"{study.name}: one run, two records ({records}); delete one")
-        found.append(study)
-    return found
+        all_studies.append(study)
+    return all_studies
 
 
 def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
-    """Lines of one (experiment, model, dataset)."""
+    """The lines of a frame that belong to ``keys``, one (experiment, model, dataset)."""
     return frame[(frame[STUDY] == list(keys)).all(axis=1)]
 
 
 def variant(frame: pd.DataFrame, optimizer: str, swept: str = "") -> pd.DataFrame:
-    """Lines of one variant."""
+    """The lines of a frame that belong to a variant."""
     return frame[(frame["optimizer"] == optimizer) & (frame["swept"] == swept)]
 
 
 def baseline_study(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The study that holds the baseline of a study."""
+    """The (experiment, model, dataset) that holds the baseline of a study."""
     experiment, model, dataset = keys
     return declared(experiment).baseline_from or experiment, model, dataset
 
 
 def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame:
-    """Lines of the baseline at the same values of what is swept; else those that sweep nothing."""
+    """The lines of the baseline with the same swept values; if none, those that sweep nothing."""
     same = variant(frame, optimizer, swept)
     return same if len(same) else variant(frame, optimizer)
 
 
 @cache
 def declared(experiment: str) -> Declaration:
-    """What configs/experiment says of a study; nothing if it has no such file.
+    """The declaration of an experiment's file; the default one if there is no such file.
 
     Raises:
-        UserError: the file says something that is not understood.
+        UserError: the file's ``study`` has an unknown key.
     """
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What an optimizer is called and drawn like, the same in every table, figure and page."""
+"""The label and the colour of each optimizer, the same in every table and figure."""
 
 import zlib
 from typing import NamedTuple
@@ -9,7 +9,7 @@ class Style(NamedTuple):
     colour: str  # hex
 
 
-# The first six colours are Okabe and Ito's, safe for the colour-blind.
+# The first six colours are Okabe and Ito's, which colour-blind readers can distinguish.
 STYLES = {
     "lion": Style("Lion", "#000000"),
     "sign_sgd": Style("sign-SGD", "#E69F00"),
@@ -35,7 +35,11 @@ OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BB
 
 
 def style_of(optimizer: str) -> Style:
-    """An optimizer without a line above gets its name and one of seven colours, always the same."""
+    """The style of an optimizer.
+
+    An optimizer that is not in ``STYLES`` is labelled by its name. A hash of the name selects one
+    of seven colours, so the colour is always the same.
+    """
     if optimizer in STYLES:
         return STYLES[optimizer]
     colour = OTHERS[zlib.crc32(optimizer.encode()) % len(OTHERS)]
@@ -43,12 +47,12 @@ def style_of(optimizer: str) -> Style:
 
 
 def label_of(optimizer: str, swept: str = "") -> str:
-    """An optimizer, and what sets its runs apart from others of it: ``Lion, lr 3e-4``."""
+    """The label of a variant: the optimizer and its swept values, such as ``Lion, lr 3e-4``."""
     return f"{style_of(optimizer).label}, {swept}" if swept else style_of(optimizer).label
 
 
 def short(value: object) -> str:
-    """3e-4 for 0.0003; other values as they are."""
+    """A value in short notation, such as 3e-4 for 0.0003."""
     if not isinstance(value, float) or value == 0 or 0.01 <= abs(value) < 1000:
         return f"{value:g}" if isinstance(value, float) else str(value)
     text = f"{value:.0e}" if value == float(f"{value:.0e}") else f"{value:g}"

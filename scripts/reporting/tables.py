@@ -1,7 +1,7 @@
-"""The tables: ``TABLES`` of one study, ``OVERALL`` over all studies.
+"""The tables of a study, listed in ``TABLES``, and those over all studies, listed in ``OVERALL``.
 
-To add one, write a function that returns a DataFrame of text, or None where it does not apply, and
-give it a line in one of the two registries.
+To add a table, write a function that returns a ``Table``, or None if it does not apply, and add a
+line to ``TABLES`` or ``OVERALL``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,20 +42,20 @@ MEMORIES = {
 
 
 class Table(NamedTuple):
-    """A table's text, and the sentence above it."""
+    """A table whose cells are text, and the caption above it."""
 
     frame: pd.DataFrame
     caption: str
 
 
 def rows(study: Study) -> Table | None:
-    """One line for each variant; in the note's setting, beside the note's figures."""
+    """One line per variant; in the note's setting, together with the note's figures."""
     if study.declared.beside_published or study.declared.departs_from:
-        return None  # they have a table of their own: published, search
+        return None  # the tables published and search show its runs
     if beside_note(study):
         return rows_beside_note(study)
     lines = []
-    ours, theirs = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
+    ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
     places = not study.swept and ours.notna().all()
     shown = [(o, study.of(o, swept)) for o, swept in study.variants]
     shown += [(o, study.of(o)) for o in study.missing]
@@ -69,7 +69,7 @@ def rows(study: Study) -> Table | None:
         line |= {"n": str(len(own)), "best epoch": best_epochs(own)}
         if places and optimizer in ROWS:
             line |= {"place": str(place(ours, "NDCG@10", optimizer))}
-            line |= {"note's place": str(place(pd.Series(theirs), "NDCG@10", optimizer))}
+            line |= {"note's place": str(place(pd.Series(notes), "NDCG@10", optimizer))}
         lines.append(line)
     caption = (
         "HR@10 and NDCG@10 on test, with the weights of the epoch that was best on valid; Loss is "
@@ -80,7 +80,7 @@ def rows(study: Study) -> Table | None:
 
 
 def rows_beside_note(study: Study) -> Table:
-    """One line for each of the note's variants; its verdict is the worst of its figures'."""
+    """One line per variant of the note; its verdict is the worst of its three figures' verdicts."""
     lines = []
     for optimizer in ROWS:
         figures = figures_of(study, optimizer)
@@ -107,14 +107,14 @@ def rows_beside_note(study: Study) -> Table:
 
 
 def figures_of(study: Study, optimizer: str) -> list[dict[str, str]]:
-    """A variant of the note, figure by figure: the note's, ours, how they differ, the verdict."""
+    """One line per figure of a variant: the note's, ours, their difference and the verdict."""
     lines = []
     figures = zip(METRICS.items(), ROWS[optimizer], strict=True)
     for i, ((metric, column), figure) in enumerate(figures):
         ours = study.of(optimizer)[column]
-        theirs = pd.Series({o: published[i] for o, published in ROWS.items()})
-        here = place(means(study.runs, column), metric, optimizer)
-        same_place = None if here is None else here == place(theirs, metric, optimizer)
+        notes = pd.Series({o: published[i] for o, published in ROWS.items()})
+        our_place = place(means(study.runs, column), metric, optimizer)
+        same_place = None if our_place is None else our_place == place(notes, metric, optimizer)
         half, difference = note.interval(ours), ours.mean() - figure
         lines.append(
             {
@@ -132,7 +132,7 @@ def figures_of(study: Study, optimizer: str) -> list[dict[str, str]]:
 
 
 def paired(study: Study) -> Table | None:
-    """Each variant beside the baseline: differences over seeds, and the tests over users."""
+    """One line per variant: differences to the baseline over seeds, and tests over users."""
     users = study.paired[study.paired["seeds"] > 1]
     if users.empty:
         return None
@@ -167,7 +167,7 @@ def paired(study: Study) -> Table | None:
 
 
 def along(study: Study) -> Table | None:
-    """Differences to the baseline at some epochs, in % of it, for five seeds or more."""
+    """Differences to the baseline at several epochs, in % of its mean, over five seeds or more."""
     if study.runs.groupby(VARIANT)["seed"].nunique().max() < 5:
         return None
     lines = []
@@ -199,20 +199,20 @@ def along(study: Study) -> Table | None:
 
 
 def grid(study: Study) -> Table | None:
-    """Best NDCG@10 on valid at every value of the one key that a study sweeps over."""
+    """The best NDCG@10 on valid of each optimizer at each value of the one swept key."""
     if len(study.swept) != 1:
         return None
     (key,) = study.swept
     name = key.split(".")[-1]
-    found = study.runs.pivot_table(index="optimizer", columns=key, values="valid/NDCG@10")
+    values = study.runs.pivot_table(index="optimizer", columns=key, values="valid/NDCG@10")
     lines = []
     for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing]:
-        cells = found.reindex([optimizer]).loc[optimizer]
+        cells = values.reindex([optimizer]).loc[optimizer]
         line = {WITH: label_of(optimizer)}
         line |= {f"{name} {short(value)}": _cell(cell) for value, cell in cells.items()}
         best = cells.idxmax() if cells.notna().any() else None
         line["best"] = MISSING if best is None else short(best)
-        if best in (found.columns[0], found.columns[-1]):
+        if best in (values.columns[0], values.columns[-1]):
             line["best"] += ", at the edge"
         lines.append(line)
     seeds = study.runs["seed"].nunique()
@@ -225,7 +225,7 @@ def grid(study: Study) -> Table | None:
 
 
 def steps(study: Study) -> Table | None:
-    """From the first optimizer to the last, by one change at a time."""
+    """One line per declared step: the change, the loss, and the share of the gap that it closes."""
     if not study.declared.steps:
         return None
     losses = {o: study.of(o)["train/min_loss"] for o in study.declared.steps}
@@ -250,7 +250,7 @@ def steps(study: Study) -> Table | None:
 
 
 def published(study: Study) -> Table | None:
-    """Our Adam beside the figures that the note's author published for it."""
+    """Our runs of Adam compared with the results that the note's author published."""
     own = study.of("adam")
     if not (study.declared.beside_published and study.dataset in FIGURES and len(own)):
         return None
@@ -263,7 +263,7 @@ def published(study: Study) -> Table | None:
 
 
 def choices(study: Study) -> Table | None:
-    """What each variant chose at its last look."""
+    """The diagnostics of each variant's steps in its last diagnosed epoch."""
     caption = (
         "Steps of item embeddings at the last look, as shares of coordinates, mean over seeds "
         "(scripts/running/diagnostics.py)."
@@ -272,7 +272,7 @@ def choices(study: Study) -> Table | None:
 
 
 def memories(study: Study) -> Table | None:
-    """How often each variant's memory contradicts the gradients of an epoch, at its last look."""
+    """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     caption = (
         "Coordinates of item embeddings that had a gradient in the last look's epoch: how often a "
         "memory points against the sum of the epoch's gradients, or against the count of their "
@@ -281,7 +281,7 @@ def memories(study: Study) -> Table | None:
     return _looked_at(study, MEMORIES, caption) if looked_at_memories(study) else None
 
 
-# Of one study; a file is results/tables/STUDY/NAME.
+# A study's table NAME is written to results/tables/STUDY/NAME.
 TABLES: dict[str, Callable[[Study], Table | None]] = {
     "rows": rows,
     "paired": paired,
@@ -295,12 +295,12 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
 
 
 def beside_note(study: Study) -> bool:
-    """Whether a study's figures stand beside the note's."""
+    """Whether a study is compared with the note: it declares so and has the note's setting."""
     return study.declared.beside_note and note.is_setting(study.runs)
 
 
 def headline(studies: Sequence[Study]) -> Table | None:
-    """The note beside ours in six narrow columns, for the README."""
+    """The note's results and ours in six narrow columns, for the README."""
     for study in filter(beside_note, studies):
         frame = rows_beside_note(study).frame
         frame = frame[frame["NDCG@10 note"] != MISSING]
@@ -314,7 +314,7 @@ def headline(studies: Sequence[Study]) -> Table | None:
 
 
 def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
-    """A table of the note, figure by figure."""
+    """A function that makes the table of ``note.TABLES[name]``, one line per figure."""
 
     def table(studies: Sequence[Study]) -> Table | None:
         for study in filter(beside_note, studies):
@@ -330,7 +330,7 @@ def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
 
 
 def order(studies: Sequence[Study]) -> Table | None:
-    """Does the order of the note's variants hold in every study of two seeds or more?"""
+    """The order of the note's variants in each study with two seeds or more."""
     lines = []
     for study in studies:
         ours = means(study.runs, "test/NDCG@10")
@@ -358,11 +358,11 @@ def order(studies: Sequence[Study]) -> Table | None:
 
 
 def search(studies: Sequence[Study]) -> Table | None:
-    """The note's figures beside ours in its setting and in those that depart from it.
+    """The note's figures and ours, in the note's setting and in settings that differ from it.
 
-    A setting explains a figure if the note's lies within two standard errors of one more run, by
-    the std of the study that was departed from. A variant that a setting leaves as it is has no
-    runs of it (–) and counts as it does in that study.
+    A setting explains a figure of the note if this lies within two standard errors of one more run.
+    The std is that of the study in the note's setting. A variant that a setting does not change has
+    no runs in it (–); its runs in the note's setting count instead.
     """
     base = next(filter(beside_note, studies), None)
     departed = [
@@ -375,8 +375,8 @@ def search(studies: Sequence[Study]) -> Table | None:
         return None
     lines = []
     for i, metric in enumerate(METRICS):
-        theirs = {o: published[i] for o, published in ROWS.items()}
-        lines.append({"setting": "note", "figure": metric} | _six(theirs))
+        notes = {o: published[i] for o, published in ROWS.items()}
+        lines.append({"setting": "note", "figure": metric} | _six(notes))
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
@@ -391,11 +391,11 @@ def search(studies: Sequence[Study]) -> Table | None:
             explained = 0
             for optimizer, published in ROWS.items():
                 known = base.of(optimizer)[METRICS[metric]]
-                here = runs.loc[runs["optimizer"] == optimizer, column]
-                here = here if len(here) else known
+                ours = runs.loc[runs["optimizer"] == optimizer, column]
+                ours = ours if len(ours) else known
                 figure = published[list(METRICS).index(metric)]
-                bound = 2 * note.prediction_se(known, len(here)) if len(here) else 0
-                explained += abs(here.mean() - figure) <= bound
+                bound = 2 * note.prediction_se(known, len(ours)) if len(ours) else 0
+                explained += abs(ours.mean() - figure) <= bound
             fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
             line = {"setting": setting, "figure": metric} | _six(means(runs, column))
             lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
@@ -407,7 +407,7 @@ def search(studies: Sequence[Study]) -> Table | None:
     return Table(pd.DataFrame(lines).fillna(""), caption)
 
 
-# Over all studies; a file is results/tables/NAME.
+# The table NAME over all studies is written to results/tables/NAME.
 OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
     "headline": headline,
     **{name: note_table(name) for name in note.TABLES},
@@ -417,37 +417,40 @@ OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
 
 
 def tables(studies: Sequence[Study]) -> dict[str, Table]:
-    """All tables that apply, as ``STUDY/TABLE``, and those over all studies by their name."""
-    made = {f"{s.name}/{name}": make(s) for s in studies for name, make in TABLES.items()}
-    made |= {name: make(studies) for name, make in OVERALL.items()}
-    return {name: table for name, table in made.items() if table is not None}
+    """All tables that apply: ``STUDY/NAME`` for a study, ``NAME`` for a table over all studies."""
+    results = {f"{s.name}/{name}": make(s) for s in studies for name, make in TABLES.items()}
+    results |= {name: make(studies) for name, make in OVERALL.items()}
+    return {name: table for name, table in results.items() if table is not None}
 
 
-def last_looks(looks: pd.DataFrame) -> pd.DataFrame:
-    """What diagnosed runs recorded at their last look, and how it relates to Lion's steps."""
-    last = looks[looks["epoch"] == looks.groupby("optimizer")["epoch"].transform("max")]
+def last_looks(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines of diagnostics.csv for each optimizer's last diagnosed epoch.
+
+    The quantities ``rests`` and ``against`` are added.
+    """
+    last = lines[lines["epoch"] == lines.groupby("optimizer")["epoch"].transform("max")]
     return pd.concat([last, _against_lion(last)])
 
 
 def looked_at_memories(study: Study) -> bool:
-    """Records from before memories were looked at are not."""
+    """Whether a study's diagnostics have quantities of memories; older records lack them."""
     return bool(study.diagnostics["quantity"].eq("outvoted").any())
 
 
 def means(runs: pd.DataFrame, column: str) -> pd.Series:
-    """Of the note's variants, in its order; NaN where one has no run."""
+    """The mean of a column for each of the note's variants, in its order; NaN without a run."""
     return runs.groupby("optimizer")[column].mean().reindex(list(ROWS))
 
 
 def place(values: pd.Series, metric: str, optimizer: str) -> int | None:
-    """1 for the best of the note's variants; None while one of them has no value."""
+    """The rank of an optimizer among the note's variants, from 1; None if a value is NaN."""
     if values.isna().any():
         return None
     return int(values.rank(ascending=metric == "Loss", method="min")[optimizer])
 
 
 def best_epochs(runs: pd.DataFrame) -> str:
-    """The epochs whose weights were tested, from the earliest to the latest of all seeds."""
+    """The range over seeds of the epochs whose weights were tested, such as ``40 to 55``."""
     if len(runs) == 0:
         return MISSING
     low, high = runs["best_epoch"].min(), runs["best_epoch"].max()
@@ -455,6 +458,7 @@ def best_epochs(runs: pd.DataFrame) -> str:
 
 
 def mean_and_std(values: pd.Series) -> str:
+    """``mean ± sample std``; the value alone if there is one, a dash if there is none."""
     if len(values) == 0:
         return MISSING
     if len(values) == 1:
@@ -463,33 +467,34 @@ def mean_and_std(values: pd.Series) -> str:
 
 
 def signed(value: float) -> str:
-    """+0.0012; a zero never has a minus."""
+    """A number with its sign and four decimals, such as +0.0012; zero is +0.0000."""
     return f"{value:+z.4f}"
 
 
 def _looked_at(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
     keys = ["quantity", "of"]
-    looks = last_looks(study.diagnostics)
-    found = looks.pivot_table(index="optimizer", columns=keys, values="value")
+    last = last_looks(study.diagnostics)
+    values = last.pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
-    for optimizer in dict.fromkeys(o for o, _ in study.variants if o in found.index):
+    for optimizer in dict.fromkeys(o for o, _ in study.variants if o in values.index):
         line = {"item embeddings with": label_of(optimizer)}
         for title, cell in columns.items():
-            value = found.loc[optimizer].get(cell)
+            value = values.loc[optimizer].get(cell)
             line[title] = MISSING if value is None or pd.isna(value) else f"{round(100 * value)}%"
         lines.append(line)
     return Table(pd.DataFrame(lines), caption)
 
 
-def _against_lion(looks: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the item embeddings that ``rests`` or moves ``against`` Lion, look by look.
+def _against_lion(lines: pd.DataFrame) -> pd.DataFrame:
+    """The shares of item coordinates that do not move (``rests``) and that move ``against`` Lion.
 
-    What moves and does not agree with Lion goes against it: Lion itself moves every weight that
-    ever had a gradient. Moves are recorded by fifths of the items, which are equally many.
+    A coordinate that moves and does not agree with Lion moves against it, because Lion moves every
+    weight that ever had a gradient. Moves are recorded per fifth of the items. The fifths are
+    equally large, so their mean is that of all items.
     """
-    of_items = looks["of"].eq("items") & looks["quantity"].eq("agreement")
-    agrees = looks[of_items].set_index([*RUN, "epoch"])["value"]
-    moves = looks[looks["quantity"] == "path"].groupby([*RUN, "epoch"])["value"].mean()
+    of_items = lines["of"].eq("items") & lines["quantity"].eq("agreement")
+    agrees = lines[of_items].set_index([*RUN, "epoch"])["value"]
+    moves = lines[lines["quantity"] == "path"].groupby([*RUN, "epoch"])["value"].mean()
     parts = {"rests": 1 - moves, "against": moves - agrees}
     return pd.concat(
         value.rename("value").reset_index().assign(quantity=name, of="items")
@@ -498,7 +503,7 @@ def _against_lion(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stand_ins(study: Study) -> pd.DataFrame:
-    """A study's runs, each under the note's variant that it stands for."""
+    """A study's runs, with optimizers replaced by the note's variants that they stand for."""
     return study.runs.replace({"optimizer": study.declared.stands_for or {}})
 
 

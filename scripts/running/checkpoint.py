@@ -1,4 +1,4 @@
-"""A training's state on disk: whole and unaltered, or not used at all."""
+"""Save and load a training's state; a checksum ensures that only an intact file is used."""
 
 import hashlib
 import io
@@ -12,12 +12,12 @@ import torch
 from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
 
-FORMAT = b"simba checkpoint 4\n"  # of another code's checkpoint nothing is taken
+FORMAT = b"simba checkpoint 4\n"  # a checkpoint of another format is ignored
 HEADER = len(FORMAT) + hashlib.sha256().digest_size
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write FORMAT, the content's SHA-256 and the content, as torch saves it.
+    """Write FORMAT, the content's SHA-256 and the content, which torch.save gives.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
@@ -29,7 +29,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state, or None if there is none to go on from; a damaged file is told in one line."""
+    """The saved state; None without a usable file. One line on stderr reports a damaged one.
+
+    Raises:
+        UserError: the file exists and cannot be read.
+    """
     try:
         whole = path.read_bytes()
     except FileNotFoundError:
@@ -38,11 +42,11 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     content = whole[HEADER:]
     if whole[:HEADER] != FORMAT + hashlib.sha256(content).digest():
-        print(f"{path}: damaged or of another version; the run starts anew", file=sys.stderr)
+        print(f"{path}: damaged or of another version; the run starts again", file=sys.stderr)
         return None
     try:
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:  # saved by a torch that this one is not
+    except (RuntimeError, pickle.UnpicklingError) as error:  # another version of torch saved it
         reason = str(error).splitlines()[0]
-        print(f"{path}: not readable here ({reason}); the run starts anew", file=sys.stderr)
+        print(f"{path}: torch cannot read it ({reason}); the run starts again", file=sys.stderr)
         return None

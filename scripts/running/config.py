@@ -1,4 +1,4 @@
-"""Checks on a composed config, before anything is fetched, trained or written."""
+"""Checks of a composed config, before anything is fetched, trained or written."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ class Tracker:
 
 @dataclass
 class Train:
-    """Types of configs/train.yaml; its values are there."""
+    """The types of the keys of configs/train.yaml, which sets their values."""
 
     data: Any = None
     model: Any = None

@@ -1,33 +1,38 @@
-"""Why a row falls where it does: its choices, looked at while it trains.
+"""Diagnostics of an optimizer: statistics of its steps and memories, recorded while it trains.
 
-In the epochs that ``diagnose_every`` names, before each step and averaged over the epoch's steps,
-as shares of coordinates; apart for item embeddings (``items``) and all other weights (``weights``):
+They are recorded in every epoch that ``diagnose_every`` divides. A Lion with its own m, which gets
+the same gradients, serves as the reference.
 
-==================  =====================================================================
-agreement           moves, or not, as Lion would at this very point
-memory              moves by its memory: it would move the same way with the opposite g
-without_gradient    moves although its gradient is zero
-counter             mean abs(s)/w (rows that count; w is the bound of s)
-==================  =====================================================================
-
-and for the items alone, by fifths of popularity in training (``1``: the rarest), in units of
-lr times the epoch's steps, which is how far one that never turns is taken:
+The first statistics are shares of coordinates. They are taken before each step and averaged over
+the steps of the epoch, for item embeddings (``items``) and all other weights (``weights``):
 
 ==================  =====================================================================
-path                how much it moves
-absent              how much of that while the item is not in the batch
-net                 how far it is at the epoch's end from where it was at its start, by its steps
-                    and by weight decay
+agreement           the direction (-1, 0 or 1) is the one that Lion would choose
+memory              the coordinate moves, and would move the same way with -g instead of g
+without_gradient    the coordinate moves although its gradient is zero
+counter             mean abs(s)/w (variants with a counter; w is the bound of s)
 ==================  =====================================================================
 
-and at the epoch's end, of the items' coordinates that had a gradient in it, beside the sum of these
-gradients, which is where the epoch's data would have them go:
+The next statistics are for item embeddings only, per fifth of the items by popularity in training
+(``1``: the rarest). Their unit is lr times the number of steps of the epoch: the distance of a
+coordinate that moves in the same direction in every step.
 
 ==================  =====================================================================
-astray_m            Lion's m points against the sum
-astray_s            s does (rows that count)
-outvoted            more of the epoch's signs point against the sum than with it
-lags                s points against what most of the epoch's signs do (rows that count)
+path                the length of the path of a coordinate, by its steps
+absent              the part of the path in steps in which the item is not in the batch
+net                 the distance between a coordinate's values at the epoch's end and start,
+                    which includes weight decay
+==================  =====================================================================
+
+The last statistics are taken at the epoch's end. They are shares of those item coordinates whose
+sum of gradients over the epoch is not zero. Two numbers contradict each other if their signs are
+opposite.
+
+==================  =====================================================================
+astray_m            the reference Lion's m contradicts the sum of the gradients
+astray_s            s contradicts the sum of the gradients (variants with a counter)
+outvoted            the sum of the gradients' signs contradicts the sum of the gradients
+lags                s contradicts the sum of the gradients' signs (variants with a counter)
 ==================  =====================================================================
 """
 
@@ -54,14 +59,14 @@ FIFTHS = 5
 
 
 class Diagnostics:
-    """What an optimizer chooses for a model, beside a Lion that sees the same gradients.
+    """Records the diagnostics of one optimizer and one model.
 
     Args:
-        popularity: (num_items,) how often each item is in training.
-        every: every so many epochs are looked at.
+        popularity: (num_items,), how often each item occurs among the training items.
+        every: the interval between diagnosed epochs.
 
     Raises:
-        UserError: the optimizer is not one of simba's, or the model not one of models.sasrec.
+        UserError: the optimizer is not from simba, or the model is not from models.sasrec.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Diagnostics:
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
     def start_epoch(self, epoch: int) -> None:
+        """Reset the statistics; call it before the first step of an epoch."""
         self.looks = epoch % self.every == 0
         self.steps = 0
         self.sums: dict[str, float] = defaultdict(float)
@@ -95,7 +101,7 @@ class Diagnostics:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Look at the choices of the coming step, if it is time, and follow Lion's memory."""
+        """Record the coming step, if the epoch is diagnosed, and update the reference Lion's m."""
         for p, m in self._parameters():
             if self.looks:
                 self._look(p, m)
@@ -103,28 +109,30 @@ class Diagnostics:
         self.steps += 1
 
     def summary(self) -> dict[str, float]:
-        """The averages of the epoch since ``start_epoch``, by name; none if it is not looked at."""
+        """The statistics of the epoch by name, with the prefix ``why/``; none if not diagnosed."""
         if not self.looks:
             return {}
-        found = {}
+        statistics = {}
         for name, total in self.sums.items():
-            found[name] = total / self.coordinates[name.split("/")[-1]]
+            statistics[name] = total / self.coordinates[name.split("/")[-1]]
         lr = float(self.group["lr"])
         net = (self.items.detach() - self.before).abs().mean(1) / lr
         for name, value in (("path", self.moved), ("absent", self.moved_absent), ("net", net)):
             for i, fifth in enumerate(self.fifths, start=1):
-                found[f"{name}/{i}"] = float(value[fifth].mean()) / self.steps
-        found |= self._against_the_sum()
-        return {f"why/{name}": value for name, value in found.items()}
+                statistics[f"{name}/{i}"] = float(value[fifth].mean()) / self.steps
+        statistics |= self._against_the_sum()
+        return {f"why/{name}": value for name, value in statistics.items()}
 
     def state_dict(self) -> dict[str, Any]:
+        """The state to resume from after an epoch: the reference Lion's m."""
         return {"shadow": self.shadow}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
         self.shadow = state["shadow"]
 
     def _parameters(self) -> Iterator[tuple[Any, Tensor]]:
-        """Each with the m that Lion would have."""
+        """Each parameter with the reference Lion's m."""
         return zip(self.group["params"], self.shadow, strict=True)
 
     def _against_the_sum(self) -> dict[str, float]:
@@ -135,9 +143,9 @@ class Diagnostics:
         pairs = {"outvoted": (self.count, self.sum), "astray_m": (m, self.sum)}
         if s is not None:
             pairs |= {"lags": (s, self.count), "astray_s": (s, self.sum)}
-        had = self.sum != 0
+        nonzero = self.sum != 0
         return {
-            f"{name}/items": float((torch.sign(a) == -torch.sign(b))[had].float().mean())
+            f"{name}/items": float((torch.sign(a) == -torch.sign(b))[nonzero].float().mean())
             for name, (a, b) in pairs.items()
         }
 
@@ -157,7 +165,7 @@ class Diagnostics:
             quantities["counter"] = abs(s) / self.bound
         part = "items" if p is self.items else "weights"
         for name, quantity in quantities.items():
-            real = quantity[1:] if part == "items" else quantity  # row 0 stands for no item
+            real = quantity[1:] if part == "items" else quantity  # row 0 is for empty slots
             self.sums[f"{name}/{part}"] += float(real.sum())
         self.coordinates[part] += p.numel() - (p.shape[1] if part == "items" else 0)
         if part == "items":

@@ -1,8 +1,9 @@
-"""Train the runs of a sweep as one program: the weights of all runs lie along a leading axis.
+"""Joint training: train several runs of a sweep together, with their weights in one tensor.
 
-Runs may differ in optimizer and seed. Each keeps its own batches, negatives, dropout, optimizer and
-record; their losses and gradients are computed by one vmapped call of the model. That fills a
-GPU, where on top a whole step is one CUDA graph; on a CPU it is slower than run after run.
+The runs may differ in optimizer and seed. Each has its own batches, negatives, dropout, optimizer
+and record. One vmapped call of the model computes the losses and gradients of all runs, which uses
+a GPU better than a single run. On a GPU, a whole step is one CUDA graph. On a CPU, joint training
+is slower than one run after the other.
 """
 
 import time
@@ -21,20 +22,23 @@ from models.packing import model_inputs
 from scripts.records.record import digest
 from scripts.running.training import Training, build, build_model
 
-BACKEND = REFERENCE  # on every device: vmap needs plain torch
+BACKEND = REFERENCE  # on every device, because vmap needs torch operations
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force")
 
 
 def common(config: Mapping[str, Any]) -> str:
-    """What runs of one program share."""
+    """A hash of the settings that runs must share to be trained jointly."""
     return digest({key: value for key, value in config.items() if key not in MAY_DIFFER})
 
 
 class JointTraining:
-    """The trainings' models and optimizers, each as a row of one matrix of parameters.
+    """Several trainings whose parameters are the rows of one matrix (runs, parameters).
 
-    The models' parameters become views of the rows, so that a training evaluates and tests itself
-    as ever; ``write_back`` brings its optimizer's state up to date.
+    The parameters of each training's model become views of its row, so the training can evaluate
+    its model as usual. ``write_back`` copies the optimizer state of a row to its training.
+
+    Args:
+        trainings: trainings whose configs have the same ``common``.
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
@@ -57,22 +61,23 @@ class JointTraining:
         self.steps_taken = 0
 
     def train_epoch(self, epoch: int) -> list[float]:
-        """One epoch of every run; their losses as Training.train_epoch has them."""
+        """Train every run for one epoch; returns the losses as ``Training.train_epoch`` does."""
         start = time.perf_counter()
         self.total.zero_()
         streams = (training.batches(epoch, BACKEND.layout) for training in self.trainings)
         for pairs in zip(*streams, strict=True):
             users = pairs[0][0].num_users
             arrays = _stacked(pairs, self._capacity(pairs))
-            self._take({**arrays, "users": np.asarray(users)})
-        losses = (self.total / len(self.trainings[0].data.trainable())).tolist()  # waits for a GPU
+            self._take_step({**arrays, "users": np.asarray(users)})
+        # tolist waits for the GPU
+        losses = (self.total / len(self.trainings[0].data.trainable())).tolist()
         seconds = (time.perf_counter() - start) / len(self.trainings)
         for training in self.trainings:
             training.seconds["train"] += seconds
         return losses
 
     def write_back(self, run: int) -> None:
-        """Give a run's training the state of its optimizer, parameter by parameter."""
+        """Copy the optimizer state of a run's row to its training, parameter by parameter."""
         training, state = self.trainings[run], self.optimizers[run].state[self.rows[run]]
         sizes = [shape.numel() for shape in self.shapes.values()]
         parameters = training.model.parameters()
@@ -88,15 +93,15 @@ class JointTraining:
             if row.is_cuda and "capturable" in group:
                 group["capturable"] = True
         states = [training.optimizer.state[p] for p in training.model.parameters()]
-        if states[0]:  # the training comes from a checkpoint
+        if states[0]:  # the training was resumed from a checkpoint
             optimizer.state[row] = {
-                name: value.clone() if value.ndim == 0 else _joined(states, name)
+                name: value.clone() if value.ndim == 0 else _concatenate(states, name)
                 for name, value in states[0].items()
             }
         return optimizer
 
     def _capacity(self, pairs: Sequence[tuple[TrainingBatch, np.ndarray]]) -> int:
-        """Rows of a step's batches; a graph's inputs never change their shape."""
+        """The number of batch rows to allocate. The inputs of a CUDA graph have a fixed shape."""
         needed = max(len(batch.items) for batch, _ in pairs)
         if not self.weights.is_cuda:
             return needed
@@ -104,7 +109,7 @@ class JointTraining:
             self.graph, self.inputs = None, {}
         return self.inputs["items"].shape[1] if self.inputs else needed + needed // 8 + 1
 
-    def _take(self, arrays: dict[str, np.ndarray]) -> None:
+    def _take_step(self, arrays: dict[str, np.ndarray]) -> None:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if not self.weights.is_cuda:
             self._step(tensors)
@@ -114,7 +119,7 @@ class JointTraining:
             self.inputs = {k: torch.empty_like(t, device=device) for k, t in tensors.items()}
         for name, tensor in tensors.items():
             self.inputs[name].copy_(tensor.pin_memory(), non_blocking=True)
-        if self.steps_taken < 3:  # lazily made state and libraries' buffers come first
+        if self.steps_taken < 3:  # these steps create optimizer state and library buffers
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
@@ -123,7 +128,7 @@ class JointTraining:
         else:
             if self.graph is None:
                 self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):  # records, does not run
+                with torch.cuda.graph(self.graph):  # records the step without running it
                     self._step(self.inputs)
             self.graph.replay()
         self.steps_taken += 1
@@ -148,19 +153,19 @@ class JointTraining:
         return functional_call(self.template, parameters, (), inputs)
 
 
-def _joined(states: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+def _concatenate(states: Sequence[dict[str, Tensor]], name: str) -> Tensor:
     return torch.cat([state[name].flatten() for state in states])
 
 
 def _stacked(
     pairs: Sequence[tuple[TrainingBatch, np.ndarray]], capacity: int
 ) -> dict[str, np.ndarray]:
-    """A step's arrays for all runs, (runs, capacity, ...) each: empty rows follow a run's own."""
+    """Stack the batches of all runs to arrays (runs, capacity, ...), padded with empty rows."""
     stacked = {"keys": np.stack([keys for _, keys in pairs])}
     per_run = [batch.arrays() for batch, _ in pairs]
     for name, array in per_run[0].items():
         stacked[name] = np.zeros((len(pairs), capacity, *array.shape[1:]), dtype=np.int64)
-    stacked["starts"][:] = np.arange(stacked["starts"].shape[2])  # an empty slot is its own start
+    stacked["starts"][:] = np.arange(stacked["starts"].shape[2])  # an empty slot has its own column
     for run, arrays in enumerate(per_run):
         for name, array in arrays.items():
             stacked[name][run, : len(array)] = array

@@ -1,4 +1,4 @@
-"""How this process holds memory, and how much it has held."""
+"""Settings of this process's memory allocator, and its peak memory."""
 
 import ctypes
 import platform
@@ -9,10 +9,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next step instead of handing it back to the kernel.
+    """Make glibc keep freed memory instead of returning it to the kernel.
 
-    A training step frees and takes the same megabytes again and again; each time the kernel would
-    clear the pages anew, a tenth of the time of a step. Elsewhere than on glibc nothing is done.
+    Each training step allocates and frees the same megabytes. If they were returned, the kernel
+    would clear the pages at each step, which takes a tenth of its time. Without glibc, this
+    function does nothing.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -21,12 +22,13 @@ def keep_freed_memory() -> None:
 
 
 def reset_peak_memory() -> None:
-    with suppress(OSError):  # not Linux: the peak is then that of the whole process
+    """Reset the peak of ``peak_rss_mib``. On other systems than Linux, this does nothing."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss_mib() -> float:
-    """Peak resident memory since ``reset_peak_memory``, MiB."""
+    """The peak resident memory since ``reset_peak_memory``, in MiB."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""What a record is called: its experiment, its model, what was overridden, its seed."""
+"""The name of a record: its experiment, model, overrides and seed."""
 
 import hashlib
 import json
@@ -11,24 +11,29 @@ from hydra.core.override_parser.types import OverrideType
 
 from scripts.records.record import WITHOUT_EFFECT
 
-# They have a place of their own in a record's path, or say only where the data lie.
+# A record's path names the first five separately; the last two only say where the data file is.
 NOT_IN_NAME = ("optimizer", "data", "model", "experiment", "seed", "data.path", "data.root")
-LONGEST = 160  # file systems take 255 bytes; a lock's and a part's names are longer
+LONGEST = 160  # file systems allow 255 bytes; lock files and temporary files have longer names
 
 
 def choices() -> dict[str, str]:
-    """What was chosen of each config group: the names that records and tables go by."""
+    """The chosen file of each config group, which records and tables use as names."""
     chosen = HydraConfig.get().runtime.choices
     names = {key: str(chosen[key]) for key in ("data", "model", "optimizer")}
     return names | {"experiment": str(chosen.get("experiment") or "single")}
 
 
 def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
-    """``results.name``, else ``EXPERIMENT-MODEL[-KEY=VALUE...]-seedSEED``; never a path.
+    """The file name of a record: ``results.name``, or by default
+    ``EXPERIMENT-MODEL[-KEY=VALUE...]-seedSEED``. It never contains a folder.
 
-    Every override of the command that has an effect is a KEY=VALUE, so a run of another setting
-    never has the name of an earlier one. Only Hydra's config of the run is asked: all launchers
-    and sweepers give the same names.
+    Every override that changes the results appears as KEY=VALUE, so runs with different settings
+    have different names. The name depends only on Hydra's config of the run, so it is the same
+    with all launchers and sweepers.
+
+    Args:
+        config: the checked config.
+        names: the result of ``choices``.
     """
     if config["results"]["name"] is not None:
         return flat(str(config["results"]["name"]))
@@ -40,23 +45,23 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
 
 
 def overridden() -> dict[str, str]:
-    """The overrides that have an effect and no other place, each with its value as text."""
-    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    found = {}
-    for override in given:
+    """The overrides that belong in a record's name, each with its value as text."""
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    values = {}
+    for override in overrides:
         key = override.key_or_group
         if key in NOT_IN_NAME or key.split(".")[0] in WITHOUT_EFFECT:
             continue
         deleted = override.type == OverrideType.DEL
-        found[key] = "deleted" if deleted else as_text(override.value())
-    return found
+        values[key] = "deleted" if deleted else as_text(override.value())
+    return values
 
 
 def as_text(value: Any) -> str:
-    """A value in one spelling, however it was typed: 0.001 for 1e-3."""
+    """A value as text in one spelling, however the user typed it: 0.001 for 1e-3."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def flat(name: str) -> str:
-    """A file name without folders; other characters than these are percent-encoded."""
+    """A file name that contains no folder; unusual characters are percent-encoded."""
     return quote(name, safe="=+,[]{}() ") if name.strip(".") else quote(name).replace(".", "%2E")

@@ -1,4 +1,4 @@
-"""Where a run happened: commit, versions and hardware."""
+"""The provenance of a run: commit, package versions and hardware."""
 
 import platform
 import subprocess
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf")
 
 @cache
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Commit, versions and hardware, as they were when this process first asked."""
+    """Commit, versions and hardware. The first call in a process decides; later ones repeat it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     return {
@@ -27,6 +27,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
+    """The name of the CPU."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""The loop: an epoch, every so often an evaluation on valid, at the end one on test."""
+"""The training loop: epochs, evaluations on valid in between, and one evaluation on test."""
 
 import sys
 import time
@@ -28,8 +28,14 @@ from scripts.running.tracking import Log
 
 
 class Training:
-    """One run. All its randomness is a function of (seed, epoch), so that a run resumed from a
-    checkpoint goes on with the bits of an uninterrupted one."""
+    """One run.
+
+    All random numbers are a function of (seed, epoch). A run that is resumed from a checkpoint
+    therefore gives the bits of an uninterrupted one.
+
+    Args:
+        config: a checked config, see scripts/running/config.py.
+    """
 
     def __init__(self, config: Mapping[str, Any], data: Sequences, device: torch.device) -> None:
         self.config, self.data, self.device = config, data, device
@@ -50,7 +56,13 @@ class Training:
         self.evaluations = 0
 
     def fit(self, path: Path, run_hash: str, log: Log, description: str) -> None:
-        """Train to the last epoch, or until patience ends.
+        """Train to the last epoch, or until the config's ``patience`` is exceeded.
+
+        Args:
+            path: the checkpoint to write after each evaluation.
+            run_hash: identifies the run in the checkpoint.
+            log: gets the history's entry after each epoch.
+            description: the label of the progress bar.
 
         Raises:
             RunFailed: the loss is NaN or infinite.
@@ -73,7 +85,7 @@ class Training:
                 bar.update()
 
     def train_epoch(self, epoch: int) -> float:
-        """One pass over all users; the loss before each update, averaged over users."""
+        """Train for one epoch; returns the loss before each update, averaged over users."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.diagnostics:
             self.diagnostics.start_epoch(epoch)
@@ -92,7 +104,7 @@ class Training:
         return float(total / len(self.data.trainable()))
 
     def batches(self, epoch: int, layout: Layout) -> Iterator[tuple[TrainingBatch, np.ndarray]]:
-        """The epoch's batches, each with its dropout keys (num_keys, 2) int64."""
+        """The batches of an epoch, each with its dropout keys (num_keys, 2) int64."""
         config = self.config
         rng = np.random.default_rng([config["seed"], epoch])
         sizes = config["batch_size"], self.model.maxlen, config["negatives"]
@@ -100,7 +112,10 @@ class Training:
             yield batch, rng.integers(2**32, size=(self.model.num_keys, 2))
 
     def end_epoch(self, epoch: int, loss: float) -> bool:
-        """Enter an epoch into the history; whether it was evaluated.
+        """Append an epoch to the history and evaluate it if the config's ``eval_every`` says so.
+
+        Returns:
+            Whether the epoch was evaluated.
 
         Raises:
             RunFailed: the loss is NaN or infinite.
@@ -122,7 +137,7 @@ class Training:
 
     @torch.inference_mode()
     def ranks(self, split: str) -> np.ndarray:
-        """Rank of every evaluated user's held-out item among all items not had before."""
+        """(users,) int64: the rank of the held-out item of each evaluated user; 1 is the best."""
         start = time.perf_counter()
         weight = self.model.item_weight()
         ranks = []
@@ -138,21 +153,24 @@ class Training:
         return torch.cat(ranks).numpy()
 
     def is_best(self, entry: Mapping[str, float]) -> bool:
+        """Whether the history's last entry has a higher valid NDCG@10 than all earlier ones."""
         earlier = (e["valid/NDCG@10"] for e in self.history[:-1] if "valid/NDCG@10" in e)
         return entry["valid/NDCG@10"] > max(earlier, default=-1.0)
 
     def out_of_patience(self) -> bool:
+        """Whether ``patience`` evaluations have passed since the best epoch."""
         patience = self.config["patience"]
         since = sum("valid/NDCG@10" in entry for entry in self.history[self.best_epoch :])
         return patience is not None and since >= patience
 
     def latest(self) -> dict[str, float]:
+        """The latest loss and, if there is one, the latest valid NDCG@10."""
         evaluated = [e for e in self.history if "valid/NDCG@10" in e]
-        found = {"loss": self.history[-1]["train/loss"]}
-        return found | ({"NDCG@10": evaluated[-1]["valid/NDCG@10"]} if evaluated else {})
+        loss = {"loss": self.history[-1]["train/loss"]}
+        return loss | ({"NDCG@10": evaluated[-1]["valid/NDCG@10"]} if evaluated else {})
 
     def test(self) -> dict[str, Any]:
-        """The one evaluation on test, with the parameters of the best epoch on valid."""
+        """Evaluate on test with the weights of the best valid epoch; returns keys of a record."""
         self.model.load_state_dict(self.best)
         ranks = self.ranks("test")
         return {
@@ -163,7 +181,7 @@ class Training:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What a record tells of the training."""
+        """The keys of a record that describe the training."""
         states = [v for state in self.optimizer.state.values() for v in state.values()]
         tensors = [v for v in states if isinstance(v, Tensor) and v.ndim > 0]
         state_bytes = sum(v.numel() * v.element_size() for v in tensors)
@@ -183,7 +201,11 @@ class Training:
         }
 
     def save(self, path: Path, run_hash: str) -> None:
-        """Write a checkpoint that ``resume`` goes on from, to the same bits."""
+        """Write a checkpoint for ``resume``.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
         state = {
             "hash": run_hash,
             "model": self.model.state_dict(),
@@ -198,13 +220,13 @@ class Training:
         checkpoint.save(path, state)
 
     def resume(self, path: Path, run_hash: str) -> None:
-        """Go on from a checkpoint of the very same run, if there is one."""
+        """Load the checkpoint ``path`` if it exists and belongs to the same run."""
         state = checkpoint.load(path, self.device)
         if state is None or state["hash"] != run_hash:
             return
         if self.diagnostics:
             if state["diagnostics"] is None:
-                return  # the epochs so far were not looked at
+                return  # the checkpoint's run recorded no diagnostics
             self.diagnostics.load_state_dict(state["diagnostics"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -214,7 +236,7 @@ class Training:
         print(f"{path}: going on after epoch {len(self.history)}", file=sys.stderr)
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        """The arrays on the training's device."""
+        """Copy arrays to tensors on the training's device."""
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
 
@@ -222,7 +244,7 @@ def build_model(section: Mapping[str, Any], num_items: int) -> SequenceModel:
     """Instantiate the config's model.
 
     Raises:
-        UserError: a key or value is wrong, or it is not a model that can be trained here.
+        UserError: a key or value is wrong, or the class is not a SequenceModel.
     """
     model = build(section, "model", num_items=num_items)
     if not isinstance(model, SequenceModel):
@@ -234,10 +256,18 @@ def build_model(section: Mapping[str, Any], num_items: int) -> SequenceModel:
 
 
 def build(section: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """Instantiate a config section; a wrong key or value is a UserError."""
+    """Instantiate a section of the config.
+
+    Args:
+        key: the section's name, for errors.
+        arguments: further arguments of the class.
+
+    Raises:
+        UserError: a key or value of the section is wrong.
+    """
     try:
         built = instantiate(dict(section), **arguments)
-        if key == "optimizer":  # check its values on a parameter of its own first
+        if key == "optimizer":  # its constructor, not the partial, checks the values
             built([torch.nn.Parameter(torch.zeros(1))])
         return built
     except (HydraException, TypeError, ValueError, RuntimeError, ImportError) as error:

@@ -1,6 +1,6 @@
-"""How a step is taken: torch's operations (eager), numba's loops (CPU) or torch.compile (GPU).
+"""Three implementations of a step: torch operations (eager), numba (CPU) and torch.compile (GPU).
 
-All take the same step; eager and numba have the same bits.
+All three compute the same step. The results of eager and numba are equal to the bit.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,14 @@ from simba.types import ParamState, Variant
 def dispatch(
     variant: Variant, states: Sequence[ParamState], group: dict[str, Any], hparams: dict[str, Any]
 ) -> None:
-    """Take the step of tensors of one device and dtype in the way that their group asks for."""
-    fused = group["fused"] and not torch.compiler.is_compiling()  # which traces the eager step
+    """Take the step of tensors of one device and dtype with the backend that their group selects.
+
+    Args:
+        states: the parameters with their gradients and memories; the step updates them in place.
+        group: the optimizer's parameter group.
+        hparams: the group's hyperparameters, see ``simba.base.hyperparameters``.
+    """
+    fused = group["fused"] and not torch.compiler.is_compiling()  # torch.compile traces eager
     if fused and states[0].p.is_cuda and not variant.windowed:
         from simba.backends import inductor
 

@@ -1,6 +1,6 @@
-"""The reference step, by torch's own operations: whole, in parts that fit a cache, or in lists.
+"""The reference step in torch operations: by whole tensors, in chunks, or of many tensors at once.
 
-``hparams`` are a group's hyperparameters by the names that formulas use (simba/base.py).
+``hparams`` maps the names that formulas use to a group's hyperparameters (simba/base.py).
 """
 
 import sys
@@ -15,13 +15,16 @@ from simba.scale import scaled, sums
 from simba.state import read, upcast, write
 from simba.types import ParamState, Variant
 
-CHUNK = 2**16  # elements: enough to hide each call's cost; temporaries too small to be given back
-GRAIN = 2**15  # elements: torch gives no thread of a CPU fewer
-LIST = 2**22  # elements of tensors that are stepped together on a GPU
+CHUNK = 2**16  # elements: enough to hide the cost of a call; malloc keeps temporaries of this size
+GRAIN = 2**15  # elements: torch gives a CPU thread at least this many
+LIST = 2**22  # elements: the most that tensors stepped together on a GPU may have
 
 
 def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
-    """The step of one tensor, whole; halves are computed in float32 and rounded once."""
+    """Take the step of one tensor in place.
+
+    bfloat16 and float16 parameters are computed in float32 and rounded once.
+    """
     p, g, memory, own = state
     g = -g if hparams["maximize"] else g
     values = hparams | own
@@ -45,32 +48,41 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
 def seen(
     variant: Variant, g: Tensor, memory: tuple[Tensor, ...], values: dict[str, Any]
 ) -> dict[str, Tensor]:
-    """What direction and memories are made of: gradient, vote, noise and the memories by name.
+    """The tensors that a variant's functions take, by argument name.
 
     Args:
-        values: hyperparameters and the tensor's own numbers.
+        g: the gradient.
+        memory: the stored memories, each of the gradient's shape.
+        values: hyperparameters and the numbers of this tensor (``ParamState.own``).
+
+    Returns:
+        ``g``, the memories, and where the variant uses them ``x``, noise and ``q``, all of the
+        gradient's shape; bfloat16, float16 and integers are converted to float32.
     """
     g = upcast(g)
-    found = {"g": g, **read(variant.names, memory, values)}
+    arguments = {"g": g, **read(variant.names, memory, values)}
     if variant.scaled:
-        found["x"] = scaled(g, values["inv_spacing"])
+        arguments["x"] = scaled(g, values["inv_spacing"])
     if variant.random:
         noise = uniforms(values["first"], g, values["key"])
-        found["noise_s"], found["noise_e"] = noise
+        arguments["noise_s"], arguments["noise_e"] = noise
     if variant.vote is not None:
-        found["q"] = variant.vote(values | found)
-    return found
+        arguments["q"] = variant.vote(values | arguments)
+    return arguments
 
 
 def step_chunked(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
-    """The same, part by part, on a CPU: no temporary is larger than a part."""
+    """Take the step of one tensor: on a CPU chunk by chunk, so that temporaries stay small."""
     small = state.p.is_contiguous() and state.p.numel() <= _largest()
-    for part in [state] if small or not state.p.is_cpu else parts(state, _largest()):
-        update(variant, part, hparams)
+    for chunk in [state] if small or not state.p.is_cpu else parts(state, _largest()):
+        update(variant, chunk, hparams)
 
 
 def parts(state: ParamState, most: int) -> Iterator[ParamState]:
-    """The state in parts of at most ``most`` elements (or one row), as the parameter lies."""
+    """Divide a state into chunks of at most ``most`` elements, in the parameter's memory order.
+
+    A chunk is never smaller than one slice along the parameter's outermost dimension.
+    """
     state = flat(state)
     length = state.p.shape[0] if state.p.dim() else 1
     row = max(1, state.p.numel() // max(1, length))
@@ -82,9 +94,9 @@ def parts(state: ParamState, most: int) -> Iterator[ParamState]:
 
 
 def flat(state: ParamState) -> ParamState:
-    """Views with their dimensions in the order in which the parameter lies in memory.
+    """Views of a state's tensors, with dimensions in the parameter's memory order.
 
-    They are lines where no tensor has gaps or an order of its own.
+    The views have one dimension if all tensors are contiguous in that order.
     """
     p, tensors = state.p, list(state.tensors)
     if not p.is_contiguous():
@@ -96,29 +108,29 @@ def flat(state: ParamState) -> ParamState:
 
 
 def _largest() -> int:
-    """Elements of a part: enough for every thread. A traced step is not divided."""
+    """The most elements of a chunk, enough for every thread. A traced step is not divided."""
     if torch.compiler.is_compiling():
         return sys.maxsize
     return max(CHUNK, GRAIN * torch.get_num_threads())
 
 
 def step_foreach(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """The same for tensors of one device and dtype, in few calls: for a GPU and small tensors.
+    """Take the step of tensors of one device and dtype in few calls, as torch's foreach does.
 
-    A list's temporaries are several times as large as all of it, so lists are not made long.
+    Temporaries are several times as large as the tensors of one call, so calls are limited in size.
     """
     most = _largest() if states and states[0].p.is_cpu else LIST
     first = size = 0
     for i, state in enumerate(states):
         if i > first and size + state.p.numel() > most:
-            _in_list(variant, states[first:i], hparams)
+            _step_joined(variant, states[first:i], hparams)
             first, size = i, 0
         size += state.p.numel()
-    _in_list(variant, states[first:], hparams)
+    _step_joined(variant, states[first:], hparams)
 
 
-def _in_list(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """The variant is evaluated once, on all tensors end to end."""
+def _step_joined(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
+    """Evaluate the variant's functions once, on the concatenation of all tensors."""
     if len(states) < 2:
         for state in states:
             step_chunked(variant, state, hparams)
@@ -127,27 +139,27 @@ def _in_list(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
     if hparams["maximize"]:
         grads = list(torch._foreach_neg(grads))
     memories = list(zip(*(state.memory for state in states), strict=True))
-    joined = tuple(_joined(tensors) for tensors in memories)
-    values = hparams | seen(variant, _joined(grads), joined, hparams)
+    joined = tuple(_concatenate(tensors) for tensors in memories)
+    values = hparams | seen(variant, _concatenate(grads), joined, hparams)
     direction = variant.direction(values)
     lr = hparams["lr"]
     new = [upcast(p) for p in params]
     torch._foreach_mul_(new, 1 - lr * hparams["weight_decay"])
     if isinstance(lr, Tensor):
-        torch._foreach_sub_(new, _split(direction * lr, params))
+        torch._foreach_sub_(new, _split_like(direction * lr, params))
     else:
-        torch._foreach_add_(new, _split(direction, params), alpha=-lr)
+        torch._foreach_add_(new, _split_like(direction, params), alpha=-lr)
     if new[0] is not params[0]:
         torch._foreach_copy_(params, new)
     write(joined, [function(values) for function in variant.remember], hparams)
     for tensors, whole in zip(memories, joined, strict=True):
-        torch._foreach_copy_(list(tensors), _split(whole, tensors))
+        torch._foreach_copy_(list(tensors), _split_like(whole, tensors))
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
+def _concatenate(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors])
 
 
-def _split(whole: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    lines = whole.split([t.numel() for t in like])
-    return [line.view(t.shape) for line, t in zip(lines, like, strict=True)]
+def _split_like(whole: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    slices = whole.split([t.numel() for t in like])
+    return [part.view(t.shape) for part, t in zip(slices, like, strict=True)]

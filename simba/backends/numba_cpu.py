@@ -1,11 +1,12 @@
-"""Compiled steps on a CPU, made from the variants' own functions in simba/directions.py.
+"""Compiled CPU steps, built from the functions of the variants in simba/directions.py.
 
-numba makes one loop per variant and dtype, which runs over all tensors of a group and does to each
-coordinate, in the same order and rounding, what the eager step does: the bits are the same. Halves
-are computed in float32, as they are there. The loop runs over memory without gaps; tensors with
-gaps, or with orders of their own, are copied part by part. It is compiled at the first step, in
-about a second, and kept on disk for the next process, which takes half of that to load it. Only for
-that is numba needed.
+numba compiles one loop per variant and dtype. The loop runs over all tensors of a group. It applies
+the operations of the eager step to each coordinate, with the same order and rounding, so the
+results are equal to the bit. bfloat16 and float16 are computed in float32, as in the eager step.
+
+The loop needs contiguous memory. Tensors with gaps, or whose memory orders differ, are copied chunk
+by chunk. The first step compiles the loop in about a second. The machine code is cached on disk;
+loading it takes half a second. This module is the only one that needs numba.
 """
 
 import hashlib
@@ -40,23 +41,23 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, overload, register_jitable
 
 PLAIN = (Tensor, torch.nn.Parameter)
-MIN_SHARE = 2**20  # elements: fewer are not worth a thread
+MIN_SHARE = 2**20  # elements: with fewer, starting a thread takes longer than it saves
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 WHOLE = {torch.int8: numba.int8, torch.int16: numba.int16, torch.uint8: numba.uint8}
-# Integers per tensor: addresses of p, g and two memories; size; first, key and rounding key of its
-# noise.
+# Integers per tensor: the addresses of p, g and two memories; the size; the number of the first
+# coordinate; two words of the noise key; two words of the rounding key.
 FIELDS = 10
 LARGEST, FRACTION = float32(scale.LARGEST), float32(scale.FRACTION)
 KNOWS = "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
 
 
 class _Cache(FunctionCache):
-    """Machine code on disk for the next process. A full disk or a damaged file is no error."""
+    """Caches machine code on disk. A full disk or a damaged file is not an error."""
 
     def load_overload(self, *arguments: Any) -> Any:
         try:
             return super().load_overload(*arguments)
-        except Exception:  # whatever a damaged file makes of unpickling
+        except Exception:  # unpickling a damaged file can raise any exception
             return None
 
     def save_overload(self, *arguments: Any) -> None:
@@ -67,33 +68,44 @@ class _Cache(FunctionCache):
 def step(
     variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
 ) -> list[ParamState]:
-    """Take the step of tensors of one device and dtype; those it cannot take are returned."""
+    """Take the step of CPU tensors of one dtype in place.
+
+    Args:
+        hparams: the group's hyperparameters, see ``simba.base.hyperparameters``.
+
+    Returns:
+        The states that the compiled loop does not support (for example float64); their step has not
+        been taken.
+
+    Raises:
+        TypeError: a function of the variant uses an operation that numba does not compile here.
+    """
     if numba.config.DISABLE_JIT:
         return list(states)
     dense: dict[tuple[torch.dtype, ...], list[ParamState]] = {}
-    left: list[ParamState] = []
+    unsupported: list[ParamState] = []
     for each in states:
-        if not _is_known(each.tensors):
-            left.append(each)
+        if not _is_supported(each.tensors):
+            unsupported.append(each)
             continue
-        line = each if each.p.is_contiguous() else flat(each)
-        if all(t.is_contiguous() and not t.is_neg() for t in line.tensors):
-            dense.setdefault(tuple(t.dtype for t in line.memory), []).append(line)
+        view = each if each.p.is_contiguous() else flat(each)
+        if all(t.is_contiguous() and not t.is_neg() for t in view.tensors):
+            dense.setdefault(tuple(t.dtype for t in view.memory), []).append(view)
         else:
             for part in parts(each, CHUNK):
                 _step_copied(variant, part, hparams)
-    for alike in dense.values():
-        on_cpu(variant, alike, hparams)
-    return left
+    for same_dtypes in dense.values():
+        on_cpu(variant, same_dtypes, hparams)
+    return unsupported
 
 
-def _is_known(tensors: tuple[Tensor, ...]) -> bool:
-    """Plain tensors of one size in memory, of dtypes that a loop can read."""
+def _is_supported(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether the loop can read tensors: CPU tensors of one size, no subclasses, known dtypes."""
     p, g, *memory = tensors
     if p.dtype not in FLOATS or g.dtype != p.dtype:
         return False
     size = p.numel()
-    for t in tensors:  # a subclass may keep its numbers elsewhere
+    for t in tensors:  # a subclass may store its elements elsewhere
         if type(t) not in PLAIN or not t.is_cpu or t.numel() != size:
             return False
     return all(t.dtype in WHOLE or t.dtype == p.dtype for t in memory)
@@ -108,7 +120,7 @@ def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) ->
 
 
 def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """Run the compiled loop over tensors of the same dtypes that lie in one order without gaps."""
+    """Run the compiled loop over contiguous tensors of the same dtypes and update them in place."""
     first = states[0]
     dtypes = (first.p.dtype, *(t.dtype for t in first.memory))
     names = tuple(sorted(variant.arguments & hparams.keys()))
@@ -116,7 +128,7 @@ def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, An
     if packed:
         names += ("radix", "half_radix", "inv_radix")
     loop = _loop(variant, names, dtypes, "rounding" in first.own)
-    table, floats = array("q"), array("d")  # plain numbers are the quickest to pass
+    table, floats = array("q"), array("d")  # numba takes Python numbers with the least overhead
     for p, g, memory, own in states:
         pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
         words = (*own.get("key", (0, 0)), *own.get("rounding", (0, 0)))
@@ -138,8 +150,8 @@ def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, An
         shares = _in_threads(run, sum(table[4::FIELDS]))
     except numba.errors.TypingError as error:
         raise TypeError(
-            f"fused=True cannot compile {variant.direction.function.__name__}: it knows {KNOWS} "
-            "and functions made of them"
+            f"fused=True cannot compile {variant.direction.function.__name__}: it supports "
+            f"{KNOWS} and functions that use only these"
         ) from error
     if variant.scaled:
         rows = torch.tensor([each.own["row"] for each in states])
@@ -148,7 +160,7 @@ def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, An
 
 
 def _in_threads(run: Callable[[int, int], array], total: int) -> list[array]:
-    """All of range(total), each of torch's threads its share if that is worth it."""
+    """Call ``run`` on range(total), divided among torch's threads if that is large enough."""
     shares = max(1, min(torch.get_num_threads(), total // MIN_SHARE))
     bounds = [total * k // shares for k in range(shares + 1)]
     others = [
@@ -159,7 +171,7 @@ def _in_threads(run: Callable[[int, int], array], total: int) -> list[array]:
 
 
 @cache
-def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a fork has none of its parent's
+def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a forked process needs its own pool
     return ThreadPoolExecutor(count)
 
 
@@ -167,10 +179,10 @@ def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a fork has none of 
 def _loop(
     variant: Variant, names: tuple[str, ...], dtypes: tuple[torch.dtype, ...], rounds: bool
 ) -> Callable[..., None]:
-    """The loop of a variant for a parameter and memories of these dtypes.
+    """Compile the loop of a variant for a parameter and memories of these dtypes.
 
-    It takes the addresses of a table of integers, of one of floats and of one for sums, the number
-    of tensors, and the first and last of all their elements.
+    The loop takes the addresses of three arrays (integers, floats, sums), the number of tensors,
+    and the range of elements, counted over all tensors, that this thread computes.
     """
     vote = _on_numbers(variant, variant.vote or Function.of(directions.exact), names)
     direction = _on_numbers(variant, variant.direction, names)
@@ -189,7 +201,7 @@ def _loop(
     radix_at = len(names) - 3
 
     def loop(table, floats, sums, length, start_all, stop_all, sign, n, lr, decay):
-        if version < 0:  # never: it makes the version part of what the cache goes by
+        if version < 0:  # never true: it makes the version a part of the cache key
             return
         sign, lr, decay = float32(sign), float32(lr), float32(decay)
         radix, half_radix = float32(0), float32(0)
@@ -253,23 +265,26 @@ def _loop(
 
     compiled = numba.njit(error_model="numpy", nogil=True)(loop)
     if version > 0:
-        with suppress(RuntimeError):  # there is no folder to keep it in
+        with suppress(RuntimeError):  # no folder can be written
             compiled._cache = _Cache(loop)
     return compiled
 
 
 def _stored(dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """How a loop stores a dtype: numba's type, and from it to a float32 and back."""
+    """How a loop stores a dtype: numba's type, and the conversions to float32 and back."""
     if dtype == torch.bfloat16:
         return uint16, _from_bfloat16, _to_bfloat16
     if dtype == torch.float16:
         return uint16, _from_float16, _to_float16
-    number = WHOLE.get(dtype, float32)
-    return number, float32, number
+    stored = WHOLE.get(dtype, float32)
+    return stored, float32, stored
 
 
 def _on_numbers(variant: Variant, function: Function, names: tuple[str, ...]) -> Callable[..., Any]:
-    """A function on single numbers: (g, x, q, both memories, noise, place, hyperparameters)."""
+    """Compile a variant's function for one coordinate.
+
+    It takes (g, x, q, both memories, both noises, place, hyperparameters) as numbers.
+    """
     for part in _parts([function.function]):
         register_jitable(part)
     values = {name: f"float32(n[{k}])" for k, name in enumerate(names)}
@@ -282,22 +297,24 @@ def _on_numbers(variant: Variant, function: Function, names: tuple[str, ...]) ->
 
 
 def _parts(functions: Sequence[Callable[..., Any]]) -> list[FunctionType]:
-    """Functions and the functions that they are made of."""
-    found: list[FunctionType] = []
+    """The given functions and, recursively, the functions that they call."""
+    called: list[FunctionType] = []
     for function in functions:
         assert isinstance(function, FunctionType)
-        found += [function] if function not in found else []
-    for part in found:  # which grows
+        called += [function] if function not in called else []
+    for part in called:  # the list grows during the loop
         for name in part.__code__.co_names:
             new = part.__globals__.get(name)
-            if isinstance(new, FunctionType) and new not in (*found, directions.choose):
-                found.append(new)
-    return found
+            if isinstance(new, FunctionType) and new not in (*called, directions.choose):
+                called.append(new)
+    return called
 
 
 def _version(functions: Sequence[FunctionType]) -> int:
-    """A number that changes with the source of the functions' modules and with the constants that
-    they use; 0 where it cannot be told."""
+    """A hash of the source of the functions' modules and of the constants that they use.
+
+    0 if the source or a constant cannot be read; the loop is then not cached on disk.
+    """
     constants = []
     for function in functions:
         used = inspect.getclosurevars(function)
@@ -320,7 +337,7 @@ for helper in (scale.scaled, state.unpack, state.pack):
 
 @register_jitable
 def _mix(number, word, word2):
-    """simba/noise.py's mix, in words of 32 bits."""
+    """``simba.noise.bits`` of one coordinate, in uint32."""
     x = uint32(number ^ word)
     x = uint32(uint32(x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
     x = uint32(uint32(x ^ word2 ^ (x >> uint32(15))) * uint32(0x846CA68B))
@@ -366,13 +383,13 @@ def _where(condition, a, b):
 
 @intrinsic
 def _fma(typing_context, a, b, c):
-    """a * b + c, rounded once, as torch's own add with alpha does it."""
+    """a * b + c, rounded once, as torch.add with alpha computes it."""
     return a(a, b, c), lambda context, builder, sig, args: builder.fma(*args)
 
 
 @intrinsic
 def _bits(typing_context, x):
-    """Of a float32, as a uint32."""
+    """The bits of a float32 as a uint32."""
     to = ir.IntType(32)
     return types.uint32(x), lambda context, builder, sig, args: builder.bitcast(args[0], to)
 
@@ -385,13 +402,13 @@ def _of_bits(typing_context, x):
 
 @register_jitable
 def _from_bfloat16(x):
-    """A bfloat16 is the upper half of a float32."""
+    """The float32 whose upper 16 bits are the bfloat16."""
     return _of_bits(uint32(uint32(x) << uint32(16)))
 
 
 @register_jitable
 def _to_bfloat16(x):
-    """To the nearest, halves to even ones."""
+    """Round to nearest, ties to even."""
     bits = _bits(x)
     odd = uint32(uint32(bits >> uint32(16)) & uint32(1))
     nearest = uint16(uint32(uint32(bits + uint32(0x7FFF)) + odd) >> uint32(16))
@@ -421,7 +438,7 @@ def _rounded_down(typing_context, x):
 
 @intrinsic
 def _rounded(typing_context, x):
-    """To the nearest whole number, halves to even ones."""
+    """Round to the nearest integer, ties to even."""
     return x(x), _llvm("llvm.rint")
 
 
