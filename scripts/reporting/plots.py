@@ -60,9 +60,9 @@ def curves(study: Study) -> Figure | None:
         return None  # tables show them
     if len(study.variants) > MOST_LINES:
         return None  # grid shows them
-    figure, axes = _pair(study, _pooled(study))
+    figure, axes = _pair(study, pooled(study))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
-        _bands(axis, study, _pooled(study), "epoch", curve)
+        _bands(axis, study, pooled(study), "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     axes[0].set_yscale("log")
     ticks = [tick for tick in LOSSES if tick > study.curves["train/loss"].min() / 1.2]
@@ -274,7 +274,7 @@ def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> N
     figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
 
 
-def _pooled(study: Study) -> pd.DataFrame:
+def pooled(study: Study) -> pd.DataFrame:
     """A study's curves and, if another experiment holds it, the baseline's."""
     if study.declared.baseline_from is None:
         return study.curves
@@ -286,7 +286,7 @@ def _bands(
     axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
 ) -> None:
     """A line for each variant: mean over seeds, and from the lowest to the highest."""
-    for (optimizer, swept), dashes in _lines(study, points).items():
+    for (optimizer, swept), dashes in dashes_of(study, points).items():
         own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
         colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 2.0)
@@ -295,7 +295,7 @@ def _bands(
     axis.grid(alpha=0.3)
 
 
-def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
+def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The variants that points belong to, in the study's order, each with its dashes."""
     there = set(points[VARIANT].itertuples(index=False, name=None))
     ordered = [v for v in study.variants if v in there]
@@ -312,7 +312,7 @@ def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
 def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     handles = [
         Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
-        for (o, swept), dashes in _lines(study, points).items()
+        for (o, swept), dashes in dashes_of(study, points).items()
     ]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
 
