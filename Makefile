@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables figures notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures report notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -51,6 +51,9 @@ tables: csv  ## CSV files and tables from the committed records
 
 figures: csv  ## the figures from the committed records
 	@$(PY) -m scripts.make_figures $(filter results.root=%,$(ARGS))
+
+report: csv  ## results/report.html: all results in one page, from the committed records
+	@$(PY) -m scripts.report $(filter results.root=%,$(ARGS))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves
 	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py

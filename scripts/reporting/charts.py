@@ -27,7 +27,12 @@ from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
 
-DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}  # matplotlib's, in plotly's words
+DASHES = {
+    "-": "solid",
+    "--": "dash",
+    ":": "dot",
+    "-.": "dashdot",
+}  # matplotlib's, in plotly's words
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 
@@ -41,7 +46,7 @@ class Key(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A figure, the sentence below it, what a screen reader says, and what can be toggled."""
+    """A figure, the sentence above it, what a screen reader says, and what can be toggled."""
 
     figure: go.Figure
     caption: str
@@ -60,16 +65,16 @@ def curves(study: Study) -> Chart | None:
     figure = _panels(list(TITLES.values()), height=760)
     for row, column in enumerate(TITLES, 1):
         _lines(figure, row, study, points, "epoch", column)
-    figure.add_hline(GUESSING, line={"dash": "dot", "color": "gray", "width": 1}, row=1, col=1)
+    figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
     figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
     figure.update_xaxes(title="epoch", row=2, col=1)
     if beside_note(study):
         last = study.curves["epoch"].max()
-        for optimizer, row in ROWS.items():
+        for optimizer, published in ROWS.items():
             figure.add_scatter(
                 **_named(optimizer),
                 x=[last],
-                y=[row.loss],
+                y=[published.loss],
                 mode="markers",
                 marker={
                     "symbol": "diamond-open",
@@ -123,7 +128,7 @@ def steps(study: Study) -> Chart | None:
     """From the first optimizer to the last: what each change does to the loss."""
     if not study.declared.steps:
         return None
-    figure = go.Figure(layout={"height": 90 + 62 * len(study.declared.steps)})
+    figure = go.Figure(layout={"height": 90 + 74 * len(study.declared.steps)})
     told = []
     for optimizer, change in study.declared.steps.items():
         losses = study.of(optimizer)["train/min_loss"]
@@ -138,7 +143,9 @@ def steps(study: Study) -> Chart | None:
             orientation="h",
             marker={"color": colour, "opacity": 0.45},
             text=[f"{mean:.3f}"],
-            textposition="outside",
+            textposition="inside",
+            insidetextanchor="start",
+            textfont={"color": "#222222"},
             hovertemplate=f"{label_of(optimizer)}: {mean:.4f}<extra></extra>",
         )
         figure.add_scatter(
@@ -153,7 +160,7 @@ def steps(study: Study) -> Chart | None:
         return None
     figure.update_yaxes(autorange="reversed")
     largest = float(study.runs["train/min_loss"].max())
-    figure.update_xaxes(title=TITLES["train/loss"], range=[0, 1.15 * largest])
+    figure.update_xaxes(title=TITLES["train/loss"], range=[0, 1.05 * largest])
     caption = "Each bar is a mean, each point a run; every line changes one thing of the one above."
     return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
 
@@ -264,9 +271,11 @@ def _styled(figure: go.Figure) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"size": 13, "color": "#222222"},
+        hoverlabel={"bgcolor": "#FFFFFF", "font": {"color": "#222222"}},
     )
-    figure.update_yaxes(automargin=True, gridcolor="#DDDDDD")
-    figure.update_xaxes(automargin=True, gridcolor="#DDDDDD")
+    axis = {"automargin": True, "gridcolor": "#CCCCCC", "zerolinecolor": "#999999"}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
     return figure
 
 

@@ -1,9 +1,7 @@
 """What the report's sentences say of the figures: every number in them is computed here."""
 
-from collections.abc import Sequence
+import itertools
 from typing import NamedTuple
-
-import pandas as pd
 
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
 from scripts.reporting.statistics import differences, t_interval
@@ -88,6 +86,8 @@ def largest_steps(study: Study) -> list[Step]:
     means = {o: study.of(o)["train/min_loss"] for o in study.declared.steps or {}}
     means = {o: losses for o, losses in means.items() if len(losses)}
     order = list(means)
+    if len(order) < 2:
+        return []
     gap = means[order[0]].mean() - means[order[-1]].mean()
     found = [
         Step(
@@ -96,29 +96,23 @@ def largest_steps(study: Study) -> list[Step]:
             share=(means[before].mean() - means[optimizer].mean()) / gap,
             seeds=len(means[optimizer]),
         )
-        for before, optimizer in zip(order, order[1:], strict=False)
+        for before, optimizer in itertools.pairwise(order)
     ]
     return sorted(found, key=lambda step: -step.share)
 
 
-def best(study: Study, column: str = "valid/NDCG@10") -> pd.DataFrame:
-    """Of each optimizer of a study, the run that is best; its ``label`` beside it."""
-    found = study.runs.loc[study.runs.groupby("optimizer")[column].idxmax()]
-    return found.assign(label=found["optimizer"].map(label_of))
-
-
 def last(study: Study) -> str:
-    """The note's variant that is last by mean NDCG@10 on test."""
+    """The note's variant that is last by our mean NDCG@10 on test."""
     ours = study.runs[study.runs["optimizer"].isin(ROWS)]
     return label_of(str(ours.groupby("optimizer")[METRICS["NDCG@10"]].mean().idxmin()))
+
+
+def last_in_note() -> str:
+    """The variant that is last by the note's NDCG@10."""
+    return label_of(min(ROWS, key=lambda optimizer: ROWS[optimizer].ndcg))
 
 
 def seeds(n: int) -> str:
     """``one seed``, ``five seeds``."""
     word = COUNTS[n] if n < len(COUNTS) else str(n)
     return f"{word} seed{'' if n == 1 else 's'}"
-
-
-def named(studies: Sequence[Study]) -> dict[str, Study]:
-    """Studies by their name."""
-    return {study.name: study for study in studies}

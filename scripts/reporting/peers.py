@@ -20,6 +20,7 @@ from scripts.reporting.tables import MISSING, WITH, Table, beside_note, mean_and
 SIZE = "10 M"  # of the benchmark: weights in one tensor
 TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}
 OTHERS = ("simba", "adamw")  # beside the finalists
+DIFFERENCE, TUNED = "NDCG@10 − Lion's", "valid NDCG@10, best rate"
 BYTES, NANOSECONDS = "memory, bytes a weight", "a step, ns a weight"
 
 
@@ -36,6 +37,15 @@ def lines(root: Path, name: str) -> list[dict[str, Any]]:
         return json.loads(path.read_text())["lines"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); run `make bench bench-optim`") from None
+
+
+def memory(studies: Sequence[Study], optimizer: str) -> float | None:
+    """Bytes of optimizer state a weight, in the first study of it; None without a run."""
+    for study in studies:
+        own = study.runs.loc[study.runs["optimizer"] == optimizer, "state_bytes_per_param"]
+        if len(own):
+            return float(own.iloc[0])
+    return None
 
 
 def peers(studies: Sequence[Study], root: Path) -> Table | None:
@@ -57,17 +67,16 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
             continue
         own = runs[runs["optimizer"] == optimizer]
         time = timed.get(TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused"))
-        memory = _memory(studies, base, optimizer)
-        line = {WITH: label_of(optimizer), BYTES: f"{memory:g}"}
+        line = {WITH: label_of(optimizer), BYTES: f"{memory(studies, optimizer):g}"}
         line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
-        line["n"] = str(len(own))
+        line |= {"n": str(len(own)), DIFFERENCE: MISSING, TUNED: MISSING, NANOSECONDS: MISSING}
         d = differences(own, baseline_of(lion, base.declared.baseline, ""), METRICS["NDCG@10"])
         if len(d) and optimizer != base.declared.baseline:
-            line["NDCG@10 − Lion's"] = signed(d.mean())
+            line[DIFFERENCE] = signed(d.mean())
             if bounds := t_interval(d):
-                line["NDCG@10 − Lion's"] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
+                line[DIFFERENCE] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
         if optimizer in tuned:
-            line["valid NDCG@10, best rate"] = f"{tuned[optimizer]:.4f}"
+            line[TUNED] = f"{tuned[optimizer]:.4f}"
         if time:
             line[NANOSECONDS] = f"{time['ns']:.2f}"
         found.append(line)
@@ -78,7 +87,7 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
         "the 95% interval of Student's t. Beside them: the best valid NDCG@10 of a shorter grid of "
         f"learning rates, one seed; a fused step of {SIZE} weights on one thread."
     )
-    return Table(pd.DataFrame(found).fillna(MISSING), caption)
+    return Table(pd.DataFrame(found), caption)
 
 
 def steps_timed(root: Path) -> Table | None:
@@ -150,10 +159,3 @@ def _best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, float]:
             best = rates.groupby("optimizer").max()
             found |= {str(optimizer): float(value) for optimizer, value in best.items()}
     return found
-
-
-def _memory(studies: Sequence[Study], base: Study, optimizer: str) -> float:
-    """Bytes of state a weight: in the note's setting, else in any."""
-    pool = pd.concat([base.runs, *(s.runs for s in studies if s.model == base.model)])
-    own = pool.loc[pool["optimizer"] == optimizer, "state_bytes_per_param"]
-    return float(own.iloc[0])

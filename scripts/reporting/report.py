@@ -5,6 +5,7 @@ computed. templates/page.html is the page around them. plotly draws, DataTables 
 and filters; both are written into the page.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +19,18 @@ from itables.utils import read_package_file
 from markdown_it import MarkdownIt
 from plotly.offline import get_plotlyjs
 
-from scripts.reporting import findings
+from scripts.reporting import findings, note
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.peers import BENCHMARKS, peers
+from scripts.reporting.peers import BENCHMARKS, memory, peers
 from scripts.reporting.render import is_number
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
-from scripts.reporting.style import label_of
+from scripts.reporting.style import label_of, on_dark, short
 from scripts.reporting.tables import Table, tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
+HEX = re.compile("#[0-9A-Fa-f]{6}")
 MOST_LINKS = 6  # to runs in one row; more are in the list below the table
 
 
@@ -41,13 +43,15 @@ def report(studies: Sequence[Study], root: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["slug"] = _slug
+    environment.filters |= {"slug": _slug, "on_dark": on_dark}
     page = Page(studies, root, environment)
-    words = environment.get_template("report.md").render(page=page, findings=findings)
+    words = environment.get_template("report.md").render(
+        page=page, findings=findings, setting=note.SETTING, short=short
+    )
     markdown = MarkdownIt("commonmark", {"html": True})
     tokens = markdown.parse(words)
     headings = []
-    for token, text in zip(tokens, tokens[1:], strict=False):
+    for token, text in itertools.pairwise(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             token.attrs["id"] = _slug(text.content)
             headings.append((_slug(text.content), text.content))
@@ -56,6 +60,7 @@ def report(studies: Sequence[Study], root: Path) -> str:
         body=body,
         headings=headings,
         terms=page.terms_used,
+        colours=page.colours,
         css=(TEMPLATES / "report.css").read_text(),
         javascript=(TEMPLATES / "report.js").read_text(),
         plotly=_inline(get_plotlyjs()),
@@ -77,6 +82,7 @@ class Page:
             self.tables["peers"] = beside
         self.definitions: dict[str, str] = yaml.safe_load((TEMPLATES / "terms.yaml").read_text())
         self.terms_used: dict[str, str] = {}  # word -> definition
+        self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
         self.blocks: list[str] = []
         self.numbers: dict[str, str] = {}  # name -> "Table 3"
 
@@ -94,15 +100,19 @@ class Page:
         return f'<button class="term" type="button" popovertarget="{target}">{word}</button>'
 
     def memory(self, optimizer: str) -> float | None:
-        """Bytes of state a weight; None for an optimizer without a run."""
-        for study in self.studies:
-            own = study.runs.loc[study.runs["optimizer"] == optimizer, "state_bytes_per_param"]
-            if len(own):
-                return float(own.iloc[0])
-        return None
+        """Bytes of optimizer state a weight; None for an optimizer without a run."""
+        return memory(self.studies, optimizer)
+
+    def trained(self, study: str, *optimizers: str) -> bool:
+        """Whether a study has runs of these optimizers."""
+        return study in self.by_name and set(optimizers) <= set(
+            self.by_name[study].runs["optimizer"]
+        )
 
     def to(self, name: str) -> str:
-        """A link to a table or a figure: ``Table 3``."""
+        """A link to a table, ``Table 3``; nothing where there is no such table."""
+        if name not in self.tables:
+            return ""
         return f"[@@number {name}@@](#{_slug(name)})"
 
     def table(self, name: str, title: str) -> str:
@@ -111,7 +121,9 @@ class Page:
             return ""
         made = self.tables[name]
         runs = self._runs_of_peers() if name == "peers" else runs_behind(self.studies, name, made)
-        files = [] if name == "peers" else [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        files = (
+            [] if name == "peers" else [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        )
         return self._table(name, title, made, runs, files)
 
     def benchmark(self, name: str, title: str) -> str:
@@ -125,15 +137,16 @@ class Page:
         chart = CHARTS[kind](self.by_name[study]) if study in self.by_name else None
         if chart is None:
             return ""
-        name = f"{study}/{kind}-figure"
-        runs = runs_behind(self.studies, study)
+        runs = runs_behind(self.studies, f"{study}/{kind}")
+        json = _inline(plotly.io.to_json(chart.figure, engine="json"))
+        self.colours |= {colour: on_dark(colour) for colour in HEX.findall(json)}
         return self._block(
             "figure.html",
-            name,
+            f"{study}/{kind}-figure",
             "Figure",
             title=title,
             chart=chart,
-            json=_inline(plotly.io.to_json(chart.figure, engine="json")),
+            json=json,
             sources=self._sources(runs),
         )
 
@@ -217,12 +230,13 @@ def _base_of(study: Study) -> str:
 
 
 def _links(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """(record, text) of each run: its seed, or what sets it apart."""
-    apart = runs["swept"].nunique() > 1
-    return [
-        (record, swept if apart and swept else str(seed))
-        for record, swept, seed in runs[["record", "swept", "seed"]].itertuples(index=False)
-    ]
+    """(record, text) of each run: its seed, or what else sets it apart."""
+    texts = runs["seed"].map(str)
+    if runs["optimizer"].nunique() > 1:
+        texts = runs["optimizer"].map(label_of) + ", " + texts
+    elif runs["swept"].nunique() > 1:
+        texts = runs["swept"]
+    return list(zip(runs["record"], texts, strict=True))
 
 
 def _order(text: str) -> str:

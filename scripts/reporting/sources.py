@@ -4,18 +4,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from scripts.reporting.studies import EXPERIMENTS, STUDY, Study
+from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import Table, beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
 
 
+DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone
+
+
 def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None) -> pd.DataFrame:
-    """The runs that a table ``STUDY/TABLE`` or ``TABLE``, or a study's figure, is made from."""
-    own = [study for study in studies if study.name == name.partition("/")[0]]
-    if own:
-        return _with_baseline(own[0])
+    """The runs that a table ``STUDY/TABLE`` or ``TABLE``, or a figure ``STUDY/FIGURE``, shows."""
+    study_name, _, kind = name.partition("/")
+    for study in studies:
+        if study.name == study_name:
+            if kind in DIAGNOSED:
+                return study.runs.merge(study.diagnostics[RUN].drop_duplicates(), on=RUN)
+            return _with_baseline(study)
     if table is not None and "experiment" in table.frame:
         shown = table.frame[STUDY].agg("-".join, axis=1)
         return pd.concat([study.runs for study in studies if study.name in set(shown)])
@@ -33,8 +39,11 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         runs = runs[runs["experiment"] == row["setting"].partition(",")[0]]
     for column in set(LABELS) & set(row.index):
         whole = [label_of(*v) for v in zip(runs["optimizer"], runs["swept"], strict=True)]
-        runs = runs[(runs["optimizer"].map(label_of) == row[column]) | (pd.Series(whole, runs.index, dtype=str) == row[column])]
-    for column in runs:
+        runs = runs[
+            (runs["optimizer"].map(label_of) == row[column])
+            | (pd.Series(whole, runs.index, dtype=str) == row[column])
+        ]
+    for column in map(str, runs):
         if column in ("lr", "weight_decay") or "." in column:
             shown = row.get(column.split(".")[-1])
             if shown is not None:

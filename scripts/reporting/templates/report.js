@@ -4,14 +4,24 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark", dark.matches);
 followScheme();
 dark.addEventListener("change", followScheme);
+const onDark = JSON.parse(document.getElementById("on-dark").textContent);
+const inScheme = (json) =>
+  JSON.parse(dark.matches ? json.replace(/#[0-9a-f]{6}/gi, (colour) => onDark[colour]) : json);
 
-const config = { responsive: true, displaylogo: false, displayModeBar: phone ? false : "hover" };
+const config = { responsive: true, displayModeBar: false };
 const plots = [];
 for (const figure of document.querySelectorAll("figure.block")) {
   const plot = figure.querySelector(".plot");
-  const { data, layout } = JSON.parse(figure.querySelector(".data").textContent);
-  if (phone) Object.assign(layout, { hovermode: "closest", dragmode: false });
-  await Plotly.newPlot(plot, data, layout, config);
+  const draw = () => {
+    const { data, layout } = inScheme(figure.querySelector(".data").textContent);
+    if (phone) Object.assign(layout, { hovermode: "closest", dragmode: false });
+    return Plotly.newPlot(plot, data, layout, config);
+  };
+  await draw();
+  dark.addEventListener("change", () => {
+    for (const button of figure.querySelectorAll("button[aria-pressed=false]")) button.click();
+    draw();
+  });
   plots.push(plot);
   for (const button of figure.querySelectorAll("button[aria-pressed]")) {
     button.addEventListener("click", () => {
@@ -21,7 +31,7 @@ for (const figure of document.querySelectorAll("figure.block")) {
       if (axis) {
         Plotly.relayout(plot, { [`${axis}.type`]: on ? "log" : "linear" });
       } else {
-        const own = data.flatMap((trace, i) => (trace.legendgroup === group ? [i] : []));
+        const own = plot.data.flatMap((trace, i) => (trace.legendgroup === group ? [i] : []));
         Plotly.restyle(plot, { visible: on }, own);
       }
     });
