@@ -160,8 +160,11 @@ def steps(study: Study) -> Chart | None:
         return None
     figure.update_yaxes(autorange="reversed")
     largest = float(study.runs["train/min_loss"].max())
-    figure.update_xaxes(title=TITLES["train/loss"], range=[0, 1.05 * largest])
-    caption = "Each bar is a mean, each point a run; every line changes one thing of the one above."
+    figure.update_xaxes(range=[0, 1.05 * largest])
+    caption = (
+        f"Lowest {TITLES['train/loss']}: each bar is a mean, each point a run; every line changes "
+        "one thing of the one above."
+    )
     return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
 
 

@@ -31,7 +31,7 @@ from scripts.reporting.tables import Table, tables
 TEMPLATES = Path(__file__).parent / "templates"
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
 HEX = re.compile("#[0-9A-Fa-f]{6}")
-MOST_LINKS = 6  # to runs in one row; more are in the list below the table
+MOST_LINKS = 5  # to runs in one row; more are in the list below the table
 
 
 def report(studies: Sequence[Study], root: Path) -> str:
@@ -220,8 +220,7 @@ class Page:
         bases = [s for s in self.studies if s.name in {_base_of(f) for f in finalists}]
         runs = pd.concat([s.runs for s in [*bases, *finalists]])
         grids = [s.runs for s in self.studies if s.swept == ["lr"]]
-        lacking = [g[~g["optimizer"].isin(runs["optimizer"])] for g in grids]
-        runs = pd.concat([runs, *lacking])
+        runs = pd.concat([runs, *grids])
         return runs[runs["optimizer"].map(label_of).isin(shown)]
 
 
@@ -230,12 +229,15 @@ def _base_of(study: Study) -> str:
 
 
 def _links(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """(record, text) of each run: its seed, or what else sets it apart."""
-    texts = runs["seed"].map(str)
-    if runs["optimizer"].nunique() > 1:
-        texts = runs["optimizer"].map(label_of) + ", " + texts
-    elif runs["swept"].nunique() > 1:
-        texts = runs["swept"]
+    """(record, text) of each run: its seed, and what else sets it apart from the others."""
+    runs = runs.sort_values(["lr", "seed"], kind="stable")
+    several = runs["optimizer"].nunique() > 1
+    texts = [
+        ", ".join(filter(None, [label_of(optimizer) if several else "", swept, str(seed)]))
+        for optimizer, swept, seed in runs[["optimizer", "swept", "seed"]].itertuples(index=False)
+    ]
+    if runs["swept"].nunique() == len(runs) > 1:
+        texts = runs["swept"].tolist()
     return list(zip(runs["record"], texts, strict=True))
 
 
