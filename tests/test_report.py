@@ -59,7 +59,7 @@ def test_every_record_of_the_note_is_behind_its_table():
 def test_words_follow_the_figures(tmp_path):
     """Another study, whose Simba is better than Lion and has few seeds."""
     better = EXACT | {"simba": [(0.08, 0.0762, 0.1)] * 2, "lion": EXACT["lion"] * 2}
-    made_up = results(runs(better, state_bytes_per_param=4.0, commit="c0ffee"), lines=None)
+    made_up = results(runs(better, state_bytes_per_param=4.0, commit="c0ffee"))
     for name, frame in made_up._asdict().items():
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     assert report([f"results.root={tmp_path}"]) == 0
