@@ -7,7 +7,7 @@ ARGS ?=
 # make reproduce and make paper keep your runs apart from the committed ones.
 ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
 
-.PHONY: help reproduce paper tables figures compare notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures report compare notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +54,9 @@ figures: csv  ## the figures from the committed records
 
 compare: .venv/study  ## two variants user by user: make compare A=finalists/lion_8bit B=ablation/lion
 	@$(PY) -m scripts.compare $(A) $(B) $(ARGS)
+
+report: csv  ## results/report.html: all results in one page, from the committed records
+	@$(PY) -m scripts.report $(filter results.root=%,$(ARGS))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves
 	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py

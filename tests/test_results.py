@@ -26,7 +26,7 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
     "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
-    "peak_rss_mib,state_bytes_per_param,record,setting,swept"
+    "peak_rss_mib,state_bytes_per_param,record,commit,setting,swept"
 )
 
 
@@ -71,6 +71,7 @@ def test_runs_csv_has_a_line_a_record(results):
     for _, line in runs.iterrows():
         record = json.loads((results / line["record"]).read_text())
         assert line["test/HR@10"] == record["test"]["HR@10"]
+        assert line["commit"] == record["commit"]
         losses = [entry["train/loss"] for entry in record["history"]]
         assert (line["train/loss"], line["train/min_loss"]) == (losses[-1], min(losses))
         assert curves.loc[line["record"], "epoch"].tolist() == [2, 4]

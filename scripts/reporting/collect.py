@@ -88,7 +88,7 @@ def load(root: Path) -> Results:
             raise UserError(f"{path}: not there; run `python -m scripts.aggregate` first")
         try:
             # A dataset may be called NA, so pandas must not read text as a missing value.
-            text = dict.fromkeys([*RUN, "swept", "record", "setting"], str)
+            text = dict.fromkeys([*RUN, "swept", "record", "commit", "setting"], str)
             frame = pd.read_csv(path, dtype=text | {"seed": int}, keep_default_na=False)
             lacking = REQUIRED[name] - set(frame.columns)
             if lacking:
@@ -110,7 +110,10 @@ NUMBERS = {
     *("p_t", "p_wilcoxon", *FIGURES),
 }
 REQUIRED = {
-    "runs": {*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"},
+    "runs": {
+        *(*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"),
+        *("record", "commit"),
+    },
     "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
     "paired": {*STUDY, "optimizer", "swept", "seeds", "users", "better", "worse", "p_t"},
     "diagnostics": {*RUN, "epoch", "quantity", "of", "value"},
@@ -136,7 +139,7 @@ def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
             "train/min_loss": min(losses),
         }
         | {key: round(record[key], digits) for key, digits in FIGURES.items()}
-        | {"record": path.as_posix(), "setting": digest(setting)}
+        | {"record": path.as_posix(), "commit": record.get("commit"), "setting": digest(setting)}
     )
 
 

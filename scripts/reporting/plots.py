@@ -61,9 +61,9 @@ def curves(study: Study) -> Figure | None:
         return None  # the tables published and search show its runs
     if len(study.variants) > MOST_LINES:
         return None  # the figure grid shows its runs
-    figure, axes = _pair(study, _pooled(study))
+    figure, axes = _pair(study, pooled(study))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
-        _bands(axis, study, _pooled(study), "epoch", curve)
+        _bands(axis, study, pooled(study), "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     axes[0].set_yscale("log")
     ticks = [tick for tick in LOSSES if tick > study.curves["train/loss"].min() / 1.2]
@@ -276,7 +276,7 @@ def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> N
     figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
 
 
-def _pooled(study: Study) -> pd.DataFrame:
+def pooled(study: Study) -> pd.DataFrame:
     """A study's curves, and the baseline's curves if they belong to another experiment."""
     if study.declared.baseline_from is None:
         return study.curves
@@ -288,7 +288,7 @@ def _bands(
     axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
 ) -> None:
     """One line per variant: the mean over seeds, with a band from the lowest to the highest."""
-    for (optimizer, swept), dashes in _lines(study, points).items():
+    for (optimizer, swept), dashes in dashes_of(study, points).items():
         own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
         colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 2.0)
@@ -297,7 +297,7 @@ def _bands(
     axis.grid(alpha=0.3)
 
 
-def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
+def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The variants that points belong to, in the study's order, each with its line style."""
     present = set(points[VARIANT].itertuples(index=False, name=None))
     ordered = [v for v in study.variants if v in present]
@@ -314,7 +314,7 @@ def _lines(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
 def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     handles = [
         Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
-        for (o, swept), dashes in _lines(study, points).items()
+        for (o, swept), dashes in dashes_of(study, points).items()
     ]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
 

@@ -1,5 +1,6 @@
 """The label and the colour of each optimizer, the same in every table and figure."""
 
+import colorsys
 import zlib
 from typing import NamedTuple
 
@@ -44,6 +45,15 @@ def style_of(optimizer: str) -> Style:
         return STYLES[optimizer]
     colour = OTHERS[zlib.crc32(optimizer.encode()) % len(OTHERS)]
     return Style(optimizer.replace("_", " "), colour)
+
+
+def on_dark(colour: str) -> str:
+    """The same colour for a dark page: dark hues become lighter, greys turn round."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
+    light = 1 - light if saturation < 0.05 else max(light, 0.6)
+    parts = colorsys.hls_to_rgb(hue, light, saturation)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in parts)
 
 
 def label_of(optimizer: str, swept: str = "") -> str:

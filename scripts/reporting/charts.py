@@ -1,0 +1,364 @@
+"""The figures of the report, to hover, zoom and toggle: ``CHARTS`` of one study.
+
+They show what plots.py draws for paper. A trace belongs to the variant in its ``legendgroup``; the
+report shows a button for each, since plotly's own legend cannot be reached by keyboard.
+"""
+
+import textwrap
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.plots import (
+    GUESSING,
+    LOSSES,
+    MEMORIES,
+    MOST_LINES,
+    PARTS,
+    TITLES,
+    dashes_of,
+    pooled,
+)
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of, short, style_of
+from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
+
+DASHES = {
+    "-": "solid",
+    "--": "dash",
+    ":": "dot",
+    "-.": "dashdot",
+}  # matplotlib's, in plotly's words
+MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
+
+
+class Key(NamedTuple):
+    """What a button shows: the variant that it toggles, and how its traces are drawn."""
+
+    group: str
+    label: str
+    colour: str
+    dash: str = "solid"
+
+
+class Chart(NamedTuple):
+    """A figure, the sentence above it, what a screen reader says, and what can be toggled."""
+
+    figure: go.Figure
+    caption: str
+    alt: str
+    keys: tuple[Key, ...] = ()
+    log_axis: str | None = None  # the axis of its layout that may be logarithmic or linear
+
+
+def curves(study: Study) -> Chart | None:
+    """Loss and valid NDCG@10 over epochs: mean over seeds, and from the lowest to the highest."""
+    if study.declared.beside_published or study.declared.departs_from:
+        return None
+    if len(study.variants) > MOST_LINES:
+        return None
+    points = pooled(study)
+    figure = _panels(list(TITLES.values()), height=760)
+    for row, column in enumerate(TITLES, 1):
+        _lines(figure, row, study, points, "epoch", column)
+    figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
+    figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
+    figure.update_xaxes(title="epoch", row=2, col=1)
+    if beside_note(study):
+        last = study.curves["epoch"].max()
+        for optimizer, published in ROWS.items():
+            figure.add_scatter(
+                **_named(optimizer),
+                x=[last],
+                y=[published.loss],
+                mode="markers",
+                marker={
+                    "symbol": "diamond-open",
+                    "size": 9,
+                    "color": style_of(optimizer).colour,
+                },
+                hovertemplate="%{y:.4f} in the note",
+                row=1,
+                col=1,
+            )
+    diamonds = " Diamonds are the note's losses." if beside_note(study) else ""
+    caption = (
+        "Lines are means over seeds, bands go from the lowest to the highest; the dotted line is "
+        f"the loss of guessing.{diamonds}"
+    )
+    ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
+    told = [
+        f"{label_of(str(o))} {own['train/loss'].mean():.3f} and {own['valid/NDCG@10'].mean():.4f}"
+        for o, own in ends
+    ]
+    alt = f"Curves over the epochs. Last training loss and valid NDCG@10: {'; '.join(told)}."
+    return Chart(figure, caption, alt, _keys(study, points), "yaxis")
+
+
+def grid(study: Study) -> Chart | None:
+    """Lowest loss and best valid NDCG@10 over the one number that a study sweeps."""
+    if len(study.swept) != 1:
+        return None
+    (key,) = study.swept
+    runs = study.runs.assign(swept="", value=pd.to_numeric(study.runs[key], errors="coerce"))
+    if runs["value"].isna().any():
+        return None
+    columns = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
+    figure = _panels(list(columns.values()), height=640)
+    for row, column in enumerate(columns, 1):
+        _lines(figure, row, study, runs, "value", column, mode="lines+markers")
+    ticks = sorted(runs["value"].unique().tolist())
+    kind = "log" if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8 else "linear"
+    figure.update_xaxes(type=kind, tickvals=ticks, ticktext=[short(float(t)) for t in ticks])
+    figure.update_xaxes(title=key.split(".")[-1], row=2, col=1)
+    best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
+    told = [
+        f"{label_of(o)} {short(float(value))}"
+        for o, value in zip(best["optimizer"], best["value"], strict=True)
+    ]
+    alt = f"Figures over {key.split('.')[-1]}. Best by valid NDCG@10: {', '.join(told)}."
+    return Chart(figure, "Each point is the mean over seeds.", alt, _keys(study, runs))
+
+
+def steps(study: Study) -> Chart | None:
+    """From the first optimizer to the last: what each change does to the loss."""
+    if not study.declared.steps:
+        return None
+    figure = go.Figure(layout={"height": 90 + 74 * len(study.declared.steps)})
+    told = []
+    for optimizer, change in study.declared.steps.items():
+        losses = study.of(optimizer)["train/min_loss"]
+        if losses.empty:
+            continue
+        label = f"<b>{label_of(optimizer)}</b><br>{_wrapped(change)}"
+        colour = style_of(optimizer).colour
+        mean = _round(losses.mean())
+        figure.add_bar(
+            x=[mean],
+            y=[label],
+            orientation="h",
+            marker={"color": colour, "opacity": 0.45},
+            text=[f"{mean:.3f}"],
+            textposition="inside",
+            insidetextanchor="start",
+            textfont={"color": "#222222"},
+            hovertemplate=f"{label_of(optimizer)}: {mean:.4f}<extra></extra>",
+        )
+        figure.add_scatter(
+            x=[_round(x) for x in losses],
+            y=[label] * len(losses),
+            mode="markers",
+            marker={"color": colour, "size": 7},
+            hovertemplate="a run: %{x:.4f}<extra></extra>",
+        )
+        told.append(f"{label_of(optimizer)} {mean:.3f}")
+    if not told:
+        return None
+    figure.update_yaxes(autorange="reversed")
+    largest = float(study.runs["train/min_loss"].max())
+    figure.update_xaxes(range=[0, 1.05 * largest])
+    caption = (
+        f"Lowest {TITLES['train/loss']}: each bar is a mean, each point a run; every line changes "
+        "one thing of the one above."
+    )
+    return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
+
+
+def beside_the_note(study: Study) -> Chart | None:
+    """The note's figures and ours, run by run."""
+    if not beside_note(study):
+        return None
+    titles = [
+        f"{metric} ({'lower' if metric == 'Loss' else 'higher'} is better)" for metric in METRICS
+    ]
+    figure = _panels(titles, height=760, shared=False)
+    for row, (metric, column) in enumerate(METRICS.items(), 1):
+        for optimizer, published in ROWS.items():
+            ours, theirs = study.of(optimizer)[column], published[row - 1]
+            colour, label = style_of(optimizer).colour, label_of(optimizer)
+            figure.add_scatter(
+                **_named(optimizer),
+                x=[_round(x) for x in ours],
+                y=[label] * len(ours),
+                mode="markers",
+                marker={"color": colour, "size": 8, "opacity": 0.6},
+                hovertemplate=f"{label}: {metric} %{{x:.4f}}, a run of ours<extra></extra>",
+                row=row,
+                col=1,
+            )
+            figure.add_scatter(
+                **_named(optimizer),
+                x=[theirs],
+                y=[label],
+                mode="markers",
+                marker={"color": colour, "size": 13, "symbol": "diamond-open"},
+                hovertemplate=f"{label}: {metric} %{{x:.4f}} in the note<extra></extra>",
+                row=row,
+                col=1,
+            )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(rangemode="tozero")
+    caption = "Points are our runs, diamonds the note's figures."
+    alt = "Our runs beside the note's figures, by variant; the table beside it has the numbers."
+    return Chart(figure, caption, alt, _keys(study, study.runs[study.runs["optimizer"].isin(ROWS)]))
+
+
+def parts(study: Study) -> Chart | None:
+    """How a variant's steps of item embeddings relate to Lion's at the last look."""
+    if study.diagnostics.empty:
+        return None
+    last = last_looks(study.diagnostics)
+    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
+    shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
+    shares = shares[list(PARTS)].sort_values("against", kind="stable")
+    bars = {
+        label: (colour, [_round(x) for x in shares[part]])
+        for part, (colour, label) in PARTS.items()
+    }
+    told = [f"{label_of(str(o))} {against:.0%}" for o, against in shares["against"].items()]
+    caption = "All steps of item embeddings at the last look, as shares of coordinates."
+    alt = f"Stacked bars. Share of steps against Lion: {', '.join(told)}."
+    return _bars(bars, [label_of(str(o)) for o in shares.index], "stack", caption, alt)
+
+
+def memories(study: Study) -> Chart | None:
+    """How often what a variant remembers contradicts the gradients of the last look's epoch."""
+    if not looked_at_memories(study):
+        return None
+    last = last_looks(study.diagnostics)
+    found = last.pivot_table(index="optimizer", columns="quantity", values="value")
+    found = found.reindex([o for o, _ in study.variants if o in found.index])
+    colours = ("#0072B2", "#E69F00", "#009E73")
+    bars = {}
+    for colour, (quantity, title) in zip(colours, MEMORIES.items(), strict=True):
+        values = [None if pd.isna(x) else _round(x) for x in found[quantity]]
+        bars[title.replace("\n", " ")] = (colour, values)
+    caption = "Half, 50%, is what tossing a coin would give; no bar means no such memory."
+    alt = "Bars: how often each memory points against the epoch; the table has the numbers."
+    return _bars(bars, [label_of(str(o)) for o in found.index], "group", caption, alt)
+
+
+CHARTS: dict[str, Callable[[Study], Chart | None]] = {
+    "curves": curves,
+    "grid": grid,
+    "steps": steps,
+    "note": beside_the_note,
+    "parts": parts,
+    "memories": memories,
+}
+
+
+def _panels(titles: list[str], height: int, shared: bool = True) -> go.Figure:
+    """One panel below the other, so that they fit a phone."""
+    figure = make_subplots(
+        rows=len(titles),
+        cols=1,
+        shared_xaxes=shared,
+        subplot_titles=titles,
+        vertical_spacing=0.09,
+    )
+    figure.update_layout(height=height, hovermode="x unified" if shared else "closest")
+    return _styled(figure)
+
+
+def _styled(figure: go.Figure) -> go.Figure:
+    """Transparent, so that the page's colours show; buttons of the page are its legend."""
+    figure.update_layout(
+        template="plotly_white",
+        showlegend=False,
+        margin=MARGIN,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 13, "color": "#222222"},
+        hoverlabel={"bgcolor": "#FFFFFF", "font": {"color": "#222222"}},
+    )
+    axis = {"automargin": True, "gridcolor": "#CCCCCC", "zerolinecolor": "#999999"}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def _lines(
+    figure: go.Figure,
+    row: int,
+    study: Study,
+    points: pd.DataFrame,
+    x: str,
+    y: str,
+    mode: str = "lines",
+) -> None:
+    """A line for each variant, and a band from its lowest seed to its highest."""
+    for (optimizer, swept), dashes in dashes_of(study, points).items():
+        own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
+        over = own.groupby(x)[y].agg(["mean", "min", "max"])
+        xs = over.index.tolist()
+        colour = style_of(optimizer).colour
+        if own["seed"].nunique() > 1:
+            figure.add_scatter(
+                **_named(optimizer, swept),
+                x=[*xs, *reversed(xs)],
+                y=[_round(v) for v in [*over["max"], *reversed(over["min"].tolist())]],
+                fill="toself",
+                fillcolor=colour,
+                opacity=0.2,
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                row=row,
+                col=1,
+            )
+        figure.add_scatter(
+            **_named(optimizer, swept),
+            x=xs,
+            y=[_round(v) for v in over["mean"]],
+            mode=mode,
+            line={"color": colour, "dash": DASHES[dashes], "width": 2},
+            hovertemplate="%{y:.4f}",
+            row=row,
+            col=1,
+        )
+
+
+def _bars(
+    bars: dict[str, tuple[str, list[Any]]], labels: list[str], mode: str, caption: str, alt: str
+) -> Chart:
+    figure = go.Figure(layout={"barmode": mode, "height": 110 + 45 * len(labels)})
+    for name, (colour, values) in bars.items():
+        figure.add_bar(
+            x=values,
+            y=labels,
+            orientation="h",
+            name=name,
+            legendgroup=name,
+            marker={"color": colour},
+            hovertemplate=f"%{{y}}: %{{x:.0%}} {name}<extra></extra>",
+        )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickformat=".0%")
+    keys = tuple(Key(name, name, colour) for name, (colour, _) in bars.items())
+    return Chart(_styled(figure), caption, alt, keys)
+
+
+def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:
+    return tuple(
+        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, DASHES[dashes])
+        for (o, swept), dashes in dashes_of(study, points).items()
+    )
+
+
+def _named(optimizer: str, swept: str = "") -> dict[str, str]:
+    label = label_of(optimizer, swept)
+    return {"name": label, "legendgroup": label}
+
+
+def _round(value: float) -> float:
+    """Five digits: more cannot be seen, and a rounded number is the same everywhere."""
+    return float(f"{value:.5g}")
+
+
+def _wrapped(text: str) -> str:
+    return "<br>".join(textwrap.wrap(text, 28))

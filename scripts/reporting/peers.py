@@ -1,0 +1,161 @@
+"""Tables from the benchmarks, and the variants of signs beside their peers.
+
+``results/benchmarks/*.json`` come from ``make bench`` and ``make bench-optim``.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scripts.records.errors import UserError
+from scripts.reporting.note import METRICS
+from scripts.reporting.statistics import differences, t_interval
+from scripts.reporting.studies import Study, baseline_of
+from scripts.reporting.style import label_of
+from scripts.reporting.tables import MISSING, WITH, Table, beside_note, mean_and_std, signed
+
+SIZE = "10 M"  # of the benchmark: weights in one tensor
+TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}
+OTHERS = ("simba", "adamw")  # beside the finalists
+DIFFERENCE, TUNED = "NDCG@10 − Lion's", "valid NDCG@10, best rate"
+BYTES, NANOSECONDS = "memory, bytes a weight", "a step, ns a weight"
+
+
+def lines(root: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of a benchmark; none where it was not run.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    path = root / "benchmarks" / f"{name}.json"
+    if not path.is_file():
+        return []
+    try:
+        return json.loads(path.read_text())["lines"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); run `make bench bench-optim`") from None
+
+
+def memory(studies: Sequence[Study], optimizer: str) -> float | None:
+    """Bytes of optimizer state a weight, in the first study of it; None without a run."""
+    for study in studies:
+        own = study.runs.loc[study.runs["optimizer"] == optimizer, "state_bytes_per_param"]
+        if len(own):
+            return float(own.iloc[0])
+    return None
+
+
+def peers(studies: Sequence[Study], root: Path) -> Table | None:
+    """The finalists beside Lion, Simba and AdamW: memory, quality and speed."""
+    base = next(filter(beside_note, studies), None)
+    finalists = [s for s in studies if base and s.declared.baseline_from == base.experiment]
+    finalists = [s for s in finalists if base and s.dataset == base.dataset]
+    if base is None or not finalists:
+        return None
+    lion = base.of(base.declared.baseline)
+    timed = {line["optimizer"]: line.get(SIZE) for line in lines(root, "optim")}
+    tuned = _best_of_rates(studies, base)
+    runs = pd.concat([base.runs, *(s.runs for s in finalists)])
+    finalist = dict.fromkeys(o for s in finalists for o, _ in s.variants)
+    there = set(pd.concat([s.runs for s in studies])["optimizer"])
+    found = []
+    for optimizer in [base.declared.baseline, *finalist, *OTHERS]:
+        if optimizer not in there:
+            continue
+        own = runs[runs["optimizer"] == optimizer]
+        time = timed.get(TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused"))
+        line = {WITH: label_of(optimizer), BYTES: f"{memory(studies, optimizer):g}"}
+        line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
+        line |= {"n": str(len(own)), DIFFERENCE: MISSING, TUNED: MISSING, NANOSECONDS: MISSING}
+        d = differences(own, baseline_of(lion, base.declared.baseline, ""), METRICS["NDCG@10"])
+        if len(d) and optimizer != base.declared.baseline:
+            line[DIFFERENCE] = signed(d.mean())
+            if bounds := t_interval(d):
+                line[DIFFERENCE] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
+        if optimizer in tuned:
+            line[TUNED] = f"{tuned[optimizer]:.4f}"
+        if time:
+            line[NANOSECONDS] = f"{time['ns']:.2f}"
+        found.append(line)
+    epochs = int(base.runs["epochs"].max())
+    caption = (
+        f"Memory is the optimizer's state. HR@10 and NDCG@10 on test and the lowest training loss "
+        f"of {epochs} epochs, mean ± sample std over n seeds; differences over equal seeds, with "
+        "the 95% interval of Student's t. Beside them: the best valid NDCG@10 of a shorter grid of "
+        f"learning rates, one seed; a fused step of {SIZE} weights on one thread."
+    )
+    return Table(pd.DataFrame(found), caption)
+
+
+def steps_timed(root: Path) -> Table | None:
+    """A step of every optimizer."""
+    found = [
+        {
+            "optimizer": line["optimizer"],
+            BYTES: f"{line[SIZE]['state_bytes']:g}",
+            NANOSECONDS: f"{line[SIZE]['ns']:.2f}",
+            "times an in-place add": f"{line[SIZE]['times_add']:.2f}",
+            "first step, warm, s": f"{line['first_step_warm']:.2f}",
+        }
+        for line in lines(root, "optim")
+    ]
+    caption = f"One step of {SIZE} weights in one tensor, float32, one thread of a processor."
+    return Table(pd.DataFrame(found), caption) if found else None
+
+
+def training_timed(root: Path) -> Table | None:
+    """Training and ranking beside other libraries."""
+    found = []
+    for line in lines(root, "speed"):
+        one = line["one core"]
+        found.append(
+            {
+                "implementation": f"{line['implementation']} {line['version']}",
+                "targets a second": f"{one['targets_per_second']:,.0f}",
+                "ranking all users, s": f"{one['eval_seconds']:.2f}",
+                "memory, MiB": f"{one['peak_rss_mib']:,.0f}",
+            }
+        )
+    caption = "Training and ranking of Amazon Beauty on one core, medians over rounds."
+    return Table(pd.DataFrame(found), caption) if found else None
+
+
+def scale(root: Path) -> Table | None:
+    """How training and ranking grow with the data."""
+    found = [
+        {
+            "data": line["size"],
+            "batch": f"{line['batch']:,}",
+            "users": f"{line['users']:,}",
+            "items": f"{line['items']:,}",
+            "an epoch, s": f"{line['epoch_seconds']:,.1f}",
+            "users ranked a second": f"{line['ranked_users_per_second']:,.0f}",
+            "memory, MiB": f"{line['peak_rss_mib']:,.0f}",
+        }
+        for line in lines(root, "scale")
+    ]
+    caption = "One epoch and one ranking of all users on one core, as data and batches grow."
+    return Table(pd.DataFrame(found), caption) if found else None
+
+
+# Name, the function, and the command that makes the file it reads.
+BENCHMARKS = {
+    "steps": (steps_timed, "make bench-optim"),
+    "training": (training_timed, "make bench"),
+    "scale": (scale, "make bench"),
+}
+
+
+def _best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, float]:
+    """Best valid NDCG@10 of each optimizer in the studies that sweep over rates alone."""
+    found: dict[str, float] = {}
+    for study in studies:
+        same = (study.model, study.dataset) == (base.model, base.dataset)
+        if same and study.swept == ["lr"]:
+            rates = study.runs.groupby(["optimizer", "lr"])["valid/NDCG@10"].mean()
+            best = rates.groupby("optimizer").max()
+            found |= {str(optimizer): float(value) for optimizer, value in best.items()}
+    return found

@@ -1,0 +1,256 @@
+"""One page of all results: words, tables and figures in a file that needs nothing else.
+
+templates/report.md has the words, in Markdown, and calls the methods of ``Page`` for what is
+computed. templates/page.html is the page around them. plotly draws, DataTables (from itables) sorts
+and filters; both are written into the page.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.io
+import yaml
+from itables.utils import read_package_file
+from markdown_it import MarkdownIt
+from plotly.offline import get_plotlyjs
+
+from scripts.reporting import findings, note
+from scripts.reporting.charts import CHARTS
+from scripts.reporting.peers import BENCHMARKS, memory, peers
+from scripts.reporting.render import is_number
+from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of, on_dark, short
+from scripts.reporting.tables import Table, tables
+
+TEMPLATES = Path(__file__).parent / "templates"
+LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
+HEX = re.compile("#[0-9A-Fa-f]{6}")
+MOST_LINKS = 5  # to runs in one row; more are in the list below the table
+
+
+def report(studies: Sequence[Study], root: Path) -> str:
+    """The page as HTML; equal results give equal bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"slug": _slug, "on_dark": on_dark}
+    page = Page(studies, root, environment)
+    words = environment.get_template("report.md").render(
+        page=page, findings=findings, setting=note.SETTING, short=short
+    )
+    markdown = MarkdownIt("commonmark", {"html": True})
+    tokens = markdown.parse(words)
+    headings = []
+    for token, text in itertools.pairwise(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrs["id"] = _slug(text.content)
+            headings.append((_slug(text.content), text.content))
+    body = page.filled(markdown.renderer.render(tokens, markdown.options, {}))
+    return environment.get_template("page.html").render(
+        body=body,
+        headings=headings,
+        terms=page.terms_used,
+        colours=page.colours,
+        css=(TEMPLATES / "report.css").read_text(),
+        javascript=(TEMPLATES / "report.js").read_text(),
+        plotly=_inline(get_plotlyjs()),
+        datatables=_inline(read_package_file("html", "dt_bundle.js")),
+        datatables_css=read_package_file("html", "dt_bundle.css"),
+    )
+
+
+class Page:
+    """What the words may ask for: studies, and tables and figures, numbered as they come."""
+
+    def __init__(self, studies: Sequence[Study], root: Path, environment: jinja2.Environment):
+        self.studies = studies
+        self.by_name = {study.name: study for study in studies}
+        self.root = root
+        self.environment = environment
+        self.tables = tables(studies)
+        if beside := peers(studies, root):
+            self.tables["peers"] = beside
+        self.definitions: dict[str, str] = yaml.safe_load((TEMPLATES / "terms.yaml").read_text())
+        self.terms_used: dict[str, str] = {}  # word -> definition
+        self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
+        self.blocks: list[str] = []
+        self.numbers: dict[str, str] = {}  # name -> "Table 3"
+
+    def has(self, *names: str) -> bool:
+        """Whether there are these studies and tables."""
+        return all(name in self.by_name or name in self.tables for name in names)
+
+    def study(self, name: str) -> Study:
+        return self.by_name[name]
+
+    def term(self, word: str) -> str:
+        """A word that tells what it means when it is pressed."""
+        self.terms_used[word] = self.definitions[word]
+        target = f"term-{_slug(word)}"
+        return f'<button class="term" type="button" popovertarget="{target}">{word}</button>'
+
+    def memory(self, optimizer: str) -> float | None:
+        """Bytes of optimizer state a weight; None for an optimizer without a run."""
+        return memory(self.studies, optimizer)
+
+    def trained(self, study: str, *optimizers: str) -> bool:
+        """Whether a study has runs of these optimizers."""
+        return study in self.by_name and set(optimizers) <= set(
+            self.by_name[study].runs["optimizer"]
+        )
+
+    def to(self, name: str) -> str:
+        """A link to a table, ``Table 3``; nothing where there is no such table."""
+        if name not in self.tables:
+            return ""
+        return f"[@@number {name}@@](#{_slug(name)})"
+
+    def table(self, name: str, title: str) -> str:
+        """A table of tables.py, or ``peers``; nothing where it does not apply."""
+        if name not in self.tables:
+            return ""
+        made = self.tables[name]
+        runs = self._runs_of_peers() if name == "peers" else runs_behind(self.studies, name, made)
+        files = (
+            [] if name == "peers" else [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        )
+        return self._table(name, title, made, runs, files)
+
+    def benchmark(self, name: str, title: str) -> str:
+        """A table of the benchmarks; nothing where it was not run."""
+        make, command = BENCHMARKS[name]
+        made = make(self.root)
+        return self._table(f"benchmark-{name}", title, made, command=command) if made else ""
+
+    def figure(self, kind: str, study: str, title: str) -> str:
+        """A figure of charts.py; nothing where it does not apply."""
+        chart = CHARTS[kind](self.by_name[study]) if study in self.by_name else None
+        if chart is None:
+            return ""
+        runs = runs_behind(self.studies, f"{study}/{kind}")
+        json = _inline(plotly.io.to_json(chart.figure, engine="json"))
+        self.colours |= {colour: on_dark(colour) for colour in HEX.findall(json)}
+        return self._block(
+            "figure.html",
+            f"{study}/{kind}-figure",
+            "Figure",
+            title=title,
+            chart=chart,
+            json=json,
+            sources=self._sources(runs),
+        )
+
+    def others(self) -> list[tuple[str, str]]:
+        """Name and title of every table that was not shown yet."""
+        names = [name for name in self.tables if name not in self.numbers]
+        return [(name, name.replace("/", ": ").replace("_", " ")) for name in names]
+
+    def filled(self, html: str) -> str:
+        """HTML with the blocks and numbers that the words asked for."""
+        html = re.sub(r"<p>@@block (\d+)@@</p>", lambda found: self.blocks[int(found[1])], html)
+        return re.sub(r"@@number (.+?)@@", lambda found: self.numbers[found[1]], html)
+
+    def _table(
+        self,
+        name: str,
+        title: str,
+        table: Table,
+        runs: pd.DataFrame | None = None,
+        files: Sequence[str] = (),
+        command: str = "",
+    ) -> str:
+        numeric = {column: is_number(table.frame[column]) for column in table.frame}
+        lines = [
+            {
+                "cells": [
+                    {"text": text, "number": numeric[column], "order": _order(text)}
+                    for column, text in line.items()
+                ],
+                "runs": [] if runs is None else _links(runs_of_row(runs, line)),
+            }
+            for _, line in table.frame.iterrows()
+        ]
+        return self._block(
+            "table.html",
+            name,
+            "Table",
+            title=title,
+            caption=table.caption,
+            columns=numeric,
+            lines=lines,
+            most=MOST_LINKS,
+            files=files,
+            command=command,
+            sources=None if runs is None else self._sources(runs),
+        )
+
+    def _block(self, template: str, name: str, kind: str, **context: Any) -> str:
+        number = 1 + sum(told.startswith(kind) for told in self.numbers.values())
+        self.numbers[name] = f"{kind} {number}"
+        made = self.environment.get_template(template)
+        self.blocks.append(made.render(id=_slug(name), number=self.numbers[name], **context))
+        return f"\n\n@@block {len(self.blocks) - 1}@@\n\n"
+
+    def _sources(self, runs: pd.DataFrame) -> dict[str, Any]:
+        return {
+            "commands": commands(runs),
+            "commits": commits(runs),
+            "runs": [
+                (record, f"{label_of(optimizer, swept)}, {experiment}, {dataset}, seed {seed}")
+                for record, optimizer, swept, experiment, dataset, seed in runs[
+                    ["record", "optimizer", "swept", "experiment", "dataset", "seed"]
+                ].itertuples(index=False)
+            ],
+        }
+
+    def _runs_of_peers(self) -> pd.DataFrame:
+        """Of the note's setting and the finalists, and of the grids of learning rates."""
+        shown = set(self.tables["peers"].frame.iloc[:, 0])
+        finalists = [s for s in self.studies if s.declared.baseline_from]
+        bases = [s for s in self.studies if s.name in {_base_of(f) for f in finalists}]
+        runs = pd.concat([s.runs for s in [*bases, *finalists]])
+        grids = [s.runs for s in self.studies if s.swept == ["lr"]]
+        runs = pd.concat([runs, *grids])
+        return runs[runs["optimizer"].map(label_of).isin(shown)]
+
+
+def _base_of(study: Study) -> str:
+    return f"{study.declared.baseline_from}-{study.model}-{study.dataset}"
+
+
+def _links(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """(record, text) of each run: its seed, and what else sets it apart from the others."""
+    runs = runs.sort_values(["lr", "seed"], kind="stable")
+    several = runs["optimizer"].nunique() > 1
+    texts = [
+        ", ".join(filter(None, [label_of(optimizer) if several else "", swept, str(seed)]))
+        for optimizer, swept, seed in runs[["optimizer", "swept", "seed"]].itertuples(index=False)
+    ]
+    if runs["swept"].nunique() == len(runs) > 1:
+        texts = runs["swept"].tolist()
+    return list(zip(runs["record"], texts, strict=True))
+
+
+def _order(text: str) -> str:
+    """By what a cell of numbers is sorted: its first number."""
+    found = LEADING_NUMBER.match(text)
+    return found[1].replace(",", "").replace("−", "-") if found else ""
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-")
+
+
+def _inline(script: str) -> str:
+    """A script that does not end the element that holds it."""
+    return script.replace("</script", "<\\/script")

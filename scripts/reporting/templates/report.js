@@ -1,0 +1,66 @@
+// Draw the figures, let buttons toggle their lines, let tables sort and filter.
+const phone = window.matchMedia("(max-width: 640px)").matches;
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const followScheme = () => document.documentElement.classList.toggle("dark", dark.matches);
+followScheme();
+dark.addEventListener("change", followScheme);
+const onDark = JSON.parse(document.getElementById("on-dark").textContent);
+const inScheme = (json) =>
+  JSON.parse(dark.matches ? json.replace(/#[0-9a-f]{6}/gi, (colour) => onDark[colour]) : json);
+
+const config = { responsive: true, displayModeBar: false };
+const plots = [];
+for (const figure of document.querySelectorAll("figure.block")) {
+  const plot = figure.querySelector(".plot");
+  const draw = () => {
+    const { data, layout } = inScheme(figure.querySelector(".data").textContent);
+    if (phone) Object.assign(layout, { hovermode: "closest", dragmode: false });
+    return Plotly.newPlot(plot, data, layout, config);
+  };
+  await draw();
+  dark.addEventListener("change", () => {
+    for (const button of figure.querySelectorAll("button[aria-pressed=false]")) button.click();
+    draw();
+  });
+  plots.push(plot);
+  for (const button of figure.querySelectorAll("button[aria-pressed]")) {
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", on);
+      const { group, axis } = button.dataset;
+      if (axis) {
+        Plotly.relayout(plot, { [`${axis}.type`]: on ? "log" : "linear" });
+      } else {
+        const own = plot.data.flatMap((trace, i) => (trace.legendgroup === group ? [i] : []));
+        Plotly.restyle(plot, { visible: on }, own);
+      }
+    });
+  }
+}
+
+const PAPER = 660; // pixels that fit a printed page
+window.addEventListener("beforeprint", () => {
+  for (const plot of plots) Plotly.relayout(plot, { width: PAPER });
+});
+window.addEventListener("afterprint", () => {
+  for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
+});
+
+const bundle = new Blob([document.getElementById("datatables").textContent], {
+  type: "text/javascript",
+});
+const { default: DataTable } = await import(URL.createObjectURL(bundle));
+const FEW = 6; // rows that need no filter
+for (const table of document.querySelectorAll("table.sortable")) {
+  const filter = table.tBodies[0].rows.length > FEW;
+  new DataTable(table, {
+    paging: false,
+    info: false,
+    autoWidth: false,
+    searching: filter,
+    order: [],
+    language: { search: "Filter: " },
+    layout: { topStart: filter ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
+  });
+}
+document.documentElement.dataset.ready = "true";
