@@ -17,6 +17,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import simba
+from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks
 from scripts.reporting.note import ROWS
 from scripts.running.config import checked
@@ -186,6 +187,19 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(toy, tmp_path):
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert not [p for p in (tmp_path / "r").rglob("*") if p.is_file()]
+
+
+def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def interrupted(*paths: str) -> None:
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"whole")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
 
 
 @pytest.mark.parametrize(
