@@ -1,1 +1,1 @@
-"""How fast and how large, beside others: `make bench`. Nothing here is needed to train."""
+"""Benchmarks of speed and memory against other libraries: `make bench`. Training needs none."""

@@ -1,8 +1,9 @@
-"""Every optimizer on two small tasks, each at its own best rate: ``make bench-optim``.
+"""Train two small tasks with every optimizer at its own best rate: ``make bench-optim``.
 
-The same budget for all: three seeds at each of five rates, relative to AdamW's, without decay; at
-the best one by the mean loss on valid, the same seeds at each of three decays; then three others at
-the best rate and decay, reported on test. Where one of three diverges, another rate is best.
+All optimizers have the same budget. First, three seeds train at each of five rates without decay.
+At the rate with the lowest mean valid loss, the same seeds train at each of three decays. Then
+three other seeds train at the best rate and decay; their results are reported on test. A setting in
+which a seed diverges is never the best.
 """
 
 import argparse
@@ -23,10 +24,10 @@ from benchmarks.tasks import TASKS, Task, loss
 ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SGD_RATES = tuple(10 * r for r in ADAM_RATES)
 SIGN_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-# A step shrinks a weight by lr * decay: a rate ten times smaller takes decays ten times larger.
+# A step shrinks a weight by lr * decay, so rates ten times smaller need decays ten times larger.
 ADAM_DECAYS = (0.01, 0.1, 1.0)
 SIGN_DECAYS = tuple(10 * d for d in ADAM_DECAYS)
-SGD_DECAYS = tuple(d / 100 for d in ADAM_DECAYS)  # coupled: it goes through the gradient
+SGD_DECAYS = tuple(d / 100 for d in ADAM_DECAYS)  # coupled decay: it is added to the gradient
 STEPS = {"digits": 400, "characters": 300}
 CHOOSING, SEEDS = range(100, 103), range(3)
 OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, ...]]] = {
@@ -45,6 +46,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, 
 def train(
     task: Task, make: Callable[..., Any], lr: float, decay: float, seed: int, steps: int
 ) -> nn.Module:
+    """Train a new model of a task and return it in evaluation mode."""
     torch.manual_seed(seed)
     model = task.model()
     optimizer = make(model.parameters(), lr=lr, weight_decay=decay)
@@ -57,16 +59,18 @@ def train(
 
 @torch.no_grad()
 def losses(task: Task, model: nn.Module) -> dict[str, float]:
+    """The losses on valid and test, and the accuracy on test."""
     x, y = task.test
-    right = (model(x).argmax(-1) == y).float().mean().item()
+    accuracy = (model(x).argmax(-1) == y).float().mean().item()
     return {
         "valid/loss": loss(model, *task.valid).item(),
         "test/loss": loss(model, *task.test).item(),
-        "test/accuracy": right,
+        "test/accuracy": accuracy,
     }
 
 
 def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
+    """Search the rate and decay of an optimizer, and train at the best ones."""
     make, rates, decays = OPTIMIZERS[name]
 
     def on_valid(lr: float, decay: float) -> float:
@@ -89,7 +93,7 @@ def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
 
 
 def cell(runs: list[dict[str, float]], key: str) -> str:
-    losses = np.array([run["test/loss"] for run in runs], dtype=float)  # None, as JSON has it: NaN
+    losses = np.array([run["test/loss"] for run in runs], dtype=float)  # None, from JSON, is NaN
     if diverged := int((~np.isfinite(losses)).sum()):
         return f"{diverged} of {len(runs)} diverged"
     values = [run[key] for run in runs]

@@ -1,10 +1,10 @@
-"""A full optimizer step, ours beside others: ``make bench-optim``.
+"""Compare the time of an optimizer step with other libraries: ``make bench-optim``.
 
-At SASRec's 28 tensors (0.88 M parameters), at 10 M and at 100 M in one tensor; float32, one
-thread. Every optimizer alternates with torch's in-place ``add_`` on the same tensors, which is as
-fast as the machine moves 12 bytes a parameter: the median of the ratio is what to trust on a noisy
-machine. The first step is timed in a process of its own, twice: with nothing compiled yet
-(cold) and after that (warm).
+The parameters are SASRec's 28 tensors (0.88 M parameters), or one tensor of 10 M or 100 M, in
+float32 on one thread. Each step alternates with torch's in-place ``add_`` on the same tensors. The
+speed of ``add_`` is limited only by moving 12 bytes per parameter. On a machine with other load,
+the median ratio to ``add_`` is the most reliable number. The first step is timed in a new process,
+twice: with an empty compiler cache (cold) and again (warm).
 """
 
 import argparse
@@ -37,6 +37,7 @@ ROUNDS = {"0.88 M": 60, "10 M": 15, "100 M": 5}
 
 
 def peers() -> dict[str, Callable[..., Any]]:
+    """The implementations of Lion in other libraries, by name."""
     import lion_pytorch.foreach
     import optimi
     import pytorch_optimizer
@@ -52,6 +53,7 @@ def peers() -> dict[str, Callable[..., Any]]:
 
 
 def optimizers() -> dict[str, Callable[..., Any]]:
+    """All optimizers to compare, by name."""
     variants: dict[str, Callable[..., Any]] = {
         "sign-SGD": simba.SignSGD,
         "Lion": simba.Lion,
@@ -68,14 +70,14 @@ def optimizers() -> dict[str, Callable[..., Any]]:
         ),
         "8-bit Lion": simba.Lion8bit,
     }
-    found = {f"ours: {name}, fused": _with(make, fused=True) for name, make in variants.items()}
-    found |= {f"ours: {name}": make for name, make in variants.items()}
-    found |= {
+    named = {f"ours: {name}, fused": _with(make, fused=True) for name, make in variants.items()}
+    named |= {f"ours: {name}": make for name, make in variants.items()}
+    named |= {
         "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
         "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
         "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),
     }
-    return found | peers()
+    return named | peers()
 
 
 def _with(make: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
@@ -83,11 +85,12 @@ def _with(make: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
 
 
 def parameters(size: str) -> list[torch.nn.Parameter]:
+    """Random parameters with gradients."""
     torch.manual_seed(0)
-    made = [torch.nn.Parameter(torch.randn(shape)) for shape in SIZES[size]]
-    for p in made:
+    params = [torch.nn.Parameter(torch.randn(shape)) for shape in SIZES[size]]
+    for p in params:
         p.grad = torch.randn_like(p)
-    return made
+    return params
 
 
 @torch.no_grad()
@@ -98,14 +101,14 @@ def add(params: list[torch.nn.Parameter]) -> None:
 
 
 def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
-    """Medians over rounds of a step's time, and of its ratio to the ``add_`` beside it."""
+    """Medians over rounds of the time of a step, and of its ratio to the ``add_`` before it."""
     params = parameters(size)
     numel = sum(p.numel() for p in params)
     optimizer = make(params)
     optimizer.step()
     times, ratios = [], []
     for _ in range(ROUNDS[size]):
-        add(params)  # so that caches hold the same at every timed one
+        add(params)  # so that the caches have the same content before each timed add
         start = time.perf_counter()
         add(params)
         middle = time.perf_counter()
@@ -117,7 +120,7 @@ def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
     state = sum(t.numel() * t.element_size() for t in tensors if torch.is_tensor(t) and t.ndim)
     ratio = statistics.median(ratios)
     ns = 1e9 * statistics.median(times) / numel
-    moved = 12 + 2 * state / numel  # p in and out, g in, state in and out
+    moved = 12 + 2 * state / numel  # bytes: read and write p, read g, read and write the state
     return {
         "ns": ns,
         "gb_per_second": moved / ns,
@@ -128,7 +131,7 @@ def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
 
 
 def first_step(name: str, folder: str) -> float:
-    """Seconds that the first step takes longer than the second, in a process of its own."""
+    """The seconds by which the first step takes longer than the second, in a new process."""
     environment = os.environ | {"NUMBA_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
     command = [sys.executable, "-m", "benchmarks.optim", "--first", name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -170,9 +173,9 @@ def main() -> None:
         sizes = [line[size] for size in options.sizes]
         first = f"{line['first_step_cold']:.2f} / {line['first_step_warm']:.2f}"
         row = [line["optimizer"], f"{sizes[0]['state_bytes']:.2f}", first]
-        for found in sizes:
-            row += [f"{found['ns']:.2f}", f"{found['times_add']:.2f}"]
-            row += [f"{found['gb_per_second']:.0f}", f"{found['share_of_bandwidth']:.0%}"]
+        for figures in sizes:
+            row += [f"{figures['ns']:.2f}", f"{figures['times_add']:.2f}"]
+            row += [f"{figures['gb_per_second']:.0f}", f"{figures['share_of_bandwidth']:.0%}"]
         rows.append(row)
     notes = ["One thread; a share of bandwidth is against add_, which moves 12 bytes a parameter."]
     write("optim", {"machine": machine(), "lines": lines}, markdown(rows), notes)

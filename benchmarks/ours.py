@@ -1,4 +1,4 @@
-"""Our training and ranking of one dataset, timed: one JSON line."""
+"""Time our training and ranking on one dataset; prints one line of JSON."""
 
 import argparse
 import json
@@ -11,10 +11,10 @@ started = time.time()
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("overrides", nargs="*", help="of configs/train.yaml")
+    parser.add_argument("overrides", nargs="*", help="overrides of configs/train.yaml")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=2)
-    parser.add_argument("--spawned", type=float, default=started, help="when, in epoch seconds")
+    parser.add_argument("--spawned", type=float, default=started, help="Unix time of the start")
     options = parser.parse_args()
 
     from hydra import compose, initialize_config_dir
@@ -38,7 +38,7 @@ def main() -> None:
             first.append(time.time() - options.spawned)
 
     training.optimizer.step = step
-    training.train_epoch(1)  # compiled code is read, memory is taken
+    training.train_epoch(1)  # loads compiled code and allocates memory
     targets = data.num_targets(config["model"]["maxlen"])
     speeds, seconds = [], []
     for epoch in range(options.epochs):

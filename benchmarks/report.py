@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go: results/benchmarks/NAME.json and NAME.md, and the terminal."""
+"""Write a benchmark's results to results/benchmarks/NAME.json and NAME.md, and print them."""
 
 import os
 import platform
@@ -15,6 +15,7 @@ FOLDER = REPOSITORY / "results" / "benchmarks"
 
 
 def machine() -> dict[str, Any]:
+    """The processor, its cores, and the versions of Python and packages."""
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -24,11 +25,13 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(rows: list[list[str]]) -> str:
+    """A table as Markdown; the first row is the header."""
     head, *body = rows
     return render.markdown(pd.DataFrame(body, columns=head))
 
 
 def write(name: str, figures: dict[str, Any], table: str, notes: list[str]) -> None:
+    """Write the figures as JSON, and the table with notes and machine as Markdown."""
     about = ", ".join(f"{k} {v}" for k, v in figures["machine"].items())
     text = f"{table}\n" + "".join(f"{note}\n" for note in [*notes, f"Machine: {about}."])
     write_json(FOLDER / f"{name}.json", figures)

@@ -1,9 +1,9 @@
-"""How does an epoch's cost grow with the data? ``make bench`` or ``python -m benchmarks.scale``.
+"""How does the cost of an epoch grow with the data? ``make bench``, ``python -m benchmarks.scale``.
 
-ml-100k, Beauty, and synthetic sets of 2 to 50 times Beauty's users, items and interactions: lengths
-drawn from Beauty's own, items by a Zipf law. One core, Lion, the note's model; each size in a
-process of its own. Ranking is timed on 2,048 users: it holds a block of scores at a time whatever
-the number of items.
+The data sets are ml-100k, Beauty, and synthetic ones with 2 to 50 times Beauty's users, items and
+interactions. The synthetic ones draw their sequence lengths from Beauty's, and their items from a
+Zipf distribution. The runs use one core, Lion and the note's model, each size in its own process.
+Ranking is timed for 2,048 users; it holds one block of scores at a time, whatever the data's size.
 """
 
 import argparse
@@ -32,7 +32,10 @@ RANKED = 2048
 
 
 def synthetic(like: Sequences, times: int) -> Sequences:
-    """A set of ``times`` the users, items and, about, interactions; nobody has an item twice."""
+    """A data set with ``times`` as many users and items, and about as many times interactions.
+
+    No user has an item twice.
+    """
     rng = np.random.default_rng(times)
     users, items = times * like.num_users, times * like.num_items
     lengths = rng.choice(like.lengths, size=users)
@@ -42,16 +45,16 @@ def synthetic(like: Sequences, times: int) -> Sequences:
     owner = np.repeat(np.arange(users), lengths)
     _, first = np.unique(owner * items + drawn, return_index=True)
     first.sort()
-    kept = np.bincount(owner[first], minlength=users)
+    distinct = np.bincount(owner[first], minlength=users)
     return Sequences(
         (rng.permutation(items)[drawn[first]] + 1).astype(np.int32),
-        np.concatenate([[0], np.cumsum(kept)]),
+        np.concatenate([[0], np.cumsum(distinct)]),
         items,
     )
 
 
 def measure(size: str, batch: int) -> dict[str, float]:
-    """One epoch, after a few steps of warming up, and a part of a ranking."""
+    """Time one epoch, after a few steps of warm-up, and the ranking of ``RANKED`` users."""
     name, _, times = size.partition(" x ")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         overrides = [f"data={name}", "optimizer=lion", f"batch_size={batch}"]

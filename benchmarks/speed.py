@@ -1,8 +1,8 @@
-"""Training and full ranking of Beauty, ours beside every installed peer: ``make bench``.
+"""Compare training and full ranking on Beauty with every installed peer: ``make bench``.
 
-All of one round run one after the other, so that a noisy machine is noisy for all; a figure is the
-median over the rounds. Two cores are measured as one run on two threads and as two runs side by
-side, whose speeds add up: a sweep has runs enough.
+In a round, all implementations run one after the other, so that other load affects all of them. A
+result is the median over the rounds. Two cores are measured with one run of two threads, and with
+two runs at the same time, whose speeds are added, because a sweep has many runs.
 """
 
 import argparse
@@ -31,10 +31,11 @@ OURS = {
 }
 MODELS = peers.MODELS | {"Simba study, pre-norm, Adam": "FFN 64→64, BCE"}
 REFERENCE = "Simba study, Adam"
-MODES = {"one core": (1, 1), "two threads": (1, 2), "two runs": (2, 1)}  # processes, threads each
+MODES = {"one core": (1, 1), "two threads": (1, 2), "two runs": (2, 1)}  # (processes, threads)
 
 
 def command(name: str, data: Path) -> list[str]:
+    """The command that measures an implementation."""
     if name in OURS:
         ours = [sys.executable, "-m", "benchmarks.ours", "data=beauty", *OURS[name]]
         return [*ours, "--spawned", str(time.time())]
@@ -42,9 +43,9 @@ def command(name: str, data: Path) -> list[str]:
 
 
 def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, Any]:
-    """Run it and merge what its processes report: speeds add up, the rest is the worst of them."""
+    """Measure an implementation: the sum of its processes' speeds, the maximum of other values."""
     started = []
-    folder = tempfile.TemporaryDirectory()  # peers leave logs where they run
+    folder = tempfile.TemporaryDirectory()  # peers write log files to the working folder
     for process in range(processes):
         cores = (CORES * 2)[process : process + threads]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
@@ -77,7 +78,7 @@ def measure(name: str, data: Path, processes: int, threads: int) -> dict[str, An
 
 
 def summarise(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """One line an implementation, medians over rounds."""
+    """One line per implementation, with medians over rounds."""
     lines = []
     for name, modes in rounds.items():
         versions = dict.fromkeys(r["version"] for reports in modes.values() for r in reports)
@@ -141,7 +142,7 @@ def main() -> None:
     jobs = [(n, m) for _ in range(options.rounds) for m in MODES for n in names]
     jobs = [(n, m) for n, m in jobs if m != "two runs" or n in OURS]
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {n: {} for n in names}
-    measure(names[0], data, 1, 1)  # compiles what was never compiled here
+    measure(names[0], data, 1, 1)  # fills the compiler cache
     for name, mode in (bar := tqdm(jobs, unit="run")):
         bar.set_postfix_str(f"{name}, {mode}")
         rounds[name].setdefault(mode, []).append(measure(name, data, *MODES[mode]))

@@ -1,7 +1,7 @@
-"""Two small tasks on data that ships with packages: do the optimizers train more than SASRec?"""
+"""Two small tasks other than SASRec, on data that packages contain."""
 
 from collections.abc import Callable, Iterator
-from pydoc_data.topics import topics  # the manual's pages inside Python itself
+from pydoc_data.topics import topics  # pages of the manual that Python contains
 from typing import NamedTuple
 
 import numpy as np
@@ -11,19 +11,22 @@ from torch import Tensor, nn
 
 
 class Task(NamedTuple):
+    """A classification task. Each part is (inputs, classes)."""
+
     model: Callable[[], nn.Module]
-    batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # of a seed, without end
+    batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # takes a seed; never ends
     valid: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
-    floor: float  # loss of a model that knows nothing but how often each answer occurs
+    floor: float  # the loss of a model that predicts the frequencies of the classes
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The cross-entropy of a batch, a scalar."""
     return F.cross_entropy(model(x).flatten(0, -2), y.flatten())
 
 
 def digits() -> Task:
-    """1,797 images of 8 x 8 (scikit-learn), an MLP with one hidden layer of 128."""
+    """1,797 images of 8 x 8 pixels (scikit-learn) and an MLP with one hidden layer of 128."""
     from sklearn.datasets import load_digits
 
     images, answers = load_digits(return_X_y=True)
@@ -45,7 +48,7 @@ def digits() -> Task:
 
 
 def characters(context: int = 32) -> Task:
-    """Python's own manual, character by character; a transformer of two blocks, d = 32."""
+    """The characters of Python's manual, and a transformer of two blocks with d = 32."""
     text = "\n".join(text for _, text in sorted(topics.items()))
     known, numbers = np.unique(np.array(list(text)), return_inverse=True)
     codes = torch.from_numpy(numbers)
@@ -69,6 +72,8 @@ def characters(context: int = 32) -> Task:
 
 
 class CharacterTransformer(nn.Module):
+    """A transformer that predicts the next character."""
+
     def __init__(self, characters: int, context: int, size: int = 32) -> None:
         super().__init__()
         self.character = nn.Embedding(characters, size)
@@ -87,7 +92,7 @@ class CharacterTransformer(nn.Module):
 
 
 def _parts(size: int) -> list[slice]:
-    """80% to train on, 10% to choose by, 10% to report."""
+    """The slices for training (80%), valid (10%) and test (10%)."""
     a, b = 8 * size // 10, 9 * size // 10
     return [slice(0, a), slice(a, b), slice(b, size)]
 

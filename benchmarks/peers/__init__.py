@@ -1,11 +1,11 @@
-"""Other SASRec implementations from PyPI, each in an environment of its own."""
+"""Other SASRec implementations from PyPI, each in its own virtual environment."""
 
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parent.parent / ".venv-peers"
 TORCH = "torch==2.13.0"
-# Releases of one day; what stands behind a release are the versions it needs to import at all.
+# The latest releases on one day. The further packages are versions that a release needs to work.
 PEERS = {
     "recbole": ["recbole==1.2.1", "numpy<2", "pandas<3"],
     "rectools": ["rectools[torch]==0.19.0"],
@@ -19,8 +19,10 @@ MODELS = {
 
 
 def python(peer: str) -> Path:
+    """The Python interpreter of a peer's environment."""
     return ENVIRONMENTS / peer / "bin" / "python"
 
 
 def installed() -> list[str]:
+    """The names of the installed peers."""
     return [peer for peer in PEERS if (ENVIRONMENTS / peer / "installed").exists()]

@@ -1,4 +1,4 @@
-"""What the peers' scripts share; only the standard library, torch and numpy."""
+"""Functions that the scripts of all peers use. They need only the standard library."""
 
 import argparse
 import json
@@ -19,7 +19,10 @@ def arguments():
 
 
 def targets_of_steps(batches, step, steps):
-    """Real targets a second of each of ``steps`` steps, loading included; step returns targets."""
+    """Targets per second of each of ``steps`` training steps, with the loading of the batch.
+
+    ``step`` takes a batch and returns its number of targets that are not padding.
+    """
     speeds = []
     batches = iter(batches)
     for number in range(WARM_UP + steps):

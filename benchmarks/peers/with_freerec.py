@@ -1,7 +1,7 @@
-"""freerec's data pipes and metrics around a padded SASRec: one JSON line of timings.
+"""Time a padded SASRec with freerec's data pipes and metrics; prints one line of JSON.
 
-freerec's package holds no SASRec; its author's is in a repository of its own (RecBoard). This one
-is written here, in the same form (pre-norm, FFN 64 to 64), on freerec's classes.
+The freerec package contains no SASRec; its author's SASRec is in another repository (RecBoard). The
+model below has the same form (pre-norm, FFN 64 to 64) and uses freerec's classes.
 """
 
 import tempfile

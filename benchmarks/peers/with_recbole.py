@@ -1,4 +1,4 @@
-"""RecBole's own SASRec on a S3-Rec file: one JSON line of timings. Runs in its environment."""
+"""Time RecBole's SASRec on a S3-Rec file, in its environment; prints one line of JSON."""
 
 import sys
 import tempfile
@@ -12,7 +12,7 @@ torch_load = torch.load
 torch.load = lambda *a, **kw: torch_load(*a, **{"weights_only": False} | kw)  # RecBole 1.2.1's way
 
 options = arguments()
-sys.argv = sys.argv[:1]  # RecBole reads it too
+sys.argv = sys.argv[:1]  # RecBole parses sys.argv, too
 from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.model.sequential_recommender import SASRec  # noqa: E402
@@ -71,7 +71,7 @@ with tempfile.TemporaryDirectory() as folder:
         trainer.optimizer.zero_grad()
         model.calculate_loss(batch).backward()
         trainer.optimizer.step()
-        return len(batch)  # one target a sample
+        return len(batch)  # one target per sample
 
     speeds = targets_of_steps(train, step, options.steps)
     seconds = []

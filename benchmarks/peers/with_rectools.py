@@ -1,4 +1,4 @@
-"""RecTools' own SASRecModel on a S3-Rec file: one JSON line of timings. Runs in its environment."""
+"""Time RecTools' SASRecModel on a S3-Rec file, in its environment; prints one line of JSON."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ ends: list[float] = []
 
 
 class Clock(Callback):
-    """Times a step from the end of the last one to its own, loading included."""
+    """Times each step from the end of the step before, so with the loading of the batch."""
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         now = time.perf_counter()
