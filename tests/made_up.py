@@ -1,4 +1,4 @@
-"""Made-up results: the CSV files of runs whose figures a test chooses."""
+"""Synthetic results: the CSV files of runs whose figures a test chooses."""
 
 import pandas as pd
 
@@ -32,7 +32,7 @@ def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more
 
 
 def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda run, epoch: 0.03):
-    """A curve for each run."""
+    """Lines of curves.csv for each run."""
     return pd.DataFrame(
         [
             {"record": run["record"], "epoch": epoch}
@@ -44,7 +44,7 @@ def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda r
 
 
 def results(*frames, lines=None, looks=None) -> Results:
-    """Runs as the CSV files of a folder."""
+    """The ``Results`` that contain these runs."""
     whole = pd.concat(frames, ignore_index=True)
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     looks = pd.DataFrame(columns=LOOKS) if looks is None else looks
@@ -53,6 +53,6 @@ def results(*frames, lines=None, looks=None) -> Results:
 
 
 def study(*frames, **more) -> Study:
-    """The one study of these runs."""
-    (made,) = studies(results(*frames, **more))
-    return made
+    """The study of these runs, which must belong to one study."""
+    (only,) = studies(results(*frames, **more))
+    return only

@@ -1,4 +1,4 @@
-"""What is recorded of an optimizer's choices, against the same counted by hand."""
+"""The diagnostics of an optimizer, compared with a direct computation."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,10 @@ NUM_ITEMS, STEPS = 10, 4
 
 
 def diagnosed(make):
-    """A small model's optimizer, looked at over some steps with gradients full of zeros."""
+    """(diagnostics, (weight, gradient) before each step, final weight) of a small model's items.
+
+    Many gradients are zero.
+    """
     torch.manual_seed(0)
     model = SASRec(NUM_ITEMS, maxlen=3, hidden=4, ffn=4, blocks=1)
     optimizer = make(model.parameters())
@@ -49,28 +52,28 @@ def test_the_quantities_of_simba_counted_by_hand():
     lr, window, limit = 0.01, 10, 1
     why, seen, after = diagnosed(lambda p: Simba(p, lr=lr, window_size=window, threshold=0.1))
     s, m = np.zeros((NUM_ITEMS, 4)), np.zeros((NUM_ITEMS, 4))
-    found = {"agreement": [], "memory": [], "without_gradient": [], "counter": []}
+    expected = {"agreement": [], "memory": [], "without_gradient": [], "counter": []}
     moved, absent = np.zeros(NUM_ITEMS), np.zeros(NUM_ITEMS)
     for _, g in seen:
         remembers = abs(s) > limit
         direction = np.where(remembers, np.sign(s), np.sign(g))
         lion = np.where(0.9 * abs(m) > 0.1 * abs(g), np.sign(m), np.sign(g))
-        found["agreement"].append(direction == lion)
-        found["memory"].append(remembers)
-        found["without_gradient"].append((direction != 0) & (g == 0))
-        found["counter"].append(abs(s) / window)
+        expected["agreement"].append(direction == lion)
+        expected["memory"].append(remembers)
+        expected["without_gradient"].append((direction != 0) & (g == 0))
+        expected["counter"].append(abs(s) / window)
         moved += (direction != 0).mean(1)
         absent += (direction != 0).mean(1) * (g == 0).all(1)
         s = np.clip(s + np.sign(g), -window, window)
         m = 0.99 * m + 0.01 * g
-    for name, value in found.items():
+    for name, value in expected.items():
         assert why[f"{name}/items"] == pytest.approx(np.mean(value)), name
     total, count = sum(g for _, g in seen), sum(np.sign(g) for _, g in seen)
-    had = total != 0
+    nonzero = total != 0
     pairs = {"outvoted": (count, total), "astray_m": (m, total)}
     pairs |= {"astray_s": (s, total), "lags": (s, count)}
     for name, (a, b) in pairs.items():
-        share = (np.sign(a) == -np.sign(b))[had].mean()
+        share = (np.sign(a) == -np.sign(b))[nonzero].mean()
         assert why[f"{name}/items"] == pytest.approx(share), name
     assert 0 < why["outvoted/items"] < 1
     net = abs(after - seen[0][0]).mean(1) / lr
@@ -84,10 +87,10 @@ def test_the_quantities_of_simba_counted_by_hand():
 def test_always_memory_moves_without_gradient():
     why, _, _ = diagnosed(SimbaCeqM)
     assert why["without_gradient/weights"] > 0.1
-    assert why["memory/weights"] <= 1 - 1 / STEPS  # there is none at the first step
+    assert why["memory/weights"] <= 1 - 1 / STEPS  # the memory is zero at the first step
 
 
-def test_a_diagnosis_changes_no_figure_and_is_for_our_optimizers(train, tmp_path):
+def test_diagnostics_change_no_result_and_need_an_optimizer_of_simba(train, tmp_path):
     assert train("optimizer=simba_m").returncode == 0
     ((_, plain),) = records(tmp_path / "results").items()
     done = train("optimizer=simba_m", "diagnose_every=2", f"results.root={tmp_path / 'looked'}")
