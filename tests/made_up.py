@@ -7,7 +7,7 @@ from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.studies import RUN, STUDY, VARIANT, Study, studies
 
 EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
-LOOKS = [*RUN, "epoch", "quantity", "of", "value"]
+DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
 
 
 def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more):
@@ -43,13 +43,13 @@ def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda r
     )
 
 
-def results(*frames, lines=None, looks=None) -> Results:
+def results(*frames, lines=None, diagnostics=None) -> Results:
     """The ``Results`` that contain these runs."""
     whole = pd.concat(frames, ignore_index=True)
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
-    looks = pd.DataFrame(columns=LOOKS) if looks is None else looks
+    diagnostics = pd.DataFrame(columns=DIAGNOSTICS) if diagnostics is None else diagnostics
     lines = curves(whole) if lines is None else lines
-    return Results(whole, lines, pd.DataFrame(columns=columns), looks)
+    return Results(whole, lines, pd.DataFrame(columns=columns), diagnostics)
 
 
 def study(*frames, **more) -> Study:

@@ -345,16 +345,16 @@ def test_copies_of_the_target_tie_with_it_exactly_wherever_they_lie():
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(300, 64, generator=generator)
     weight = torch.randn(64, generator=generator).expand(1300, 64).contiguous()
-    offsets, nobody = torch.zeros(301, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    offsets, no_items = torch.zeros(301, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     targets = torch.randint(1, 1301, (300,), generator=generator)
-    assert (rank_targets(hidden, weight, targets, offsets, nobody) == 1300).all()
+    assert (rank_targets(hidden, weight, targets, offsets, no_items) == 1300).all()
 
 
 def test_a_nan_score_ranks_last():
     hidden = torch.tensor([[math.nan]])
-    nobody = torch.zeros(0, dtype=torch.long)
+    no_items = torch.zeros(0, dtype=torch.long)
     offsets = torch.zeros(2, dtype=torch.long)
-    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), offsets, nobody) == 9
+    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), offsets, no_items) == 9
 
 
 def test_metrics_by_hand():

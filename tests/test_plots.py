@@ -26,7 +26,7 @@ def place(run) -> int:
     return list(ROWS).index(run["optimizer"])
 
 
-def looks(values):
+def diagnostics(values):
     """Lines of diagnostics.csv: ``values`` gives (quantity, of, epoch) -> f(i, seed)."""
     return pd.DataFrame(
         [
@@ -119,7 +119,7 @@ def test_why_and_drift():
         values["path", fifth, 20] = lambda i, seed, k=int(fifth): (
             value(i, seed) + (0.02 if i == 3 else 0.06) * k / 3
         )
-    made = study(runs(TWO), looks=looks(values))
+    made = study(runs(TWO), diagnostics=diagnostics(values))
     figure = plots.why(made)
     i = list(ROWS).index("simba_m")
     x, y, low, high = drawn(figure.axes[1], "simba_m")
@@ -128,7 +128,7 @@ def test_why_and_drift():
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
     bars = figure.axes[0]
     assert bars.get_yticklabels()[0].get_text() == "Simba + m"
-    widths = [bar[0].get_width() for bar in bars.containers]  # as Lion, rests, against
+    widths = [bar[0].get_width() for bar in bars.containers]  # agrees, rests, against
     agrees = 0.1 * (i + 0.5)
     assert widths == pytest.approx([agrees, 1 - agrees - 0.02, 0.02])
     x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # only the last diagnosed epoch
@@ -144,9 +144,9 @@ def test_memories_are_those_of_the_last_diagnosed_epoch():
         values[quantity, "items", 10] = lambda i, seed: 0.9
     values |= {("agreement", "items", 20): lambda i, seed: 0.5}
     values |= {("path", "1", 20): lambda i, seed: 0.5}
-    frame = looks(values)
+    frame = diagnostics(values)
     frame = frame[(frame["optimizer"] != "lion") | (frame["quantity"] != "astray_s")]
-    figure = plots.memories(study(runs(TWO), looks=frame))
+    figure = plots.memories(study(runs(TWO), diagnostics=frame))
     widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
     assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(ROWS))])
     assert np.isnan(widths[1][0])  # Lion has no counter: a dash, not 0%

@@ -46,10 +46,10 @@ def test_a_replicate_passes_all_three_figures_less_often_than_one():
     values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in ROWS}
     independent = replicates(runs(values))
     assert independent == pytest.approx(pass_probability(5) ** 3, abs=0.03)
-    alike = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
-    for rows in alike.values():
+    correlated = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
+    for rows in correlated.values():
         rows[:] = [(a, b, c + 1e-3 * rng.normal()) for a, b, c in rows]
-    assert replicates(runs(alike)) == pytest.approx(pass_probability(5), abs=0.01)
+    assert replicates(runs(correlated)) == pytest.approx(pass_probability(5), abs=0.01)
 
 
 def test_a_variant_gets_the_worst_verdict_of_its_figures():
@@ -137,7 +137,8 @@ def test_a_search_counts_the_figures_that_a_setting_explains():
             if o in optimizers
         }
 
-    # of two runs: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069; of one: ... * sqrt(2) = 0.0080
+    # The bound for two runs is 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069, that for one run is
+    # 2 * 0.002 * sqrt(2) * sqrt(2) = 0.0080.
     base = runs(values(0.02, 0.002))
     near = runs(values(0.006, optimizers=("lion", "simba")), "search_no_decay")
     one = runs(values(0.0075, optimizers=("lion", "simba")), "search_window_100")
@@ -203,8 +204,8 @@ def test_choices_are_those_of_the_last_diagnosed_epoch():
         for quantity, ofs, value in (("path", "12345", 0.9), ("agreement", ["items"], 0.7))
         for of in ofs
     ]
-    looks = pd.DataFrame([start | line for line in lines])
-    table = made(runs(EXACT), looks=looks)["ablation-sasrec-beauty/choices"]
+    diagnostics = pd.DataFrame([start | line for line in lines])
+    table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/choices"]
     assert table["item embeddings with"].tolist() == ["Lion"]
     assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
     assert (table["move against Lion"][0], table["rest"][0]) == ("20%", "10%")

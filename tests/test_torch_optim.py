@@ -470,12 +470,12 @@ def test_pickle_deepcopy_and_hooks(cls, kwargs):
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
     optimizer.register_step_post_hook(lambda *_: seen.append("after"))
     twins = copy.deepcopy((params, optimizer))
-    plain = copy.deepcopy(run(cls, kwargs, steps=5, fused=True))
-    thawed = pickle.loads(pickle.dumps(plain))
-    for params_, optimizer_ in ((params, optimizer), twins, thawed):
+    unhooked = copy.deepcopy(run(cls, kwargs, steps=5, fused=True))
+    unpickled = pickle.loads(pickle.dumps(unhooked))
+    for params_, optimizer_ in ((params, optimizer), twins, unpickled):
         give_gradients(params_, 5)
         optimizer_.step()
-    for others, other in (twins, thawed):
+    for others, other in (twins, unpickled):
         assert_same([p.detach() for p in params], [p.detach() for p in others])
         assert_same(states(params, optimizer), states(others, other))
     assert seen[:2] == ["before", "after"]
