@@ -1,4 +1,4 @@
-"""From the columns of a file to interactions with numbered ids, sorted by time."""
+"""Convert the columns of a file to interactions: number the ids and sort by time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

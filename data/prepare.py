@@ -32,7 +32,7 @@ class Prepared:
 
     sequences: Sequences
     path: Path
-    sha256: str  # of the file
+    sha256: str  # the file's hexadecimal SHA-256
     understood: dict[str, Any]  # how the file was read, in JSON values
 
 

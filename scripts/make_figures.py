@@ -5,7 +5,7 @@ They go to results/figures. Each study gets the figures that apply to it:
 - curves: training loss and valid NDCG@10 over epochs;
 - grid: both over the values of the one key that the study sweeps over;
 - steps: what each change adds, for an experiment that declares steps;
-- note: our results beside the note's;
+- note: our results and the note's;
 - why, drift, memories: diagnostics, of runs with ``diagnose_every``.
 """
 

@@ -47,7 +47,7 @@ def bits(first: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:
 
 
 def uniforms(first: int, like: Tensor, words: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    """Two random numbers in [0, 1) per coordinate, from the halves of ``bits``.
+    """Two random numbers in [0, 1) per coordinate, from the upper and lower 16 of its ``bits``.
 
     Returns:
         Two float32 tensors of the shape of ``like``; their values are multiples of 2**-16.

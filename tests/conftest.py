@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """60 users, 40 items, S3-Rec lines."""
+    """A file of S3-Rec lines with 60 users and 40 items."""
     rng = np.random.default_rng(0)
     lines = []
     for user in range(1, 61):
@@ -34,7 +34,7 @@ def toy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def module(tmp_path: Path) -> Run:
-    """Run ``python -m NAME ARGUMENTS`` in the repository, as a user would."""
+    """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does."""
 
     def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SIMBA"))}
@@ -52,7 +52,10 @@ def module(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def train(module: Run, toy: Path, tmp_path: Path) -> Run:
-    """scripts.train on the toy data, small, into tmp_path/results."""
+    """A function that runs scripts.train with a small model on the toy data.
+
+    It writes to tmp_path/results.
+    """
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         flags = [a for a in arguments if a.startswith("-")]

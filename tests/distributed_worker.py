@@ -1,7 +1,7 @@
-"""One of two processes: ``python -m tests.distributed_worker RANK STORE``.
+"""The code of each of two processes: ``python -m tests.distributed_worker RANK STORE``.
 
-Each check trains a small model as torch spreads it over both, and compares the bits with those of
-one process that sees both batches.
+Each check trains a small model that torch distributes over both processes. It compares the result
+bit by bit with that of one process that gets both batches.
 """
 
 import copy
@@ -43,14 +43,14 @@ def every() -> Iterator[tuple[str, Make]]:
 
 
 def sharded() -> Iterator[tuple[str, Make]]:
-    """The optimizers that can step a part of a parameter."""
+    """The optimizers that support sharded parameters."""
     for name, make in every():
         if not OPTIMIZERS[name].cls.variant.by_tensor:
             yield name, make
 
 
 def refused(params: list[Tensor], match: str) -> None:
-    """The other optimizers, which need numbers of whole tensors, say so in one line."""
+    """Check that optimizers with per-tensor state refuse the parameters in one line."""
     for cls, kwargs, *_ in OPTIMIZERS.values():
         for more in ({}, {"stochastic_rounding": True}):
             needs = cls.variant.by_tensor or (more and params[0].dtype == torch.bfloat16)
@@ -75,7 +75,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> N
 
 
 def alone(make: Make, steps: range) -> list[Tensor]:
-    """The parameters after the steps of one process that sees the batches of both."""
+    """The parameters after steps of one process that gets the batches of both processes."""
     whole = model()
     optimizer = make(whole.parameters())
     for step in steps:
@@ -90,9 +90,9 @@ def parameters(model: nn.Module) -> list[Tensor]:
     return [p.detach() for p in model.parameters()]
 
 
-def assert_same(a: list[Tensor], b: list[Tensor], told: object) -> None:
+def assert_same(a: list[Tensor], b: list[Tensor], case: object) -> None:
     assert len(a) == len(b)
-    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), told
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), case
 
 
 def check_dtensor(mesh: DeviceMesh) -> None:
@@ -113,7 +113,7 @@ def check_dtensor(mesh: DeviceMesh) -> None:
                     optimizer.step()
                 state = optimizer.state.get(p, {}).values()
                 assert all(isinstance(t, DTensor) == spread for t in state)
-                whole = (t.float() for t in (p.detach(), *state))  # gloo knows no int16
+                whole = (t.float() for t in (p.detach(), *state))  # gloo does not support int16
                 ends.append([t.full_tensor() if spread else t for t in whole])
             assert_same(*ends, (name, how))
     for dtype in (torch.float32, torch.bfloat16):
@@ -129,7 +129,7 @@ def check_fsdp2(mesh: DeviceMesh) -> None:
     for name, make in sharded():
         for full in (False, True):
             if full and name == "SignSGD":
-                continue  # torch refuses this where there is no state, to its own SGD as well
+                continue  # torch raises an error without state, for its own SGD, too
             options = StateDictOptions(full_state_dict=full)
             a, b = made(make), made(make)
             train(*a, range(3))
@@ -152,7 +152,7 @@ def check_fsdp1(mesh: DeviceMesh) -> None:
             a, b = made(), made()
             optimizer, other = make(a.parameters()), make(b.parameters())
             train(a, optimizer, range(3))
-            # torch's own gathering mixes up two tensors of a state here, AdamW's as well
+            # here torch's optim_state_dict exchanges two tensors of a state, AdamW's, too
             if not use_orig_params or len(make([nn.Parameter(torch.ones(1))]).variant.names) < 2:
                 b.load_state_dict(a.state_dict())
                 saved = FSDP.optim_state_dict(a, optimizer)
@@ -177,7 +177,7 @@ def check_zero(mesh: DeviceMesh) -> None:
         other = ZeroRedundancyOptimizer(whole.parameters(), optimizer_class=make)
         other.load_state_dict(saved)
         train(whole, other, range(3, 5))
-        if name in dict(sharded()):  # the others' noise goes by the place in the process's own list
+        if name in dict(sharded()):  # the noise of others depends on the process's own list
             assert_same(parameters(whole), alone(make, range(5)), name)
 
 
@@ -190,7 +190,7 @@ def check_ddp(mesh: DeviceMesh) -> None:
 
 def main() -> None:
     rank, store = sys.argv[1:]
-    warnings.simplefilter("ignore")  # FSDP1 is deprecated, and says so
+    warnings.simplefilter("ignore")  # FSDP1 warns that it is deprecated
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     for check in (check_ddp, check_zero, check_dtensor, check_fsdp2, check_fsdp1):

@@ -1,8 +1,9 @@
-"""Random files through data.prepare: ``python -m tests.fuzz_data N [SEED]`` (make fuzz N=10000).
+"""Run data.prepare on random files: ``python -m tests.fuzz_data N [SEED]`` (make fuzz N=10000).
 
-Files of all formats are made of odd tokens, mutated byte by byte and compressed. A file is either
-read, and its sequences pass their check, or it ends in a DataError of one line. What else happens
-is a failure: it is counted, printed with the seed of its case, and the exit code is 1.
+The files have all formats. They contain odd tokens, are mutated byte by byte, and some are
+compressed. A file must either be read, and its sequences pass their check, or give a DataError of
+one line. Any other outcome is a failure. Failures are counted and printed with the seed of their
+case; the exit code is then 1.
 """
 
 import argparse
@@ -44,7 +45,7 @@ COLUMNS = ["user", "item", "timestamp"]
 
 
 def tokens(rng: np.random.Generator, rows: int, oddness: float, most: int) -> list[str]:
-    """Small numbers, with odd tokens among them."""
+    """Small numbers, mixed with odd tokens."""
     return [
         str(rng.choice(ODD)) if rng.random() < oddness else str(rng.integers(most))
         for _ in range(rows)
@@ -159,20 +160,20 @@ def compressed(rng: np.random.Generator, content: bytes) -> bytes:
 
 
 def keys(rng: np.random.Generator) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     if rng.random() < 0.2:
-        found["columns"] = [*COLUMNS, "title"][: rng.integers(1, 5)]
+        chosen["columns"] = [*COLUMNS, "title"][: rng.integers(1, 5)]
     if rng.random() < 0.1:
-        found["separator"] = str(rng.choice(["tab", "::", ",", " ", "", '"', "\n", "ab", "\x1f"]))
+        chosen["separator"] = str(rng.choice(["tab", "::", ",", " ", "", '"', "\n", "ab", "\x1f"]))
     if rng.random() < 0.2:
-        found["time_column"] = [False, "title", "nothing"][rng.integers(3)]
+        chosen["time_column"] = [False, "title", "nothing"][rng.integers(3)]
     if rng.random() < 0.1:
-        found["k_core"] = int(rng.integers(4))
-    return found
+        chosen["k_core"] = int(rng.integers(4))
+    return chosen
 
 
 def run_case(seed: int, folder: Path) -> str:
-    """``read`` or ``refused``; what else happens is raised."""
+    """Run one case; returns ``read`` or ``refused``, and raises any other outcome."""
     rng = np.random.default_rng(seed)
     make = MAKERS[rng.integers(len(MAKERS))]
     packed = compressed(rng, mutated(rng, make(rng)))
@@ -194,7 +195,7 @@ def run_case(seed: int, folder: Path) -> str:
 
 
 def run(cases: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """How many cases were read and refused; and the failures, each with its seed."""
+    """Run cases; returns the counts of read and refused files, and the failures with seeds."""
     cache.FOLDER = folder / "prepared"
     outcomes: Counter[str] = Counter()
     failures = []
@@ -210,7 +211,7 @@ def run(cases: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz_data", description=__doc__)
     parser.add_argument("cases", type=int, nargs="?", default=10_000)
-    parser.add_argument("seed", type=int, nargs="?", default=0, help="of the first case")
+    parser.add_argument("seed", type=int, nargs="?", default=0, help="seed of the first case")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         outcomes, failures = run(args.cases, args.seed, Path(folder))

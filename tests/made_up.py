@@ -1,4 +1,4 @@
-"""Made-up results: the CSV files of runs whose figures a test chooses."""
+"""Synthetic results: the CSV files of runs whose figures a test chooses."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.studies import RUN, STUDY, VARIANT, Study, studies
 
 EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
-LOOKS = [*RUN, "epoch", "quantity", "of", "value"]
+DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
 
 
 def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more):
@@ -32,7 +32,7 @@ def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more
 
 
 def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda run, epoch: 0.03):
-    """A curve for each run."""
+    """Lines of curves.csv for each run."""
     return pd.DataFrame(
         [
             {"record": run["record"], "epoch": epoch}
@@ -43,16 +43,16 @@ def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda r
     )
 
 
-def results(*frames, lines=None, looks=None) -> Results:
-    """Runs as the CSV files of a folder."""
+def results(*frames, lines=None, diagnostics=None) -> Results:
+    """The ``Results`` that contain these runs."""
     whole = pd.concat(frames, ignore_index=True)
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
-    looks = pd.DataFrame(columns=LOOKS) if looks is None else looks
+    diagnostics = pd.DataFrame(columns=DIAGNOSTICS) if diagnostics is None else diagnostics
     lines = curves(whole) if lines is None else lines
-    return Results(whole, lines, pd.DataFrame(columns=columns), looks)
+    return Results(whole, lines, pd.DataFrame(columns=columns), diagnostics)
 
 
 def study(*frames, **more) -> Study:
-    """The one study of these runs."""
-    (made,) = studies(results(*frames, **more))
-    return made
+    """The study of these runs, which must belong to one study."""
+    (only,) = studies(results(*frames, **more))
+    return only

@@ -1,4 +1,4 @@
-"""The one table of optimizers: every battery of tests goes over it."""
+"""The table of optimizers. Tests that apply to all optimizers run over this table."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +11,11 @@ from tests.conftest import REPOSITORY
 
 
 class Entry(NamedTuple):
-    """Hyperparameters under which every branch is taken, and bytes of state a parameter.
+    """An optimizer with hyperparameters that make the tests reach all its branches.
 
-    ``moves_at_once``: its first step moves by the gradient, not by a memory that is still empty.
+    Args:
+        state_bytes: bytes of state per parameter, without per-tensor state.
+        moves_at_once: whether its first step moves by the gradient, not by a memory that is zero.
     """
 
     cls: type[simba.SignOptimizer]
@@ -54,13 +56,13 @@ def moves_at_once(cls: type[simba.SignOptimizer]) -> bool:
     return all(entry.moves_at_once for entry in OPTIMIZERS.values() if entry.cls is cls)
 
 
-# The ways to take a step.
+# The implementations of a step.
 WAYS = {"forloop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
 
 
 def missing_parts(cls: type[simba.SignOptimizer], root: Path = REPOSITORY) -> list[str]:
-    """What an optimizer lacks of the parts that README's recipe names."""
+    """The parts of the recipe in docs/variants.md that an optimizer lacks."""
     name = cls.__name__
     configs = [path.read_text() for path in root.glob("configs/optimizer/*.yaml")]
     pages = [path.read_text() for path in root.glob("docs/*.md")]
@@ -80,7 +82,7 @@ def missing_parts(cls: type[simba.SignOptimizer], root: Path = REPOSITORY) -> li
             entry.cls is cls for entry in OPTIMIZERS.values()
         ),
     }
-    return [part for part, there in parts.items() if not there]
+    return [part for part, present in parts.items() if not present]
 
 
 CLASSES = [
@@ -101,7 +103,7 @@ def example(g, m):
 
 @pytest.mark.parametrize("lacks", [None, "directions", "__init__", "configs", "docs", "tests"])
 def test_a_missing_part_is_named(lacks, tmp_path, monkeypatch):
-    """The recipe, followed to the letter or with one part left out."""
+    """Follow the recipe completely, or leave out one part."""
     parts = {"directions", "__init__", "configs", "docs", "tests"} - {lacks}
     if "directions" in parts:
         monkeypatch.setattr(directions, "example", example, raising=False)
@@ -121,6 +123,6 @@ def test_a_missing_part_is_named(lacks, tmp_path, monkeypatch):
             (tmp_path / path).write_text(text)
     if "tests" in parts:
         monkeypatch.setitem(OPTIMIZERS, "Example", Entry(Example, {}, 4))
-    told = missing_parts(Example, tmp_path)
-    assert len(told) == (lacks is not None)
-    assert all(lacks in part for part in told)
+    missing = missing_parts(Example, tmp_path)
+    assert len(missing) == (lacks is not None)
+    assert all(lacks in part for part in missing)

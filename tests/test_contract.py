@@ -1,4 +1,4 @@
-"""What a model must have: docs/models.md's example trains; a module without it is one line."""
+"""SequenceModel: the example in docs/models.md trains; a class that lacks a method is an error."""
 
 import json
 import re
@@ -15,7 +15,7 @@ CODE, CONFIG = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.S)[1] for kind in ("
 
 @pytest.fixture
 def train_mine(train, tmp_path):
-    """scripts.train with some code and docs/models.md's config of it."""
+    """A function that runs scripts.train with given model code and the config of docs/models.md."""
 
     def run(code: str, *settings: str):
         (tmp_path / "model").mkdir()
@@ -27,9 +27,9 @@ def train_mine(train, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_the_example_of_the_page_trains(train_mine, tmp_path, together):
-    done = train_mine(CODE, "epochs=20", "optimizer=adam", f"joint={together}")
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_example_of_the_page_trains(train_mine, tmp_path, joint):
+    done = train_mine(CODE, "epochs=20", "optimizer=adam", f"joint={joint}")
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "results").rglob("*.json")
     history = json.loads(path.read_text())["history"]
@@ -37,19 +37,19 @@ def test_the_example_of_the_page_trains(train_mine, tmp_path, together):
 
 
 @pytest.mark.parametrize("name", ["loss", "hidden_states", "item_weight"])
-def test_a_model_without_a_method_is_one_line(train_mine, tmp_path, name):
+def test_a_model_without_a_method_is_a_one_line_error(train_mine, tmp_path, name):
     done = train_mine(CODE.replace(f"def {name}(", f"def not_{name}("))
     assert_one_line(done, "abstract method", name)
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
-def test_a_module_that_is_no_model_is_one_line(train, tmp_path):
+def test_a_module_that_is_no_model_is_a_one_line_error(train, tmp_path):
     done = train("model._target_=torch.nn.Identity")
     assert_one_line(done, "torch.nn.Identity is not a models.contract.SequenceModel")
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
-def test_a_model_that_cannot_be_diagnosed_is_one_line(train_mine):
+def test_a_model_that_cannot_be_diagnosed_is_a_one_line_error(train_mine):
     assert_one_line(train_mine(CODE, "diagnose_every=1"), "diagnose_every", "models.sasrec")
 
 
@@ -60,7 +60,7 @@ def assert_one_line(done, *messages: str):
         assert message in done.stderr
 
 
-def test_the_page_names_what_the_contract_holds():
+def test_the_page_names_all_members_of_the_base_class():
     named = set(re.findall(r"^\| `(?:SequenceModel\.)?(\w+)", PAGE, re.M))
     assert named == {"__init__", "backend", *SequenceModel.__abstractmethods__}
     with pytest.raises(TypeError, match="hidden_states, item_weight"):

@@ -1,4 +1,4 @@
-"""Formats, order, splits, batches, and one line for each thing that can be wrong with a file."""
+"""Formats, order, splits, batches, and the one-line errors for everything wrong with a file."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from data.sequences import Sequences, ranges
 
 
 def parse(path, k=0, user_column=None, item_column=None, time_column=None):
-    """Read and number, without what a training needs."""
+    """Read a file and number its ids, without the checks that training needs."""
     keys = Keys(user=user_column, item=item_column, time=time_column)
     return to_sequences(k_core(read_interactions(path, keys).frame, k))
 
@@ -39,7 +39,7 @@ EXPECTED = [[3, 1, 2, 4], [3, 4, 1]]  # equal times (10 and 20 of user 1) keep t
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "inter", "parquet", "named", "dates"])
 def test_tables_with_a_header(tmp_path, kind):
-    path = tmp_path / "file.data"  # no ending to tell the format from
+    path = tmp_path / "file.data"  # the name does not show the format
     frame = pd.DataFrame(ROWS, columns=["user", "item", "timestamp"])
     keys = {}
     if kind == "csv":
@@ -61,7 +61,7 @@ def test_tables_with_a_header(tmp_path, kind):
     assert lists(parse(path, **keys)) == EXPECTED
 
 
-def test_names_may_be_any_text_and_order_may_be_the_files(tmp_path):
+def test_ids_may_be_any_text_and_without_times_the_order_is_the_files(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("user,item\nbob,b\nann,c\nbob,a\nbob,c\nann,a\nann,b\n")
     assert lists(parse(path)) == [[3, 1, 2], [2, 1, 3]]
@@ -86,9 +86,9 @@ def test_short_users_are_trained_on_and_counted(tmp_path):
     path.write_text("1 1 2 3 4 5\n2 1 2\n3 6\n4 7 8 9\n")
     data = load(path)
     assert data.train_lengths.tolist() == [3, 2, 1, 1]
-    found = statistics(data)
-    assert found["users_not_evaluated"] == 2
-    assert found["users_not_trained"] == 2  # one training item has nothing to predict
+    counted = statistics(data)
+    assert counted["users_not_evaluated"] == 2
+    assert counted["users_not_trained"] == 2  # with one training item there is no target
 
 
 BAD = {
@@ -141,7 +141,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_content_is_one_line_that_names_it(tmp_path, case):
+def test_bad_content_is_a_one_line_error_that_names_it(tmp_path, case):
     content, message = BAD[case]
     path = tmp_path / "bad.txt"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -211,7 +211,7 @@ def test_an_unknown_layout_is_named(toy):
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_ranking_batches_mask_all_that_went_before(toy, split):
+def test_ranking_batches_exclude_all_earlier_items(toy, split):
     data = load(toy)
     users = iter(data.evaluated)
     for batch in ranking_batches(data, split, 7, 5):
@@ -226,18 +226,18 @@ def test_ranking_batches_mask_all_that_went_before(toy, split):
     assert next(users, None) is None
 
 
-def test_negatives_are_uniform_over_items_not_had_in_training(toy):
+def test_negatives_are_uniform_over_all_but_the_training_items(toy):
     data = load(toy)
     user = int(data.trainable()[0])
-    had = set(by_hand(data, user)[0])
+    training_items = set(by_hand(data, user)[0])
     one = Sequences(data.items[: data.offsets[user + 1]], data.offsets[: user + 2], 40)
     drawn: list[int] = []
     for seed in range(3000):
         (batch,) = training_batches(one, np.random.default_rng(seed), 999, 5, 2)
         drawn += batch.negatives[batch.targets > 0].reshape(-1).tolist()
     counts = np.bincount(drawn, minlength=41)[1:]
-    free = [i for i in range(40) if i + 1 not in had]
-    assert counts[[i - 1 for i in had]].sum() == 0
+    free = [i for i in range(40) if i + 1 not in training_items]
+    assert counts[[i - 1 for i in training_items]].sum() == 0
     assert counts[free].min() > 0.8 * counts[free].mean()
     assert counts[free].max() < 1.2 * counts[free].mean()
 
@@ -252,12 +252,12 @@ def test_best_fit_overlaps_nothing():
 
 
 @pytest.fixture
-def kept(monkeypatch, tmp_path):
+def cache_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "FOLDER", tmp_path / "prepared")
     return tmp_path / "prepared"
 
 
-def test_prepared_data_is_read_back_without_the_parser(toy, kept, monkeypatch):
+def test_cached_data_is_read_without_the_parser(toy, cache_folder, monkeypatch):
     first = load(toy)
     monkeypatch.setattr(data.interactions, "read_interactions", None)
     again = load(toy)
@@ -266,7 +266,7 @@ def test_prepared_data_is_read_back_without_the_parser(toy, kept, monkeypatch):
     assert again.num_items == first.num_items
 
 
-def test_prepared_data_is_made_anew_when_the_file_or_a_key_changed(toy, kept):
+def test_data_is_prepared_again_if_the_file_or_a_key_changed(toy, cache_folder):
     first = load(toy)
     assert len(load(toy, k_core=8).items) < len(first.items)
     toy.write_text(toy.read_text() + "61 1 2 3\n")
@@ -274,7 +274,7 @@ def test_prepared_data_is_made_anew_when_the_file_or_a_key_changed(toy, kept):
 
 
 def rewrite(folder, sign=True, **changes):
-    """Change prepared data and, with ``sign``, all its checksums as well."""
+    """Change cached data and, with ``sign``, also its checksums."""
     about = json.loads((folder / "about.json").read_text())
     for name, value in changes.items():
         if isinstance(value, np.ndarray):
@@ -307,23 +307,23 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_prepared_data_that_is_damaged_is_one_line_and_made_anew(toy, kept, damage, capsys):
+def test_a_damaged_cache_is_reported_and_prepared_again(toy, cache_folder, damage, capsys):
     first = load(toy)
-    (folder,) = kept.iterdir()
+    (folder,) = cache_folder.iterdir()
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
     DAMAGE[damage](folder)
     assert lists(load(toy)) == lists(first)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"{folder}: not intact" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"{folder}: not intact" in message
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
     load(toy)
     assert not capsys.readouterr().err
 
 
-def test_prepared_data_of_another_version_is_made_anew_without_a_word(toy, kept, capsys):
+def test_a_cache_of_another_version_is_silently_prepared_again(toy, cache_folder, capsys):
     load(toy)
-    (folder,) = kept.iterdir()
+    (folder,) = cache_folder.iterdir()
     content = (folder / "about.json").read_bytes()
     rewrite(folder, version=cache.VERSION - 1)
     load(toy)
@@ -331,8 +331,8 @@ def test_prepared_data_of_another_version_is_made_anew_without_a_word(toy, kept,
     assert not capsys.readouterr().err
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(toy, kept):
-    kept.write_text("a file where the folder should be")
+def test_data_is_read_even_if_the_cache_cannot_be_written(toy, cache_folder):
+    cache_folder.write_text("a file where the folder should be")
     assert load(toy).num_users == 60
 
 
@@ -380,7 +380,7 @@ def test_checksum_and_network_through_both_commands(module, tmp_path):
     ):
         assert "sha256 is" in line
         assert hashlib.sha256(b"1 2 3 4\n").hexdigest() in line
-    url = "data.url=http://127.0.0.1:9/Toys.txt"  # nobody listens there
+    url = "data.url=http://127.0.0.1:9/Toys.txt"  # no server listens at this port
     for line in (
         error_line(module("data.prepare", "toys", url, "data.file=absent.txt")),
         error_line(module("scripts.train", "data=toys", url, "data.file=absent.txt", results)),
@@ -415,13 +415,13 @@ def test_repeats_are_kept_in_order():
         ("none", [[], []], [True, False]),
     ],
 )
-def test_what_competes_with_a_target_that_a_user_has_had(mask_seen, seen, masked):
-    """User 0 has had the test item 1 before, user 1 has not had item 4."""
+def test_the_items_that_a_ranking_excludes(mask_seen, seen, masked):
+    """The test item 1 of user 0 is also an earlier item; the test item 4 of user 1 is not."""
     items = np.array([1, 2, 1, 3, 1, 2, 4], dtype=np.int32)
     data = Sequences(items, np.array([0, 3, 7]), num_items=4)
     (batch,) = ranking_batches(data, "test", 7, 5, mask_seen=mask_seen)
     held_out = batch.held_out
     assert held_out.targets.tolist() == [1, 4]
-    found = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
-    assert [part.tolist() for part in found] == seen
+    by_user = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
+    assert [part.tolist() for part in by_user] == seen
     assert held_out.masked.tolist() == (masked if mask_seen == "all" else [False, False])

@@ -1,4 +1,4 @@
-"""What is recorded of an optimizer's choices, against the same counted by hand."""
+"""The diagnostics of an optimizer, compared with a direct computation."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,11 @@ from tests.test_train import records, results_of
 NUM_ITEMS, STEPS = 10, 4
 
 
-def diagnosed(make):
-    """A small model's optimizer, looked at over some steps with gradients full of zeros."""
+def diagnose(make):
+    """(diagnostics, (weight, gradient) before each step, final weight) of a small model's items.
+
+    Many gradients are zero.
+    """
     torch.manual_seed(0)
     model = SASRec(NUM_ITEMS, maxlen=3, hidden=4, ffn=4, blocks=1)
     optimizer = make(model.parameters())
@@ -34,10 +37,10 @@ def diagnosed(make):
 
 
 def test_lion_agrees_with_itself_and_sign_sgd_has_no_memory():
-    why, _, _ = diagnosed(Lion)
+    why, _, _ = diagnose(Lion)
     assert why["agreement/items"] == why["agreement/weights"] == 1
     assert 0 < why["memory/weights"] < 1
-    why, seen, _ = diagnosed(SignSGD)
+    why, seen, _ = diagnose(SignSGD)
     assert why["memory/items"] == why["without_gradient/weights"] == why["absent/5"] == 0
     moving = [np.mean(g[-2:] != 0) for _, g in seen]
     assert why["path/5"] == pytest.approx(np.mean(moving))
@@ -47,30 +50,30 @@ def test_lion_agrees_with_itself_and_sign_sgd_has_no_memory():
 
 def test_the_quantities_of_simba_counted_by_hand():
     lr, window, limit = 0.01, 10, 1
-    why, seen, after = diagnosed(lambda p: Simba(p, lr=lr, window_size=window, threshold=0.1))
+    why, seen, after = diagnose(lambda p: Simba(p, lr=lr, window_size=window, threshold=0.1))
     s, m = np.zeros((NUM_ITEMS, 4)), np.zeros((NUM_ITEMS, 4))
-    found = {"agreement": [], "memory": [], "without_gradient": [], "counter": []}
+    expected = {"agreement": [], "memory": [], "without_gradient": [], "counter": []}
     moved, absent = np.zeros(NUM_ITEMS), np.zeros(NUM_ITEMS)
     for _, g in seen:
         remembers = abs(s) > limit
         direction = np.where(remembers, np.sign(s), np.sign(g))
         lion = np.where(0.9 * abs(m) > 0.1 * abs(g), np.sign(m), np.sign(g))
-        found["agreement"].append(direction == lion)
-        found["memory"].append(remembers)
-        found["without_gradient"].append((direction != 0) & (g == 0))
-        found["counter"].append(abs(s) / window)
+        expected["agreement"].append(direction == lion)
+        expected["memory"].append(remembers)
+        expected["without_gradient"].append((direction != 0) & (g == 0))
+        expected["counter"].append(abs(s) / window)
         moved += (direction != 0).mean(1)
         absent += (direction != 0).mean(1) * (g == 0).all(1)
         s = np.clip(s + np.sign(g), -window, window)
         m = 0.99 * m + 0.01 * g
-    for name, value in found.items():
+    for name, value in expected.items():
         assert why[f"{name}/items"] == pytest.approx(np.mean(value)), name
     total, count = sum(g for _, g in seen), sum(np.sign(g) for _, g in seen)
-    had = total != 0
+    nonzero = total != 0
     pairs = {"outvoted": (count, total), "astray_m": (m, total)}
     pairs |= {"astray_s": (s, total), "lags": (s, count)}
     for name, (a, b) in pairs.items():
-        share = (np.sign(a) == -np.sign(b))[had].mean()
+        share = (np.sign(a) == -np.sign(b))[nonzero].mean()
         assert why[f"{name}/items"] == pytest.approx(share), name
     assert 0 < why["outvoted/items"] < 1
     net = abs(after - seen[0][0]).mean(1) / lr
@@ -82,22 +85,22 @@ def test_the_quantities_of_simba_counted_by_hand():
 
 
 def test_always_memory_moves_without_gradient():
-    why, _, _ = diagnosed(SimbaCeqM)
+    why, _, _ = diagnose(SimbaCeqM)
     assert why["without_gradient/weights"] > 0.1
-    assert why["memory/weights"] <= 1 - 1 / STEPS  # there is none at the first step
+    assert why["memory/weights"] <= 1 - 1 / STEPS  # the memory is zero at the first step
 
 
-def test_a_diagnosis_changes_no_figure_and_is_for_our_optimizers(train, tmp_path):
+def test_diagnostics_change_no_result_and_need_an_optimizer_of_simba(train, tmp_path):
     assert train("optimizer=simba_m").returncode == 0
-    ((_, plain),) = records(tmp_path / "results").items()
-    done = train("optimizer=simba_m", "diagnose_every=2", f"results.root={tmp_path / 'looked'}")
+    ((_, ordinary),) = records(tmp_path / "results").items()
+    done = train("optimizer=simba_m", "diagnose_every=2", f"results.root={tmp_path / 'diagnosed'}")
     assert done.returncode == 0, done.stderr
-    ((_, looked),) = records(tmp_path / "looked").items()
-    why = {k: v for k, v in looked["history"][1].items() if k.startswith("why/")}
+    ((_, diagnosed),) = records(tmp_path / "diagnosed").items()
+    why = {k: v for k, v in diagnosed["history"][1].items() if k.startswith("why/")}
     assert "why/counter/items" in why
-    assert not any("why" in key for key in looked["history"][0])
-    looked["history"][1] = {k: v for k, v in looked["history"][1].items() if k not in why}
-    assert results_of(plain) == results_of(looked)
+    assert not any("why" in key for key in diagnosed["history"][0])
+    diagnosed["history"][1] = {k: v for k, v in diagnosed["history"][1].items() if k not in why}
+    assert results_of(ordinary) == results_of(diagnosed)
     refused = train("optimizer=adam", "diagnose_every=2")
     assert refused.returncode == 2
     assert "only simba's own optimizers" in refused.stderr

@@ -1,4 +1,4 @@
-"""The examples of docs/usage.md run; every optimizer has its page."""
+"""The examples of docs/usage.md run, and every optimizer has a page with its defaults."""
 
 import inspect
 import re
@@ -32,7 +32,7 @@ def test_every_optimizer_has_its_page_with_its_defaults(name):
     pages = " ".join(page.read_text() for page in DOCS.glob("*.md"))
     call = re.search(rf"`simba\.{name}\(params, (.+?)\)`", pages, re.S)
     assert call, f"docs/: no page with `simba.{name}(params, ...)`"
-    told = eval(f"dict({call[1]})")
+    documented = eval(f"dict({call[1]})")
     known = inspect.signature(getattr(simba, name)).parameters.values()
     has = {p.name: p.default for p in known if p.name not in ("params", "switches")}
-    assert told == has
+    assert documented == has

@@ -1,4 +1,4 @@
-"""Models that torch spreads over processes: DDP, ZeRO, tensor parallel, FSDP2 and FSDP1."""
+"""Models that torch distributes over processes: DDP, ZeRO, tensor parallel, FSDP2 and FSDP1."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from tests.conftest import REPOSITORY
 
 
-def test_what_is_spread_over_two_processes_is_as_the_whole_or_refused(tmp_path):
+def test_two_processes_give_the_result_of_one_or_an_error(tmp_path):
     command = [sys.executable, "-m", "tests.distributed_worker"]
     running = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Our evaluation against an independent one: plain Python, from the lines of the file."""
+"""Our evaluation compared with an independent one in plain Python, from the lines of the file."""
 
 import math
 
@@ -18,11 +18,15 @@ KS = [1, 5, 10, 20, 50]
 
 
 def brute_force(lines: list[str], scores_of, held_out: int) -> dict[str, float]:
-    """Leave-one-out over text lines ``user item item …``; ``scores_of`` knows the model alone.
+    """The metrics of a leave-one-out evaluation of text lines ``user item item …``.
 
-    An item is ranked behind all that score as high; items had before do not compete.
+    An item is ranked below all others with an equal score. A user's earlier items are excluded.
+
+    Args:
+        scores_of: returns the model's score of every item after a list of items.
+        held_out: the position of the held-out item from the end.
     """
-    found: dict[str, list[float]] = {f"{m}@{k}": [] for m in ("HR", "NDCG") for k in KS}
+    values: dict[str, list[float]] = {f"{m}@{k}": [] for m in ("HR", "NDCG") for k in KS}
     for line in lines:
         items = [int(item) for item in line.split()[1:]]
         if len(items) < 3:
@@ -32,9 +36,9 @@ def brute_force(lines: list[str], scores_of, held_out: int) -> dict[str, float]:
         others = set(range(1, len(scores) + 1)) - set(known) - {target}
         rank = 1 + sum(scores[item - 1] >= scores[target - 1] for item in others)
         for k in KS:
-            found[f"HR@{k}"].append(1.0 if rank <= k else 0.0)
-            found[f"NDCG@{k}"].append(1 / math.log2(rank + 1) if rank <= k else 0.0)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            values[f"HR@{k}"].append(1.0 if rank <= k else 0.0)
+            values[f"NDCG@{k}"].append(1 / math.log2(rank + 1) if rank <= k else 0.0)
+    return {name: sum(each) / len(each) for name, each in values.items()}
 
 
 @pytest.mark.parametrize("form", ["sasrec", "sasrec_prenorm"])
@@ -74,7 +78,7 @@ def test_the_same_scores_give_the_same_metrics(tmp_path, form):
 
 @pytest.mark.parametrize("mask_seen", ["others", "all", "none"])
 def test_repeats_are_ranked_as_the_config_says(tmp_path, mask_seen):
-    """Against ranks worked out user by user; half of the users end with an item they had before."""
+    """Compare with ranks computed user by user; the target of half of the users is a repeat."""
     lines = [
         f"{u} " + " ".join(str((u * 3 + i) % 11 + 1) for i in range(5)) + f" {(u * 3) % 11 + 1}"
         for u in range(1, 9)
@@ -93,11 +97,11 @@ def test_repeats_are_ranked_as_the_config_says(tmp_path, mask_seen):
         scores = training.model.hidden_states(**inputs) @ weight.T
     for user, line in enumerate(lines):
         *history, target = (int(item) for item in line.split()[1:])
-        had = set(history)
-        if mask_seen == "all" and target in had:
+        seen = set(history)
+        if mask_seen == "all" and target in seen:
             expected = data.num_items
         else:
-            masked = had - {target} if mask_seen != "none" else set()
+            masked = seen - {target} if mask_seen != "none" else set()
             rivals = [i for i in range(1, data.num_items + 1) if i not in masked | {target}]
             expected = 1 + sum(
                 bool(scores[user, i - 1] >= scores[user, target - 1]) for i in rivals

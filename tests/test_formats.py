@@ -1,4 +1,4 @@
-"""Every shape of docs/data.md is read; ids stay tokens; quotes, times, separators lose nothing."""
+"""Every format of docs/data.md is read, with the right ids, quotes, times and separators."""
 
 import bz2
 import csv
@@ -41,7 +41,7 @@ def read(path, content, keys=Keys()) -> Interactions:  # noqa: B008
 
 
 def rows(found: Interactions) -> list[tuple[str, str]]:
-    """(user, item) as they are written, in time order."""
+    """The (user, item) ids as the file writes them, in time order."""
     frame, ids = found.frame, found.ids
     return [
         (str(ids["user"][u]), str(ids["item"][i]))
@@ -87,7 +87,10 @@ def test_each_shape_of_the_docs_is_read_by_its_keys(file, shape):
         (["10", "9", "٩"], ["10", "9", "٩"]),
         (["NA", "null", "nan", "None"], ["NA", "None", "nan", "null"]),
         (["9223372036854775807", "9"], ["9", "9223372036854775807"]),
-        (["9223372036854775808", "9"], ["9", "9223372036854775808"]),  # as text: 9 2 > 9
+        (
+            ["9223372036854775808", "9"],
+            ["9", "9223372036854775808"],
+        ),  # sorted as text
         (["10", "9" * 5000, "9"], ["10", "9", "9" * 5000]),
     ],
 )
@@ -103,7 +106,7 @@ def test_ids_are_tokens_and_sort_as_numbers_only_if_all_are(file, tokens, ascend
     assert [str(token) for token in found.ids["item"]] == ascending
 
 
-def test_lines_hold_whole_numbers_as_tokens_too(file):
+def test_ids_in_lines_are_tokens_of_integers(file):
     assert rows(read(file, "1 007 7 -7\n\n")) == [("1", "007"), ("1", "7"), ("1", "-7")]
     for odd in ("1_2", "--4", "²", "+5", "4.0"):
         with pytest.raises(DataError, match=f"line 2: {re.escape(repr(odd))} is not an integer"):
@@ -136,7 +139,7 @@ TOKENS = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4)
 @settings(max_examples=300, deadline=None)
 def test_rows_are_read_as_they_were_written_or_refused(tmp_path_factory, table, separator, is_csv):
     is_csv = is_csv and len(separator) == 1
-    if not is_csv:  # "a" in quotes is a, and a separator in a value is none
+    if not is_csv:  # without CSV quotes, such values cannot be written
         assume(not any(v[0] == v[-1] == '"' or separator[0] in v for row in table for v in row))
     text = io.StringIO(newline="")
     rows_of_text = [("user", "item"), *table]
@@ -162,7 +165,7 @@ def test_times_of_all_kinds_are_sorted(file):
         assert [item for _, item in rows(read(file, text))] == ["2", "0", "1"]
 
 
-def test_a_time_column_of_another_name_is_never_left_out_in_silence(file):
+def test_a_time_column_of_another_name_is_never_ignored_silently(file):
     for name in ("time", "Timestamp", "unixReviewTime", "date", "ts"):
         text = f"user,item,{name}\n1,5,50\n1,1,10\n"
         with pytest.raises(DataError, match=rf"set data\.time_column={name}, or .*=false"):
@@ -173,12 +176,12 @@ def test_a_time_column_of_another_name_is_never_left_out_in_silence(file):
         assert by_file.understood["order"] == "of the file (data.time_column=false)"
 
 
-def test_a_key_for_columns_is_not_left_out_in_silence(file):
+def test_a_key_for_a_column_is_not_ignored_silently(file):
     with pytest.raises(DataError, match=r"no column 'user' .*no header\?"):
         read(file, "1\t2\t9\n2\t3\t8\n", Keys(time="when"))
 
 
-def test_a_time_that_comes_later_in_json_lines_is_not_left_out(file):
+def test_a_time_in_a_later_json_line_is_not_ignored(file):
     text = '{"user": 1, "item": 2}\n{"user": 1, "item": 3, "timestamp": 1}\n'
     with pytest.raises(DataError, match=r"line 2: 'timestamp' looks like a time"):
         read(file, text)

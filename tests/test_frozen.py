@@ -1,4 +1,4 @@
-"""What committed records depend on: their commands still mean the configs that they hold."""
+"""The command of every committed record composes to the config in that record."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Who may import whom; docs/architecture.md has the picture."""
+"""Which package may import which; docs/architecture.md has the picture."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 COMMANDS = sorted(p.stem for p in (REPOSITORY / "scripts").glob("*.py") if p.stem != "__init__")
 OURS = ("simba", "models", "data", "scripts", "benchmarks", "tests")
 REPORTING = {"scripts.records", "scripts.reporting"}
-MAY_IMPORT = {  # of ours
+MAY_IMPORT = {  # packages of this repository
     "simba": {"simba"},
     "models": {"models"},
     "data": {"data"},
@@ -25,7 +25,7 @@ MAY_IMPORT = {  # of ours
     },
     **{f"scripts/{command}.py": {"scripts.running", *REPORTING, "data"} for command in COMMANDS},
 }
-NEVER = {  # of others
+NEVER = {  # packages of others
     "simba": ("hydra", "pandas", "numpy"),
     "data": ("torch",),
     "scripts/records": ("torch", "pandas", "hydra"),
@@ -35,7 +35,7 @@ NEVER = {  # of others
 
 
 def imports(path):
-    """The modules that a file imports, wherever in it."""
+    """The modules that a file imports, at any level."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -60,10 +60,10 @@ def test_imports_go_one_way(place):
                 assert allowed, f"{path} imports {module}"
 
 
-def test_a_command_is_running_or_reporting():
+def test_a_command_imports_either_running_or_reporting():
     for command in COMMANDS:
-        found = set(imports(REPOSITORY / "scripts" / f"{command}.py"))
-        halves = {m.split(".")[1] for m in found if m.startswith("scripts.")} - {"records"}
+        modules = set(imports(REPOSITORY / "scripts" / f"{command}.py"))
+        halves = {m.split(".")[1] for m in modules if m.startswith("scripts.")} - {"records"}
         assert len(halves) <= 1, f"scripts/{command}.py imports both halves"
 
 

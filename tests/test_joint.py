@@ -1,4 +1,4 @@
-"""Runs trained as one program are the runs trained one by one."""
+"""Joint training gives the results of runs that are trained one by one."""
 
 import json
 import os
@@ -45,31 +45,31 @@ def configs(form: str, clip: float | None):
 
 
 def training(config, data) -> Training:
-    """In float64, so that a gradient's sign is not a matter of rounding."""
-    made = Training(config, data, torch.device("cpu"))
-    made.model.double()
-    made.model.backend = REFERENCE
-    return made
+    """A training in float64, so that rounding errors do not change the signs of gradients."""
+    double = Training(config, data, torch.device("cpu"))
+    double.model.double()
+    double.model.backend = REFERENCE
+    return double
 
 
 @pytest.mark.parametrize(("form", "clip"), [("sasrec", None), ("sasrec_prenorm", 0.1)])
 def test_a_joint_training_takes_the_steps_of_its_runs(toy, form, clip):
     data = prepare({"path": toy, "sha256": None, "k_core": 0}).sequences
     alone = [training(config, data) for config in configs(form, clip)]
-    joint = [training(config, data) for config in configs(form, clip)]
+    trainings = [training(config, data) for config in configs(form, clip)]
     losses = []
     for epoch in (1, 2):
         losses.append([run.train_epoch(epoch) for run in alone])
-    program = JointTraining(joint)
-    program.template.double()
-    assert program.train_epoch(1) == pytest.approx(losses[0], rel=1e-9)
-    for run in range(len(joint)):  # as if each came from a checkpoint
-        program.write_back(run)
-    program = JointTraining(joint)
-    program.template.double()
-    assert program.train_epoch(2) == pytest.approx(losses[1], rel=1e-9)
-    for run, (a, b) in enumerate(zip(alone, joint, strict=True)):
-        program.write_back(run)
+    joint = JointTraining(trainings)
+    joint.template.double()
+    assert joint.train_epoch(1) == pytest.approx(losses[0], rel=1e-9)
+    for run in range(len(trainings)):  # as if each was loaded from a checkpoint
+        joint.write_back(run)
+    joint = JointTraining(trainings)
+    joint.template.double()
+    assert joint.train_epoch(2) == pytest.approx(losses[1], rel=1e-9)
+    for run, (a, b) in enumerate(zip(alone, trainings, strict=True)):
+        joint.write_back(run)
         others = b.model.named_parameters()
         for p, (name, q) in zip(a.model.parameters(), others, strict=True):
             pairs = {"parameter": (p.detach(), q.detach())}
@@ -78,21 +78,21 @@ def test_a_joint_training_takes_the_steps_of_its_runs(toy, form, clip):
                 pairs[key] = value, b.optimizer.state[q][key]
             for x, y in pairs.values():
                 if name.endswith(("qkv.bias", "qkv_bias")) and x.ndim:
-                    # no loss depends on the keys' bias: its gradient is rounding, its sign chance
+                    # the loss does not depend on the keys' bias: its gradient is a rounding error
                     x, y = (torch.cat([z.chunk(3)[0], z.chunk(3)[2]]) for z in (x, y))
                 torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-9)
 
 
-def test_runs_that_differ_in_more_train_in_programs_of_their_own(train, tmp_path):
+def test_runs_that_differ_in_other_settings_are_not_trained_jointly(train, tmp_path):
     done = train("-m", "optimizer=lion,simba", "batch_size=16,32", "joint=true")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path / "results" / "runs")) == 4
 
 
 def records(root):
-    found = {p.relative_to(root): json.loads(p.read_text()) for p in root.rglob("*.json")}
-    assert all(record["status"] == "finished" for record in found.values())
-    return found
+    by_path = {p.relative_to(root): json.loads(p.read_text()) for p in root.rglob("*.json")}
+    assert all(record["status"] == "finished" for record in by_path.values())
+    return by_path
 
 
 def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
@@ -112,7 +112,7 @@ def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
     assert again.stderr.count("skipped") == 4
 
 
-def test_a_killed_joint_sweep_goes_on_to_the_same_bits(train, toy, tmp_path):
+def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train(*sweep, f"results.root={whole}").returncode == 0
@@ -136,7 +136,7 @@ def test_a_killed_joint_sweep_goes_on_to_the_same_bits(train, toy, tmp_path):
 
 
 def test_a_failed_run_does_not_stop_or_change_the_others(train, tmp_path):
-    """The others' optimizers go on with what they hold, though nothing was due to be saved."""
+    """The other optimizers keep their state, although no checkpoint was written before."""
     settings = ["epochs=4", "eval_every=4", "joint=true", "optimizer.momentum=0.99"]
     done = train("-m", "optimizer=sgd", "optimizer.lr=1e30,1e-3", *settings)
     assert done.returncode == 1

@@ -1,5 +1,5 @@
-"""Packed SASRec against a plain forward pass, user by user and, where it can be, loop by loop;
-the compiled operations against the reference; ranks against a brute force."""
+"""Tests of models: packed SASRec is compared with a forward pass user by user, the compiled
+operations with the reference, and ranks with a brute-force ranking."""
 
 import math
 import os
@@ -27,7 +27,7 @@ MAXLEN, ITEMS, HIDDEN = 12, 50, 8
 
 
 def attention(q, k, v, first, heads):
-    """Row t looks at rows first..t, head by head: the textbook loops."""
+    """Attention in loops over heads and rows: row t attends to rows first..t."""
     out = torch.zeros_like(q)
     width = q.shape[1] // heads
     for h in range(heads):
@@ -55,7 +55,7 @@ def by_hand_postnorm(model, items):
 
 
 def by_hand_prenorm(model, items):
-    """Pads are rows of their own here: zero, to the left, looked at by everyone."""
+    """A forward pass over a left-padded sequence: pads are zero rows that all rows attend to."""
     pads = MAXLEN - len(items)
     real = torch.arange(MAXLEN).unsqueeze(1) >= pads
     x = math.sqrt(HIDDEN) * model.item.weight[[0] * pads + items] + model.position.weight
@@ -84,7 +84,7 @@ def sequences(lengths, seed: int = 0) -> Sequences:
 
 
 def some_sequences(seed: int) -> Sequences:
-    """Users of one item and users beyond maxlen among them."""
+    """Sequences of 30 users; some have one item, some more than maxlen."""
     return sequences(np.random.default_rng(seed).integers(1, 20, size=30), seed)
 
 
@@ -98,14 +98,14 @@ def inputs(batch) -> dict:
 
 
 def loss_inputs(data, layout, seed=0, maxlen=MAXLEN, negatives=2) -> dict:
-    """All of the data as one batch."""
+    """The inputs of ``loss`` for all of the data in one batch."""
     rng = np.random.default_rng(seed)
     (batch,) = training_batches(data, rng, 10**6, maxlen, negatives, layout)
     return inputs(batch)
 
 
 def disturbed(model):
-    """Zero biases would hide mistakes."""
+    """Set random parameters, because biases of zero would hide mistakes."""
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     return model
@@ -171,7 +171,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda n:
 @settings(max_examples=25, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 999), heads=st.sampled_from([1, 2]), drop=st.booleans())
 def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, seed, heads, drop):
-    """Dropout included: it is a function of the token, wherever the token lies."""
+    """With dropout, too: it depends on the token, not on its slot."""
     torch.manual_seed(seed)
     cls = {"post": SASRec, "pre": SASRecPreNorm}[form]
     model = disturbed(cls(ITEMS, 50, HIDDEN, heads=heads))
@@ -189,20 +189,20 @@ def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_hidden_states_are_those_of_the_whole_pass_with_every_backend(form):
+def test_hidden_states_are_those_of_a_full_forward_pass_with_every_backend(form):
     torch.manual_seed(0)
     model = disturbed(FORMS[form][0]())
-    found = []
+    states = []
     for backend in BACKENDS:
         model.backend = backend
         (batch,) = ranking_batches(some_sequences(0), "test", 100, MAXLEN, backend.layout)
-        found.append(model.hidden_states(**inputs(batch)))
+        states.append(model.hidden_states(**inputs(batch)))
     data = some_sequences(0)
-    for user, state in zip(data.evaluated, found[0], strict=True):
+    for user, state in zip(data.evaluated, states[0], strict=True):
         items = data.items[data.offsets[user] : data.offsets[user + 1] - 1][-MAXLEN:].tolist()
         torch.testing.assert_close(state, FORMS[form][1](model, items)[-1], rtol=1e-4, atol=1e-5)
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
+    for other in states[1:]:
+        torch.testing.assert_close(other, states[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_device_gets_operations_and_layout_together():
@@ -226,7 +226,7 @@ def test_a_batch_of_another_layout_is_refused(form, backend, other):
         model.hidden_states(**inputs(batch))
 
 
-def test_a_packing_that_belies_its_layout_is_refused():
+def test_a_packing_that_contradicts_its_layout_is_refused():
     slots = torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(ValueError, match="a flat batch has one row, this one has 2"):
         Packing(slots, slots, slots, "flat")
@@ -234,8 +234,8 @@ def test_a_packing_that_belies_its_layout_is_refused():
         Packing(slots, slots, slots, "row")
 
 
-def test_kernels_compile_where_nothing_can_be_kept(tmp_path):
-    """Files where the cache folders would be: not even root can write below a file."""
+def test_kernels_compile_if_no_cache_folder_can_be_written(tmp_path):
+    """The paths of all cache folders are files, so not even root can write there."""
     copy = tmp_path / "models"
     shutil.copytree(
         REPOSITORY / "models", copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -250,11 +250,11 @@ def test_kernels_compile_where_nothing_can_be_kept(tmp_path):
         "XDG_CACHE_HOME": "/dev/null/x",
         "NUMBA_CACHE_DIR": "/dev/null/x",
     }
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=kept | nowhere,
+        env=inherited | nowhere,
         capture_output=True,
         text=True,
         check=False,
@@ -264,7 +264,7 @@ def test_kernels_compile_where_nothing_can_be_kept(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5])
-def test_dropout_keeps_its_share_and_its_mean_and_no_two_keys_alike(rate):
+def test_dropout_keeps_the_right_share_and_differs_between_keys(rate):
     x, tokens = torch.ones(1, 4000, 64), torch.arange(4000).unsqueeze(0)
     keys = torch.from_numpy(np.random.default_rng(0).integers(2**32, size=(8, 2)))
     kept = torch.stack([cpu.dropout(x, rate, key, tokens) > 0 for key in keys]).float()
@@ -279,7 +279,7 @@ def test_dropout_keeps_its_share_and_its_mean_and_no_two_keys_alike(rate):
 
 
 @pytest.mark.parametrize("ops", [reference, cpu])
-def test_gelu_and_softplus_do_not_fail_far_out(ops):
+def test_gelu_and_softplus_are_right_for_extreme_inputs(ops):
     x = torch.tensor([[-1e4, -90.0, -6.0, -1e-8, 0.0, 1e-8, 3.0, 90.0, 1e4]])
     gelu = ops.gelu(x.unsqueeze(0), torch.zeros(9)).flatten()
     torch.testing.assert_close(gelu, F.gelu(x.double()).float().flatten(), rtol=1e-5, atol=3e-7)
@@ -302,7 +302,7 @@ def test_initial_loss_is_near_two_log_two(form):
 
 
 def test_dropped_pads_have_the_mean_and_variance_of_pads_dropped_one_by_one():
-    """A lone token whose weights all lie on seven pads of value 1: what is left of them?"""
+    """The output of tokens that attend only to seven pads of value 1, with dropout."""
     tokens, count = 20_000, 7
     one, own_key = torch.ones(1, tokens, 1), torch.full((1, tokens, 1), -1e9)
     alone = torch.arange(tokens).unsqueeze(0)
@@ -316,7 +316,7 @@ def test_dropped_pads_have_the_mean_and_variance_of_pads_dropped_one_by_one():
 
 
 def brute_force(scores, target, seen):
-    """Rank of item ``target`` (1, 2, ...) by counting, ties against it."""
+    """The rank of item ``target`` (1, 2, ...) by counting; ties count against it."""
     rivals = [i for i in range(1, len(scores) + 1) if i != target and i not in seen]
     return 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
 
@@ -330,7 +330,7 @@ def test_ranks_are_the_brute_force_ones_with_ties_against_us(monkeypatch, count,
     weight = torch.from_numpy(rng.integers(-1, 2, (items, 3))).float()
     targets = rng.integers(1, items + 1, users)
     seen = [rng.integers(1, items + 1, rng.integers(0, 30)) for _ in range(users)]  # with repeats
-    seen[0] = np.append(seen[0], targets[0])  # a target that was seen is ranked all the same
+    seen[0] = np.append(seen[0], targets[0])  # a target that is a seen item is ranked, too
     offsets = np.concatenate([[0], np.cumsum([len(s) for s in seen])])
     arrays = targets, offsets, np.concatenate(seen).astype(np.int64)
     ranks = rank_targets(hidden, weight, *map(torch.from_numpy, arrays))
@@ -341,39 +341,39 @@ def test_ranks_are_the_brute_force_ones_with_ties_against_us(monkeypatch, count,
 
 
 def test_copies_of_the_target_tie_with_it_exactly_wherever_they_lie():
-    """A score depends on its item alone, not on the item's place in a block."""
+    """A score depends only on the item, not on its position in a block."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(300, 64, generator=generator)
     weight = torch.randn(64, generator=generator).expand(1300, 64).contiguous()
-    offsets, nobody = torch.zeros(301, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    offsets, no_items = torch.zeros(301, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     targets = torch.randint(1, 1301, (300,), generator=generator)
-    assert (rank_targets(hidden, weight, targets, offsets, nobody) == 1300).all()
+    assert (rank_targets(hidden, weight, targets, offsets, no_items) == 1300).all()
 
 
 def test_a_nan_score_ranks_last():
     hidden = torch.tensor([[math.nan]])
-    nobody = torch.zeros(0, dtype=torch.long)
+    no_items = torch.zeros(0, dtype=torch.long)
     offsets = torch.zeros(2, dtype=torch.long)
-    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), offsets, nobody) == 9
+    assert rank_targets(hidden, torch.ones(9, 1), torch.tensor([3]), offsets, no_items) == 9
 
 
 def test_metrics_by_hand():
-    found = metrics(np.array([1, 2, 10, 11]), [1, 10])
-    assert found["HR@1"] == 0.25
-    assert found["HR@10"] == 0.75
-    assert found["NDCG@10"] == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(11)) / 4)
+    values = metrics(np.array([1, 2, 10, 11]), [1, 10])
+    assert values["HR@1"] == 0.25
+    assert values["HR@10"] == 0.75
+    assert values["NDCG@10"] == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(11)) / 4)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("maxlen", 0), ("heads", 3), ("hidden_dropout", 1.0), ("blocks", 0), ("eps", 0)],
 )
-def test_names_a_bad_size(key, value):
+def test_the_error_for_a_bad_size_names_it(key, value):
     with pytest.raises(ValueError, match=f"model.{key}"):
         SASRec(ITEMS, **{key: value})
 
 
-def test_damaged_machine_code_on_disk_is_compiled_anew(tmp_path):
+def test_damaged_machine_code_on_disk_is_compiled_again(tmp_path):
     code = (
         "import torch, simba\n"
         "from models.ranking import rank_targets\n"
@@ -383,16 +383,16 @@ def test_damaged_machine_code_on_disk_is_compiled_anew(tmp_path):
         " torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64)).tolist())"
     )
 
-    def told() -> str:
+    def output() -> str:
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
         command = [sys.executable, "-c", code]
         return subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
         ).stdout
 
-    first = told()
+    first = output()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     for path in files:
         path.write_bytes(path.read_bytes()[:10])
-    assert told() == first
+    assert output() == first

@@ -1,4 +1,4 @@
-"""One battery over the table of optimizers; the rows' exact relations; the note's listing."""
+"""Tests of all optimizers in the table, of exact relations between variants, and of the listing."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
 
 
 def gradients(steps: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Noise around a drift, with exact zeros, so that every branch of every row is taken."""
+    """Noise around a drift, with exact zeros, so that every branch of every variant is reached."""
     generator = torch.Generator().manual_seed(seed)
     drift = torch.randn(257, generator=generator)
     noise = torch.randn(steps, 257, generator=generator)
@@ -48,7 +48,7 @@ def assert_same(a: list[Tensor], b: list[Tensor]) -> None:
 
 
 def listing(p: Tensor, s: Tensor, g: Tensor, lr: float, wd: float, w: int, gamma: float) -> None:
-    """The note's Simba, from design's formulas: int16 counter, integer bound, strict >."""
+    """A step of the note's Simba, by its listing: int16 counter, integer threshold, strict >."""
     p.mul_(1 - lr * wd)
     direction = torch.where(s.abs() > int(w * gamma), s.sign(), g.sign())
     p.add_(direction, alpha=-lr)
@@ -88,8 +88,8 @@ def test_eq4_is_the_notes_inequality():
     p, s = start().detach(), torch.zeros(257, dtype=torch.int16)
     grads = gradients(300)
     for g, ours in zip(grads, path(simba.SimbaEq4, grads), strict=True):
-        trusts = s.abs() / 128 > 1 / 9 * torch.sign(abs(g))
-        p.add_(torch.where(trusts, s.sign(), g.sign()), alpha=-1e-4)
+        exceeds = s.abs() / 128 > 1 / 9 * torch.sign(abs(g))
+        p.add_(torch.where(exceeds, s.sign(), g.sign()), alpha=-1e-4)
         s.add_(g.sign().to(torch.int16)).clamp_(-128, 128)
         assert torch.equal(ours, p)
 
@@ -109,12 +109,12 @@ def test_variants_differ():
 
 
 def test_c_eq_m_is_lions_limit():
-    grads = [g + 1e-3 for g in gradients(200)]  # no zero gradient: m is never a tie
-    kept = path(simba.SimbaCeqM, grads)
+    grads = [g + 1e-3 for g in gradients(200)]  # no gradient is zero, so m is never zero later
+    ours = path(simba.SimbaCeqM, grads)
     limit = path(simba.Lion, grads, betas=(1.0, 0.99))
-    # at the first step m = 0: Lion's eq. 1 then says 0 > 0, so it follows the gradient
-    moved = limit[0] - kept[0]
-    for a, b in zip(kept, limit, strict=True):
+    # at the first step m = 0, so eq. 1 is false (0 > 0) and Lion follows the gradient
+    moved = limit[0] - ours[0]
+    for a, b in zip(ours, limit, strict=True):
         torch.testing.assert_close(a + moved, b, rtol=0, atol=1e-6)
 
 
@@ -196,7 +196,7 @@ def test_fused_steps_where_numba_may_not_compile():
 @every_optimizer
 def test_minimises_a_quadratic(cls, kwargs):
     if kwargs.get("window_size", 0) > 100:
-        pytest.skip("such a counter takes longer to turn than there are steps")
+        pytest.skip("this counter needs more steps than the test has to change its sign")
     p = start()
     optimizer = cls([p], lr=1e-2, **kwargs)
     first = p.square().sum().item()
@@ -250,7 +250,7 @@ def test_counters_stay_integers_for_bfloat16_parameters():
 def test_parameter_groups_have_their_own_lr(cls, kwargs):
     a, b = start(), start()
     optimizer = cls([{"params": [a], "lr": 1e-1}, {"params": [b]}], lr=1e-3, **kwargs)
-    for _ in range(2):  # Simba + (c = m) stands still at its first step
+    for _ in range(2):  # Simba + (c = m) does not move in its first step
         a.grad, b.grad = torch.ones(257), torch.ones(257)
         optimizer.step()
     torch.testing.assert_close((start() - a) / 100, start() - b, rtol=1e-3, atol=1e-6)
@@ -310,7 +310,7 @@ def test_refuses_sparse_and_complex(cls, kwargs):
         (simba.SimbaCeqM, "beta2", True),
     ],
 )
-def test_names_a_bad_hyperparameter(cls, name, value):
+def test_the_error_for_a_bad_hyperparameter_names_it(cls, name, value):
     with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be"):
         cls([start()], **{name: value})
 
@@ -319,7 +319,7 @@ def test_names_a_bad_hyperparameter(cls, name, value):
     ("cls", "excluded"),
     [(simba.SignSGD, "betas"), (simba.Simba, "betas"), (simba.SimbaCeqM, "window_size")],
 )
-def test_a_row_takes_only_what_it_needs(cls, excluded):
+def test_an_optimizer_takes_only_its_own_hyperparameters(cls, excluded):
     with pytest.raises(TypeError):
         cls([start()], **{excluded: 1})
 
@@ -333,14 +333,14 @@ def test_a_nan_gradient_moves_nothing_by_itself():
     assert optimizer.state[p]["sign_counts"].item() == 0
 
 
-ROW = """
+VARIANT = """
 from helper import {formula} as part
 from simba.base import SignOptimizer
 def towards(g, m):
     return part(m, g)
 def latest(g):
     return g
-class Row(SignOptimizer):
+class Variant(SignOptimizer):
     direction = staticmethod(towards)
     remember = {{"m": latest}}
     def __init__(self, params, lr=1.0, beta2=0.5, weight_decay=0.0, **switches):
@@ -348,12 +348,12 @@ class Row(SignOptimizer):
         super().__init__(params, defaults, **switches)
 """
 USE = """
-import sys, time, torch, row
+import sys, time, torch, variant
 p = torch.nn.Parameter(torch.zeros(3))
-optimizer = row.Row([p], fused=True)
+optimizer = variant.Variant([p], fused=True)
 p.grad = torch.tensor([-1.0, 0.0, 2.0])
 optimizer.step()
-assert "torch._dynamo" not in sys.modules  # over a second to import
+assert "torch._dynamo" not in sys.modules  # its import takes over a second
 print(p.tolist())
 """
 
@@ -371,12 +371,12 @@ def unknown(m, g):
 
 
 @pytest.fixture
-def new_row(tmp_path):
-    """Write a row and what it is made of, and take a fused step in a process of its own."""
+def new_variant(tmp_path):
+    """A function that writes a new variant and takes a fused step with it in a new process."""
 
     def steps(formula="towards", sign="", factor=1, **more) -> subprocess.CompletedProcess[str]:
         (tmp_path / "constant.py").write_text(f"FACTOR = {factor}")
-        (tmp_path / "row.py").write_text(ROW.format(formula=formula))
+        (tmp_path / "variant.py").write_text(VARIANT.format(formula=formula))
         (tmp_path / "helper.py").write_text(HELPER.format(sign=sign))
         environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"} | more
         command = [sys.executable, "-c", USE]
@@ -385,21 +385,21 @@ def new_row(tmp_path):
     return steps
 
 
-def test_a_new_row_is_fused_for_free_and_recompiled_when_a_part_of_it_changes(new_row):
-    assert new_row().stdout == new_row().stdout == "[1.0, 0.0, -1.0]\n"
-    assert new_row(sign="-").stdout == "[-1.0, 0.0, 1.0]\n"
-    assert new_row(sign="-", factor=-2).stdout == "[2.0, 0.0, -2.0]\n"
+def test_a_new_variant_can_be_fused_and_is_recompiled_if_its_functions_change(new_variant):
+    assert new_variant().stdout == new_variant().stdout == "[1.0, 0.0, -1.0]\n"
+    assert new_variant(sign="-").stdout == "[-1.0, 0.0, 1.0]\n"
+    assert new_variant(sign="-", factor=-2).stdout == "[2.0, 0.0, -2.0]\n"
 
 
-def test_what_cannot_be_fused_is_said(new_row):
-    done = new_row(formula="unknown")
+def test_the_error_for_a_function_that_cannot_be_fused(new_variant):
+    done = new_variant(formula="unknown")
     assert "TypeError: fused=True cannot compile towards: it supports abs, choose" in done.stderr
 
 
-def test_fused_without_a_folder_for_what_is_compiled(new_row, tmp_path):
+def test_fused_without_a_cache_folder(new_variant, tmp_path):
     (tmp_path / "file").touch()
     only = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
-    done = new_row(NUMBA_CACHE_DIR=str(tmp_path / "file"), **only)
+    done = new_variant(NUMBA_CACHE_DIR=str(tmp_path / "file"), **only)
     assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
 
 
@@ -417,7 +417,7 @@ def test_a_window_may_be_raised_and_lowered(how):
 
     for _ in range(70):
         step(1.0)
-    assert step(-1.0) == -1.0  # by its memory, 70 > 63; now 69
+    assert step(-1.0) == -1.0  # by its memory, because 70 > 63; s is 69 after this step
     group["window_size"] = 1000
     assert step(-1.0) == 1.0  # 69 < 500
     for _ in range(600):
@@ -429,7 +429,7 @@ def test_a_window_may_be_raised_and_lowered(how):
     assert optimizer.state[p]["sign_counts"].dtype == torch.int8
 
 
-def test_a_refused_group_or_gradient_leaves_all_as_it_was():
+def test_a_refused_group_or_gradient_changes_nothing():
     p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = simba.Lion([p])
     with pytest.raises(ValueError, match="lr must be"):
@@ -457,7 +457,7 @@ def test_the_state_of_another_optimizer_is_refused():
 
 
 @every_way
-def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
+def test_many_tensors_lazily_negated_gradients_and_infinity(how, monkeypatch):
     monkeypatch.setattr(eager, "_largest", lambda: 5)
     params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
     optimizer = simba.Lion(params, lr=1.0, **how)
@@ -469,7 +469,7 @@ def test_long_lists_lazy_minus_and_what_infinity_leaves(how, monkeypatch):
     for _ in range(3):
         optimizer.step()
         params[0].grad = -torch.ones(3)
-    assert params[0].tolist() == [-2.0] * 3  # m is infinite for good
+    assert params[0].tolist() == [-2.0] * 3  # m stays infinite
 
 
 def test_numbers_may_be_numpys_and_tensor_rates_are_checked():
@@ -483,14 +483,14 @@ def test_numbers_may_be_numpys_and_tensor_rates_are_checked():
     assert p.item() == 0.5
 
 
-def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
+def test_hooks_may_change_the_loaded_state_and_get_integers():
     def optimizer():
         torch.manual_seed(0)
-        made = simba.Simba([torch.nn.Parameter(torch.randn(n)) for n in (3, 5)], window_size=100)
-        for p in made.param_groups[0]["params"]:
+        new = simba.Simba([torch.nn.Parameter(torch.randn(n)) for n in (3, 5)], window_size=100)
+        for p in new.param_groups[0]["params"]:
             p.grad = torch.randn_like(p)
-        made.step()
-        return made
+        new.step()
+        return new
 
     def renumber(_, state_dict):
         ids = {0: "first", 1: "second"}
@@ -510,13 +510,13 @@ def test_hooks_may_rewrite_what_is_loaded_and_see_integers():
     assert seen == [torch.int8, torch.int8]
     for a, b in zip(source.state.values(), target.state.values(), strict=True):
         assert torch.equal(a["sign_counts"], b["sign_counts"])
-    target.load_state_dict(source.state_dict())  # the hooks of loading are gone again
+    target.load_state_dict(source.state_dict())  # our own hooks have been removed
     assert len(target._optimizer_load_state_dict_pre_hooks) == 1
 
 
 @every_way
 @every_optimizer
-def test_a_memory_of_another_size_is_an_error_and_no_crash(cls, kwargs, how):
+def test_a_memory_of_another_size_is_an_error_and_does_not_crash(cls, kwargs, how):
     p = torch.nn.Parameter(torch.zeros(10, 8))
     optimizer = cls([p], **kwargs, **how)
     p.grad = torch.ones_like(p)
@@ -552,11 +552,11 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
     assert_same(*ends)
 
 
-@pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["plain", "fused"])
+@pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["eager", "fused"])
 @every_optimizer
 def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, monkeypatch):
     if cls.variant.windowed:
-        return  # which plane of signs is in turn is a number: it cannot be traced
+        return  # the index of the current plane of signs is a Python number: it cannot be traced
     for most in ("CHUNK", "GRAIN"):
         monkeypatch.setattr(eager, most, 16)
     graphs, grads = [], gradients(2)
@@ -565,7 +565,7 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, mon
         graphs.append(graph)
         return graph
 
-    torch._dynamo.reset()  # torch compiles one piece of code eight times at most
+    torch._dynamo.reset()  # torch compiles one code object at most eight times
     ends = []
     for compiled in (False, True):
         p = start()
@@ -580,4 +580,4 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, mon
         ends.append([p.detach(), *optimizer.state.get(p, {}).values()])
     assert_same(*ends)
     assert len(graphs) == 1
-    assert len(graphs[0].graph.nodes) < 160  # not once for each chunk
+    assert len(graphs[0].graph.nodes) < 160  # the step is not traced once per chunk

@@ -1,4 +1,4 @@
-"""Figures show the figures: lines are means over seeds, bands go from lowest to highest."""
+"""Figures show the right values: lines are means over seeds, bands from lowest to highest."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ TWO = {o: [row, row] for o, (row,) in EXACT.items()}
 
 
 def drawn(axis, optimizer):
-    """x and y of a variant's line, the lowest and the highest of its band."""
+    """x and y of an optimizer's line, and the lowest and the highest value of its band."""
     colour = to_rgb(style_of(optimizer).colour)
     line = next(line for line in axis.lines if to_rgb(line.get_color()) == colour)
     band = next(b for b in axis.collections if to_rgb(b.get_facecolor()[0]) == colour)
@@ -26,7 +26,7 @@ def place(run) -> int:
     return list(ROWS).index(run["optimizer"])
 
 
-def looks(values):
+def diagnostics(values):
     """Lines of diagnostics.csv: ``values`` gives (quantity, of, epoch) -> f(i, seed)."""
     return pd.DataFrame(
         [
@@ -59,12 +59,12 @@ def test_curves():
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [label_of(o) for o in ROWS]
 
 
-def test_optimizers_without_a_colour_of_their_own_are_drawn_and_swept_ones_told_apart():
+def test_unknown_optimizers_are_drawn_and_swept_values_are_distinguished():
     values = {"my_own": [(0.1, 0.1, 0.1)], "lion": [(0.1, 0.1, 0.1)]}
     low, high = (runs(values, "mine", lr=lr, swept=f"lr {lr}") for lr in (1, 2))
     figure = plots.curves(study(low, high))
-    told = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert told == ["Lion, lr 1", "Lion, lr 2", "my own, lr 1", "my own, lr 2"]
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert labels == ["Lion, lr 1", "Lion, lr 2", "my own, lr 1", "my own, lr 2"]
     styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[1].lines}
     assert len(styles) == 4
 
@@ -115,11 +115,11 @@ def test_why_and_drift():
         for quantity in plots.DRIFT:
             values[quantity, fifth, 20] = value
             values[quantity, fifth, 10] = lambda i, seed: 0.9
-        # what agrees and, on average over the fifths, what goes against Lion
+        # the share that agrees plus, averaged over the fifths, the share that moves against Lion
         values["path", fifth, 20] = lambda i, seed, k=int(fifth): (
             value(i, seed) + (0.02 if i == 3 else 0.06) * k / 3
         )
-    made = study(runs(TWO), looks=looks(values))
+    made = study(runs(TWO), diagnostics=diagnostics(values))
     figure = plots.why(made)
     i = list(ROWS).index("simba_m")
     x, y, low, high = drawn(figure.axes[1], "simba_m")
@@ -128,27 +128,27 @@ def test_why_and_drift():
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
     bars = figure.axes[0]
     assert bars.get_yticklabels()[0].get_text() == "Simba + m"
-    widths = [bar[0].get_width() for bar in bars.containers]  # as Lion, rests, against
+    widths = [bar[0].get_width() for bar in bars.containers]  # agrees, rests, against
     agrees = 0.1 * (i + 0.5)
     assert widths == pytest.approx([agrees, 1 - agrees - 0.02, 0.02])
-    x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # the last look alone
+    x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # only the last diagnosed epoch
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))
     assert plots.why(study(runs(TWO))) is plots.drift(study(runs(TWO))) is None
 
 
-def test_memories_are_those_of_the_last_look():
+def test_memories_are_those_of_the_last_diagnosed_epoch():
     values = {}
     for quantity in plots.MEMORIES:
         values[quantity, "items", 20] = lambda i, seed: 0.2 + 0.02 * i * seed
         values[quantity, "items", 10] = lambda i, seed: 0.9
     values |= {("agreement", "items", 20): lambda i, seed: 0.5}
     values |= {("path", "1", 20): lambda i, seed: 0.5}
-    frame = looks(values)
+    frame = diagnostics(values)
     frame = frame[(frame["optimizer"] != "lion") | (frame["quantity"] != "astray_s")]
-    figure = plots.memories(study(runs(TWO), looks=frame))
+    figure = plots.memories(study(runs(TWO), diagnostics=frame))
     widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
     assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(ROWS))])
-    assert np.isnan(widths[1][0])  # Lion does not count: a dash, not 0%
+    assert np.isnan(widths[1][0])  # Lion has no counter: a dash, not 0%
     assert "–" in [text.get_text() for text in figure.axes[1].texts]
     assert widths[1][1:] == pytest.approx(widths[0][1:])

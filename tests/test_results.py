@@ -1,4 +1,4 @@
-"""Records -> CSV -> tables and figures -> notebooks."""
+"""Reporting: CSV files, tables, figures and notebooks from records."""
 
 import json
 import math
@@ -32,7 +32,7 @@ FIRST = (
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory):
-    """A real study: six rows, two seeds, on toy lines."""
+    """The results folder of a small real study: six variants, two seeds, toy data."""
     root = tmp_path_factory.mktemp("study")
     lines = [f"{u} " + " ".join(str((u * 7 + i) % 23 + 1) for i in range(8)) for u in range(1, 31)]
     (root / "toy.txt").write_text("\n".join(lines))
@@ -60,14 +60,14 @@ def run(results, *arguments):
     return aggregate([root]) or make_tables([root, *arguments])
 
 
-def test_runs_csv_has_a_line_a_record(results):
+def test_runs_csv_has_one_line_per_record(results):
     assert run(results) == 0
     assert (results / "runs.csv").read_text().startswith(FIRST)
     runs = pd.read_csv(results / "runs.csv")
     assert len(runs) == 12
     curves = pd.read_csv(results / "curves.csv").set_index("record")
-    looks = pd.read_csv(results / "diagnostics.csv").set_index(["optimizer", "quantity"])
-    assert looks.loc[("lion", "agreement"), "value"].tolist() == [1.0] * 8
+    diagnostics = pd.read_csv(results / "diagnostics.csv").set_index(["optimizer", "quantity"])
+    assert diagnostics.loc[("lion", "agreement"), "value"].tolist() == [1.0] * 8
     for _, line in runs.iterrows():
         record = json.loads((results / line["record"]).read_text())
         assert line["test/HR@10"] == record["test"]["HR@10"]
@@ -103,8 +103,8 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
 
 def test_users_are_compared_one_by_one(results):
     assert run(results) == 0
-    found = pd.read_csv(results / "paired.csv").set_index("optimizer")
-    assert set(found.index) == set(ROWS) - {"lion"}
+    paired = pd.read_csv(results / "paired.csv").set_index("optimizer")
+    assert set(paired.index) == set(ROWS) - {"lion"}
     gains = {}
     for optimizer in ("lion", "simba"):
         runs = []
@@ -114,7 +114,7 @@ def test_users_are_compared_one_by_one(results):
             runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
         gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
     pairs = list(zip(gains["simba"], gains["lion"], strict=True))
-    line = found.loc["simba"]
+    line = paired.loc["simba"]
     assert line["better"] == sum(a > b for a, b in pairs)
     assert line["worse"] == sum(a < b for a, b in pairs)
     assert (line["seeds"], line["users"]) == (2, 30)
@@ -146,7 +146,7 @@ def test_regenerating_changes_nothing(results):
     assert files == {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
 
 
-def test_what_is_missing_is_told_and_shown(results, capsys):
+def test_missing_runs_are_printed_and_shown_in_tables(results, capsys):
     for path in (results / "runs").glob("*/simba_eq1/*.json"):
         path.unlink()
     next((results / "runs").glob("*/simba/*seed1.json")).unlink()
@@ -183,18 +183,18 @@ def damaged(path, how):
         *("list", "nothing", "number", "null"),
     ],
 )
-def test_a_damaged_record_is_one_line_that_names_it(results, capsys, how):
+def test_a_damaged_record_is_a_one_line_error_that_names_it(results, capsys, how):
     path = next((results / "runs").glob("*/lion/*seed1.json"))
     path.write_text(damaged(path, how))
     assert run(results) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {path}: not a record: ")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path}: not a record: ")
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", 'x"\n"', "\0\0", None])
-def test_a_damaged_csv_file_is_one_line_that_names_it(results, capsys, name, content):
+def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(results, capsys, name, content):
     assert run(results) == 0
     capsys.readouterr()
     path = results / f"{name}.csv"
@@ -204,9 +204,9 @@ def test_a_damaged_csv_file_is_one_line_that_names_it(results, capsys, name, con
         path.write_text(content)
     for command in (make_tables, make_figures):
         assert command([f"results.root={results}"]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(f"error: {path}: damaged (")
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: {path}: damaged (")
+        assert message.count("\n") == 1
 
 
 def test_a_dataset_may_be_called_na(results):
@@ -253,6 +253,9 @@ def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
 
 
 def test_nothing_to_show_is_an_error(tmp_path, capsys):
+
+
+def test_a_folder_without_records_is_an_error(tmp_path, capsys):
     assert aggregate([f"results.root={tmp_path}"]) == 2
     assert "no finished record" in capsys.readouterr().err
     assert make_tables([f"results.root={tmp_path}"]) == 2
@@ -294,13 +297,13 @@ def test_notebooks_run_on_the_committed_results(name):
 
 
 def shown_by(notebook) -> list[str]:
-    """Its tables, and that there are figures: their bits depend on matplotlib's version."""
+    """A notebook's tables and a placeholder per figure, as its bits depend on matplotlib."""
     data = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
     return [d.get("text/markdown", "a figure") for d in data]
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "007", "1e3"])
-def test_a_data_set_whose_name_pandas_takes_for_something_else(results, name):
+def test_a_data_set_whose_name_pandas_reads_as_a_number_or_a_missing_value(results, name):
     (results / "runs" / "toy").rename(results / "runs" / name)
     for path in (results / "runs").rglob("*.json"):
         record = json.loads(path.read_text())

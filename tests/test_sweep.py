@@ -38,13 +38,11 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_p
     mistaken = train("-m", *flags, "optimizer=lion", "epochs=0,1")
     assert mistaken.returncode == 2
     assert "epochs must be an integer >= 1, got 0" in mistaken.stderr
-    assert len(names(tmp_path / "results")) == 3  # epochs=1 was trained all the same
+    assert len(names(tmp_path / "results")) == 3  # the run with epochs=1 was trained
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_joint_training_is_refused_where_runs_have_processes_of_their_own(
-    train, tmp_path, launcher
-):
+def test_joint_training_is_refused_if_each_run_has_its_own_process(train, tmp_path, launcher):
     flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
     done = train("-m", *flags, "optimizer=lion,simba", "joint=true")
     assert done.returncode == 2
@@ -53,7 +51,7 @@ def test_joint_training_is_refused_where_runs_have_processes_of_their_own(
 
 
 def test_a_sweeper_gets_its_objective(train, tmp_path):
-    """Optuna looks for the best rate by valid NDCG@10."""
+    """Optuna searches the best rate by valid NDCG@10."""
     done = train(
         *("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"),
         *("hydra.sweeper.direction=maximize", "optimizer.lr=interval(1e-4,1e-2)"),
@@ -61,9 +59,9 @@ def test_a_sweeper_gets_its_objective(train, tmp_path):
     assert done.returncode == 0, done.stderr
     records = [json.loads(p.read_text()) for p in (tmp_path / "results/runs").rglob("*.json")]
     assert len(records) == 3
-    (found,) = (tmp_path / "results").rglob("optimization_results.yaml")
+    (path,) = (tmp_path / "results").rglob("optimization_results.yaml")
     best = max(record["valid"]["NDCG@10"] for record in records)
-    assert f"best_value: {best}" in found.read_text()
+    assert f"best_value: {best}" in path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_every_swept_value_gives_a_flat_name_that_reruns(train, module, tmp_path
     assert again.stdout.count("the same to the bit") == 2
 
 
-def test_a_sweep_over_files_gives_a_folder_each(train, toy, tmp_path):
+def test_a_sweep_over_files_gives_one_folder_per_file(train, toy, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(toy.read_text())
     done = train("-m", f"data.path={toy},{other}")
@@ -129,7 +127,7 @@ def test_main_may_be_called_twice_in_a_process(toy, tmp_path, monkeypatch):
 
 
 def test_a_users_sweeps_have_tables(train, module, tmp_path):
-    """Sweeps without an experiment: unequal decays, a swept rate, a swept window."""
+    """A user's sweeps with different decays, a swept rate, and a swept window."""
     root = f"results.root={tmp_path / 'results'}"
     for sweep in (
         ["optimizer=lion,adamw", "seed=0,1"],

@@ -1,4 +1,4 @@
-"""Tables, verdicts, intervals and corrections against figures worked out by hand."""
+"""Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def made(*frames, **more) -> dict[str, pd.DataFrame]:
     return {name: t.frame for name, t in tables(studies(results(*frames, **more))).items()}
 
 
-def test_the_rule():
+def test_the_rule_of_the_verdicts():
     ours = pd.Series([0.9, 1.0, 1.1])  # std 0.1; two standard errors are 0.2 * sqrt(4 / 3) = 0.2309
     assert verdict(ours, 1.23, same_place=False) == "reproduced"
     assert verdict(ours, 0.77, same_place=True) == "reproduced"
@@ -47,20 +47,20 @@ def test_a_replicate_passes_all_three_figures_less_often_than_one():
     values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in ROWS}
     independent = replicates(runs(values))
     assert independent == pytest.approx(pass_probability(5) ** 3, abs=0.03)
-    alike = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
-    for rows in alike.values():
+    correlated = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
+    for rows in correlated.values():
         rows[:] = [(a, b, c + 1e-3 * rng.normal()) for a, b, c in rows]
-    assert replicates(runs(alike)) == pytest.approx(pass_probability(5), abs=0.01)
+    assert replicates(runs(correlated)) == pytest.approx(pass_probability(5), abs=0.01)
 
 
 def test_a_variant_gets_the_worst_verdict_of_its_figures():
     values = {o: [row, row] for o, (row,) in EXACT.items()}
     values["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
-    values["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # off, but still the highest loss
+    values["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # not reproduced, but still the highest loss
     values["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
     rows = made(runs(values))["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
-    assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # its place went to sign-SGD
+    assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # sign-SGD has its place
     assert rows.loc["sign-SGD", "verdict"] == "not reproduced (Loss)"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     values["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
@@ -86,14 +86,14 @@ def test_the_note_is_compared_by_the_lowest_loss():
 @pytest.mark.parametrize(
     "other", [{"experiment": "short"}, {"dataset": "toys"}, {"epochs": 10}, {"lr": 1e-3}]
 )
-def test_only_the_notes_own_setting_is_held_against_its_figures(other):
+def test_only_runs_in_the_notes_setting_are_compared_with_its_figures(other):
     frames = made(runs(EXACT, **other))
     assert not any("note_" in name for name in frames)
     assert not any("verdict" in frame.columns for frame in frames.values())
 
 
-def test_a_users_own_sweep_has_rows_for_whatever_it_sweeps():
-    """Each optimizer has its own decay; windows are Simba's alone; seeds may be missing."""
+def test_a_users_own_sweep_has_a_line_for_each_swept_value():
+    """Each optimizer has its own decay, only Simba has a window, and a seed is missing."""
     lion = runs({"lion": [(0.1, 0.05, 0.3)] * 2}, "single", dataset="NA", weight_decay=0.5)
     adamw = runs({"adamw": [(0.2, 0.06, 0.2)]}, "single", dataset="NA", weight_decay=0.05)
     window = "optimizer.window_size"
@@ -138,7 +138,8 @@ def test_a_search_counts_the_figures_that_a_setting_explains():
             if o in optimizers
         }
 
-    # of two runs: 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069; of one: ... * sqrt(2) = 0.0080
+    # The bound for two runs is 2 * 0.002 * sqrt(2) * sqrt(1.5) = 0.0069, that for one run is
+    # 2 * 0.002 * sqrt(2) * sqrt(2) = 0.0080.
     base = runs(values(0.02, 0.002))
     near = runs(values(0.006, optimizers=("lion", "simba")), "search_no_decay")
     one = runs(values(0.0075, optimizers=("lion", "simba")), "search_window_100")
@@ -179,7 +180,7 @@ def test_along_the_curve_differences_are_relative_to_the_baseline():
     low, high = stats.t.interval(0.95, 4, d.mean(), stats.sem(d))
     assert cell == f"{d.mean():+.1f}% [{low:+.1f}, {high:+.1f}]"
     valid = table.set_index("difference of").loc["valid NDCG@10", "epoch 100"]
-    assert valid == "+0.0% [+0.0, +0.0]"  # no -0.0
+    assert valid == "+0.0% [+0.0, +0.0]"  # not -0.0
     assert along(study(frame[frame["seed"] < 4], lines=lines)) is None
 
 
@@ -190,7 +191,7 @@ def test_one_run_has_one_record():
         studies(results(twice))
 
 
-def test_choices_are_those_of_the_last_look():
+def test_choices_are_those_of_the_last_diagnosed_epoch():
     start = {"experiment": "ablation", "model": "sasrec", "dataset": "beauty", "optimizer": "lion"}
     lines = [
         {"seed": seed, "epoch": epoch, "quantity": "memory", "of": "items"}
@@ -204,8 +205,8 @@ def test_choices_are_those_of_the_last_look():
         for quantity, ofs, value in (("path", "12345", 0.9), ("agreement", ["items"], 0.7))
         for of in ofs
     ]
-    looks = pd.DataFrame([start | line for line in lines])
-    table = made(runs(EXACT), looks=looks)["ablation-sasrec-beauty/choices"]
+    diagnostics = pd.DataFrame([start | line for line in lines])
+    table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/choices"]
     assert table["item embeddings with"].tolist() == ["Lion"]
     assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
     assert (table["move against Lion"][0], table["rest"][0]) == ("20%", "10%")
@@ -237,11 +238,11 @@ def test_published_figures_agree_within_two_standard_errors():
     ours[METRICS["HR@10"]] = [0.0600, 0.0601]
     assert comparison("beauty", ours)["agrees"][0] == "no"
     assert comparison("beauty", ours[:1])["agrees"][0] == "–"
-    ours[METRICS["HR@10"]] = 0.06675  # a difference that rounds to zero has no minus
+    ours[METRICS["HR@10"]] = 0.06675  # a difference that rounds to zero has no minus sign
     assert comparison("beauty", ours)["difference"][0] == "+0.0000"
 
 
-def test_markdown_and_latex_tell_text_from_numbers():
+def test_markdown_and_latex_distinguish_text_from_numbers():
     frame = pd.DataFrame({"name": ["a_b", "c | d"], "figure": ["0.1 ± 0.2", "–"]})
     text = markdown(frame)
     assert text.splitlines()[1].count(":|") == 1

@@ -1,4 +1,4 @@
-"""The cases of torch's own test_optim.py, over the one table, and the states people bring along."""
+"""The cases of torch's test_optim.py for all optimizers, and state dicts from other sources."""
 
 import copy
 import io
@@ -56,7 +56,7 @@ def saved_and_loaded(state: dict) -> dict:
 
 
 @every_optimizer
-def test_state_is_not_empty_and_not_made_for_nothing(cls, kwargs):
+def test_state_exists_only_if_the_optimizer_needs_it(cls, kwargs):
     optimizer = cls(linear().parameters(), **kwargs)
     assert not optimizer.state
     step(optimizer)
@@ -134,7 +134,7 @@ def test_step_hooks(cls, kwargs):
 
 @every_optimizer
 def test_foreign_entries_survive_the_round_trip(cls, kwargs):
-    """As TRAC of pytorch_optimizer keeps parameters, and wrappers an average of their own."""
+    """For example, TRAC of pytorch_optimizer stores parameters, and wrappers store averages."""
     model = linear()
     optimizer = cls(model.parameters(), **kwargs)
     step(optimizer)
@@ -173,7 +173,7 @@ def test_the_state_of_torchs_optimizers_is_refused(cls, kwargs, theirs):
 
 
 @every_optimizer
-def test_groups_of_another_optimizer_are_refused_or_ignored_never_half(cls, kwargs):
+def test_groups_of_another_optimizer_are_refused_or_their_other_keys_ignored(cls, kwargs):
     groups = torch.optim.AdamW(linear().parameters()).param_groups
     if "betas" not in cls([nn.Parameter(torch.ones(1))], **kwargs).defaults:
         match = f"{cls.__name__} does not take betas: remove it from the group"
@@ -196,11 +196,11 @@ def test_betas_are_any_sequence_and_stored_as_a_tuple(make):
     optimizer = simba.Lion([{"params": [p], "betas": make([0.5, 0.25])}], betas=make([0.5, 0.75]))
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
     assert optimizer.defaults["betas"] == (0.5, 0.75)
-    found = saved_and_loaded(optimizer.state_dict())["param_groups"]
-    assert [group["betas"] for group in found] == [(0.5, 0.25), (0.5, 0.75)]
-    assert all(type(beta) is float for group in found for beta in group["betas"])
-    found[0]["betas"] = [0.5, 0.125]  # as a state that was saved with a list
-    optimizer.load_state_dict({"state": {}, "param_groups": found})
+    groups = saved_and_loaded(optimizer.state_dict())["param_groups"]
+    assert [group["betas"] for group in groups] == [(0.5, 0.25), (0.5, 0.75)]
+    assert all(type(beta) is float for group in groups for beta in group["betas"])
+    groups[0]["betas"] = [0.5, 0.125]  # like a state dict that was saved with a list
+    optimizer.load_state_dict({"state": {}, "param_groups": groups})
     assert optimizer.param_groups[0]["betas"] == (0.5, 0.125)
 
 
@@ -230,7 +230,7 @@ def test_param_groups_have_their_own_weight_decay(cls, kwargs, how):
     model.weight.grad, model.bias.grad = torch.zeros(4, 5), torch.zeros(4)
     optimizer.step()
     assert torch.equal(model.weight, before[0] * (1 - 0.1 * 0.5))
-    assert torch.equal(model.bias, before[1])  # a step is a no-op for zero gradients
+    assert torch.equal(model.bias, before[1])  # without decay, zero gradients move nothing
 
 
 @every_way
@@ -248,9 +248,9 @@ def test_a_step_is_a_noop_for_empty_gradients(cls, kwargs, how):
 @every_optimizer
 def test_an_optimizer_can_be_printed(cls, kwargs):
     optimizer = cls(linear().parameters(), lr=0.5, **kwargs)
-    told = repr(optimizer)
-    assert told.startswith(f"{cls.__name__} (\nParameter Group 0\n")
-    assert "    lr: 0.5\n" in told
+    text = repr(optimizer)
+    assert text.startswith(f"{cls.__name__} (\nParameter Group 0\n")
+    assert "    lr: 0.5\n" in text
 
 
 @every_optimizer
@@ -288,7 +288,7 @@ def takes_names() -> bool:
 
 @every_optimizer
 def test_an_older_state_loads(cls, kwargs):
-    """Before there were switches; and with what is one number a tensor as a plain number."""
+    """A state dict without options, whose per-tensor state holds Python numbers."""
     optimizer = cls(linear().parameters(), **kwargs)
     step(optimizer)
     older = copy.deepcopy(optimizer.state_dict())
@@ -390,7 +390,7 @@ def test_a_parameter_given_twice(cls, kwargs):
 
 
 class Largest(TorchDispatchMode):
-    """The most bytes that one operation returned in new memory."""
+    """Records the most bytes that one operation returned in newly allocated memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -407,11 +407,11 @@ class Largest(TorchDispatchMode):
 
 @every_way
 @every_optimizer
-def test_no_temporary_is_longer_than_a_part(cls, kwargs, how):
+def test_no_temporary_is_longer_than_a_chunk(cls, kwargs, how):
     sizes = [eager.CHUNK // 2 + 1] * 6 + [8 * eager.CHUNK]
     params = [nn.Parameter(torch.ones(size, dtype=torch.bfloat16)) for size in sizes]
     optimizer = cls(params, **kwargs, **how)
     step(optimizer)
     with Largest() as largest:
         optimizer.step()
-    assert largest.bytes <= 8 * eager._largest()  # int64: those of random numbers and sums
+    assert largest.bytes <= 8 * eager._largest()  # random numbers and sums are int64

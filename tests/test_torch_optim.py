@@ -1,4 +1,4 @@
-"""What torch users take for granted, for every optimizer, by torch's own cases where it has any."""
+"""The behaviour of torch's optimizers that users expect, tested for every optimizer."""
 
 import copy
 import io
@@ -33,12 +33,12 @@ SHAPES = [(3, 5), (), (0,), (70,), (2, 3, 4), (1,)]
 
 def parameters(dtype=torch.float32) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
-    made = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
-    made.append(torch.randn(6, 4, generator=generator).to(dtype).T)  # not contiguous
-    made.append(torch.randn(8, 6, generator=generator).to(dtype)[::2, 1:4])
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
+    tensors.append(torch.randn(6, 4, generator=generator).to(dtype).T)  # not contiguous
+    tensors.append(torch.randn(8, 6, generator=generator).to(dtype)[::2, 1:4])
     images = torch.randn(2, 3, 4, 5, generator=generator).to(dtype)
-    made.append(images.to(memory_format=torch.channels_last))
-    return [nn.Parameter(p) for p in made]
+    tensors.append(images.to(memory_format=torch.channels_last))
+    return [nn.Parameter(p) for p in tensors]
 
 
 def give_gradients(params, step: int) -> None:
@@ -86,7 +86,7 @@ def test_forloop_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dty
 
 @every_way
 @every_optimizer
-def test_halves_are_computed_in_float32_and_rounded_once(cls, kwargs, how):
+def test_bfloat16_is_computed_in_float32_and_rounded_once(cls, kwargs, how):
     params, optimizer = run(cls, kwargs, steps=1, dtype=torch.bfloat16, **how)
     others = [nn.Parameter(p.float()) for p in parameters(torch.bfloat16)]
     other = cls(others, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs, **how)
@@ -104,7 +104,9 @@ ROUNDS = {"stochastic_rounding": True, "dtype": torch.bfloat16}
 
 
 @every_optimizer
-def test_stochastic_rounding_has_the_same_bits_in_every_way_and_after_a_checkpoint(cls, kwargs):
+def test_stochastic_rounding_has_the_same_bits_in_every_implementation_and_after_a_checkpoint(
+    cls, kwargs
+):
     params, optimizer = run(cls, kwargs, **ROUNDS, foreach=False)
     for how in WAYS.values():
         others, other = run(cls, kwargs, steps=20, **ROUNDS, **how)
@@ -122,14 +124,14 @@ def test_stochastic_rounding_is_right_on_average(how):
     p = nn.Parameter(torch.ones(100_000, dtype=torch.bfloat16))
     p.grad = torch.ones_like(p)
     simba.SignSGD([p], lr=2.0**-10, stochastic_rounding=True, **how).step()
-    below = 1 - 2.0**-8  # the bfloat16 before 1: a quarter of the way
+    below = 1 - 2.0**-8  # the next bfloat16 below 1; the step is a quarter of the distance
     assert set(p.unique().tolist()) == {below, 1.0}
     assert (p == below).float().mean().item() == pytest.approx(0.25, abs=0.01)
 
 
 @every_optimizer
 def test_bfloat16_learns_at_small_rates_by_stochastic_rounding(cls, kwargs):
-    """Plain rounding loses every step: a bfloat16 near 1 has no neighbour within 1e-3."""
+    """Rounding to nearest cancels every step: the spacing of bfloat16 near 1 exceeds 2e-3."""
     losses = {}
     for rounds in (False, True):
         torch.manual_seed(0)
@@ -159,15 +161,15 @@ CLIMB = {"maximize": True, "capturable": True, "lr": torch.tensor(1e-2)}
 
 
 def compiled_step(optimizer: simba.SignOptimizer) -> None:
-    """A step as a GPU takes it."""
+    """Take a step with the implementation for a GPU."""
     group, variant = optimizer.param_groups[0], optimizer.variant
-    found = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
-    by_tensor = per_tensor.needed(variant, found[0].p, group)
+    param_states = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
+    by_tensor = per_tensor.needed(variant, param_states[0].p, group)
     if by_tensor:
-        found = per_tensor.prepared(variant, found, group)
-    inductor.step(variant, found, hyperparameters(group))
+        param_states = per_tensor.prepared(variant, param_states, group)
+    inductor.step(variant, param_states, hyperparameters(group))
     if by_tensor:
-        per_tensor.finish(variant, found, group)
+        per_tensor.finish(variant, param_states, group)
 
 
 COMPILED = [name for name, entry in OPTIMIZERS.items() if not entry.cls.variant.windowed]
@@ -176,8 +178,8 @@ COMPILED = [name for name, entry in OPTIMIZERS.items() if not entry.cls.variant.
 @pytest.mark.parametrize(
     ("name", "more"), [*((name, {}) for name in COMPILED), ("Lion", CLIMB), ("Simba int8", CLIMB)]
 )
-def test_a_compiled_pass_over_all_tensors_is_the_plain_step(name, more):
-    """What a GPU runs, compiled for this machine: torch.compile of the plain step."""
+def test_a_compiled_pass_over_all_tensors_is_the_eager_step(name, more):
+    """The implementation for a GPU, compiled for this machine: torch.compile of the eager step."""
     cls, kwargs = OPTIMIZERS[name][:2]
     params, optimizer = run(cls, kwargs | more, steps=4)
     others = parameters()
@@ -192,7 +194,7 @@ def test_a_compiled_pass_over_all_tensors_is_the_plain_step(name, more):
         torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
 
 
-def test_a_compiled_pass_rounds_stochastically_as_the_plain_step_does():
+def test_a_compiled_pass_rounds_stochastically_as_the_eager_step_does():
     params, optimizer = run(simba.Lion, {}, steps=3, **ROUNDS)
     others = parameters(torch.bfloat16)
     other = simba.Lion(others, lr=1e-2, weight_decay=0.1, stochastic_rounding=True)
@@ -204,8 +206,8 @@ def test_a_compiled_pass_rounds_stochastically_as_the_plain_step_does():
     assert_same(states(params, optimizer), states(others, other))
 
 
-def test_each_list_of_tensors_is_compiled_anew():
-    """torch compiles no code more often than a limit, and then silently runs it uncompiled."""
+def test_each_list_of_tensors_is_compiled_separately():
+    """torch recompiles code up to a limit, and then silently runs it uncompiled."""
     compiled = torch._dynamo.utils.counters["stats"]
     before = compiled["unique_graphs"]
     with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
@@ -241,7 +243,7 @@ def test_fused_takes_every_layout(cls, kwargs, layout, dtype, monkeypatch):
 
     monkeypatch.setattr(numba_cpu, "on_cpu", counted)
     for module in (numba_cpu, eager):
-        monkeypatch.setattr(module, "CHUNK", 64)  # in many parts
+        monkeypatch.setattr(module, "CHUNK", 64)  # so that there are many chunks
     ends = []
     for how in ({"foreach": False}, {"fused": True}):
         whole = torch.randn(5, 4, 6, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -263,7 +265,7 @@ def test_fused_takes_every_float_but_float64(dtype, takes, monkeypatch):
     assert len(taken) == (len(params) if takes else 0)
 
 
-def test_fused_steps_with_a_gradient_that_lies_otherwise_than_its_parameter():
+def test_fused_steps_with_a_gradient_of_another_memory_order_than_its_parameter():
     ends = []
     for how in WAYS.values():
         p = nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4))
@@ -277,7 +279,7 @@ def test_fused_steps_with_a_gradient_that_lies_otherwise_than_its_parameter():
 
 @every_way
 def test_counters_of_both_widths_in_one_group(how):
-    """As after loading a state that was saved with wider ones, or a window made larger."""
+    """As after loading a state dict with wider counters, or after an increase of the window."""
     ends = []
     for mixed in (False, True):
         a, b = (nn.Parameter(torch.zeros(500)) for _ in range(2))
@@ -317,7 +319,7 @@ def test_a_state_saved_without_switches_is_loaded():
     other.step()
 
 
-def test_fused_steps_are_seen_by_autograd():
+def test_autograd_notices_fused_steps():
     p = nn.Parameter(torch.ones(3))
     loss = (p * p).sum()
     loss.backward(retain_graph=True)
@@ -330,9 +332,9 @@ def test_fused_steps_are_seen_by_autograd():
 def test_state_is_as_small_as_it_can_be(name):
     cls, kwargs = OPTIMIZERS[name][:2]
     params, optimizer = run(cls, kwargs, steps=1)
-    kept = [(name, t) for p in params for name, t in optimizer.state[p].items()]
-    size = sum(t.nbytes for name, t in kept if name not in PER_TENSOR)
-    assert sum(t.nbytes for name, t in kept if name in PER_TENSOR) <= 12 * len(params)
+    tensors = [(name, t) for p in params for name, t in optimizer.state[p].items()]
+    size = sum(t.nbytes for name, t in tensors if name not in PER_TENSOR)
+    assert sum(t.nbytes for name, t in tensors if name in PER_TENSOR) <= 12 * len(params)
     assert size == OPTIMIZERS[name].state_bytes * sum(p.numel() for p in params)
 
 
@@ -357,7 +359,7 @@ def test_one_byte_counts_as_two_bytes_do_and_never_wraps(window, how, monkeypatc
     assert_same(*ends)
 
 
-def test_published_lion_is_an_oracle():
+def test_lion_takes_the_steps_of_lion_pytorch():
     params, _ = run(simba.Lion, {}, steps=100)
     others = parameters()
     other = lion_pytorch.Lion(others, lr=1e-2, weight_decay=0.1)
@@ -390,7 +392,7 @@ def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
     for schedulers, lr in product(([], *SCHEDULERS), (0.02, torch.tensor(0.02))):
         weight = nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
         optimizer = cls([weight], lr=lr, **kwargs, **how)
-        made = [make(optimizer) for make in schedulers]
+        created = [make(optimizer) for make in schedulers]
         target, losses = torch.tensor([1.0, 2.0]), []
         for _ in range(60):
             optimizer.zero_grad()
@@ -401,7 +403,7 @@ def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
             moved = (weight - before).abs().max().item()
             assert moved == pytest.approx(now, rel=1e-4, abs=1e-6) or not moves_at_once(cls)
             losses.append(loss.item())
-            for scheduler in made:
+            for scheduler in created:
                 plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
                 scheduler.step(losses[-1]) if plateau else scheduler.step()
         assert losses[-1] < 0.7 * losses[0]
@@ -423,7 +425,7 @@ def test_refuses_what_torchs_optimizers_refuse(cls, kwargs):
 
 
 @every_optimizer
-def test_refuses_switches_that_make_no_sense(cls, kwargs):
+def test_refuses_invalid_options(cls, kwargs):
     p = [nn.Parameter(torch.zeros(1))]
     with pytest.raises(ValueError, match="derivative of a sign is zero"):
         cls(p, differentiable=True, **kwargs)
@@ -468,12 +470,12 @@ def test_pickle_deepcopy_and_hooks(cls, kwargs):
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
     optimizer.register_step_post_hook(lambda *_: seen.append("after"))
     twins = copy.deepcopy((params, optimizer))
-    plain = copy.deepcopy(run(cls, kwargs, steps=5, fused=True))
-    thawed = pickle.loads(pickle.dumps(plain))
-    for params_, optimizer_ in ((params, optimizer), twins, thawed):
+    unhooked = copy.deepcopy(run(cls, kwargs, steps=5, fused=True))
+    unpickled = pickle.loads(pickle.dumps(unhooked))
+    for params_, optimizer_ in ((params, optimizer), twins, unpickled):
         give_gradients(params_, 5)
         optimizer_.step()
-    for others, other in (twins, thawed):
+    for others, other in (twins, unpickled):
         assert_same([p.detach() for p in params], [p.detach() for p in others])
         assert_same(states(params, optimizer), states(others, other))
     assert seen[:2] == ["before", "after"]
@@ -554,24 +556,24 @@ def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, ev
     cls, kwargs = OPTIMIZERS[name][:2]
 
     def play(reload: bool) -> list[Tensor]:
-        made = [nn.Parameter(torch.linspace(-1, 1, n)) for n in range(1, 14)]
+        params = [nn.Parameter(torch.linspace(-1, 1, n)) for n in range(1, 14)]
         used = 1
-        optimizer = cls(made[:1], weight_decay=0.1, **kwargs, **how)
+        optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **how)
         for number, event in enumerate(events):
             if event == "step":
-                give_gradients(made[:used], number)
+                give_gradients(params[:used], number)
                 optimizer.step()
             elif event == "group":
-                optimizer.add_param_group({"params": [made[used]], "lr": 1e-3 * used})
+                optimizer.add_param_group({"params": [params[used]], "lr": 1e-3 * used})
                 used += 1
             elif event == "lr":
                 optimizer.param_groups[-1]["lr"] *= 0.5
             elif reload:
                 state = saved_and_loaded(optimizer.state_dict())
-                optimizer = cls(made[:1], weight_decay=0.1, **kwargs, **how)
-                for p in made[1:used]:
+                optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **how)
+                for p in params[1:used]:
                     optimizer.add_param_group({"params": [p]})
                 optimizer.load_state_dict(state)
-        return [p.detach() for p in made] + states(made[:used], optimizer)
+        return [p.detach() for p in params] + states(params[:used], optimizer)
 
     assert_same(play(reload=True), play(reload=False))

@@ -1,4 +1,4 @@
-"""scripts.train as its users meet it: real processes, real files, real kills."""
+"""scripts.train as users run it, with real processes, files and kills."""
 
 import json
 import os
@@ -53,11 +53,11 @@ def test_two_processes_give_the_same_bits_and_another_seed_does_not(train, tmp_p
     assert a[0]["history"] != c[0]["history"]
 
 
-def test_a_record_tells_all(train, tmp_path):
+def test_a_record_is_complete(train, tmp_path):
     assert train("optimizer=simba_m").returncode == 0
     ((path, record),) = records(tmp_path / "results").items()
-    told = "batch_size=16-epochs=2-eval_every=1-model.hidden=16-model.maxlen=10"
-    assert path == f"runs/toy/simba_m/single-sasrec-{told}-seed0.json"
+    overrides = "batch_size=16-epochs=2-eval_every=1-model.hidden=16-model.maxlen=10"
+    assert path == f"runs/toy/simba_m/single-sasrec-{overrides}-seed0.json"
     assert record["status"] == "finished"
     assert record["state_bytes_per_param"] == 6  # float32 m, int16 s
     assert record["data"]["users"] == 60
@@ -69,7 +69,7 @@ def test_a_record_tells_all(train, tmp_path):
     assert record["best_epoch"] == best["epoch"]
     assert record["valid"]["NDCG@10"] == best["valid/NDCG@10"]
     assert not list((tmp_path / "results" / "checkpoints").rglob("*.pt"))
-    assert not list(REPOSITORY.glob("*.log"))  # where it was started
+    assert not list(REPOSITORY.glob("*.log"))  # nothing is written to the working folder
     assert {"commit", "dirty", "versions", "device", "config", "config_hash"} <= record.keys()
 
 
@@ -86,7 +86,7 @@ def test_a_records_command_gives_the_same_record(train, tmp_path):
     assert results_of(other) == results_of(record)
 
 
-def test_a_record_is_run_again_and_held_against_itself(train, module, tmp_path):
+def test_rerun_compares_a_record_with_a_new_run(train, module, tmp_path):
     assert train("optimizer=simba_m", "seed=3").returncode == 0
     ((name, record),) = records(tmp_path / "results").items()
     path = tmp_path / "results" / name
@@ -108,7 +108,7 @@ def test_a_record_is_run_again_and_held_against_itself(train, module, tmp_path):
     assert "not a record" in broken.stderr
 
 
-def test_skips_a_finished_run_refuses_a_clash_and_obeys_force(train, tmp_path):
+def test_a_finished_run_is_skipped_a_name_clash_refused_and_force_respected(train, tmp_path):
     assert train("results.name=mine").returncode == 0
     ((path, first),) = records(tmp_path / "results").items()
     again = train("results.name=mine")
@@ -144,7 +144,7 @@ def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(train, toy, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
     long = ["epochs=60", "diagnose_every=3"]
     settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", *long]
     whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(train, toy, tmp_path):
     assert results_of(ours) == results_of(expected)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(toy, tmp_path):
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_path):
     def shrink() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -219,7 +219,7 @@ def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, mo
         ("epoch=3", "epoch"),
     ],
 )
-def test_a_wrong_setting_is_one_line(train, tmp_path, override, message):
+def test_a_wrong_setting_is_a_one_line_error(train, tmp_path, override, message):
     done = train(override)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -242,8 +242,8 @@ def test_both_models_and_a_clipped_gradient(train, tmp_path):
     assert "sasrec_prenorm" in path
 
 
-def test_every_row_has_its_yaml_and_every_yaml_its_row():
-    """A new row is functions, one class and one YAML; this fails when one is missing."""
+def test_every_variant_has_a_yaml_file_and_every_yaml_file_a_variant():
+    """A new variant needs functions, a class and a YAML file; this test fails without one."""
     targets = {}
     for path in (REPOSITORY / "configs" / "optimizer").glob("*.yaml"):
         target = yaml.safe_load(path.read_text())["_target_"]
@@ -261,11 +261,11 @@ def test_every_row_has_its_yaml_and_every_yaml_its_row():
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in (REPOSITORY / "configs/experiment").glob("*.yaml"))
 )
-def test_every_experiment_composes_for_every_row_of_its_sweep(name):
+def test_every_experiment_composes_for_every_optimizer_of_its_sweep(name):
     with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
         whole = compose("train", [f"experiment={name}"], return_hydra_config=True)
-        rows = whole.hydra.sweeper.params.get("optimizer", whole.hydra.runtime.choices.optimizer)
-        for row in rows.split(","):
-            config = checked(compose("train", [f"experiment={name}", f"optimizer={row}"]))
+        swept = whole.hydra.sweeper.params.get("optimizer", whole.hydra.runtime.choices.optimizer)
+        for optimizer in swept.split(","):
+            config = checked(compose("train", [f"experiment={name}", f"optimizer={optimizer}"]))
             build(config["optimizer"], "optimizer")([torch.nn.Parameter(torch.zeros(1))])
             assert config["epochs"] > 1

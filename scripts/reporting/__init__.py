@@ -1,1 +1,1 @@
-"""From records to tables and figures. No module here imports torch."""
+"""Make tables and figures from records. No module here imports torch."""

@@ -1,1 +1,1 @@
-"""From a config to a record."""
+"""Train the run of a config and write its record."""

@@ -83,8 +83,9 @@ class Diagnostics:
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]
-        self.bound = self.group.get("bound", self.group.get("window_size", 0))  # of the counter
-        self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # Lion's m
+        # the largest abs(s) of the counter
+        self.bound = self.group.get("bound", self.group.get("window_size", 0))
+        self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # the reference Lion's m
         by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
@@ -104,7 +105,7 @@ class Diagnostics:
         """Record the coming step, if the epoch is diagnosed, and update the reference Lion's m."""
         for p, m in self._parameters():
             if self.looks:
-                self._look(p, m)
+                self._record(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
         self.steps += 1
 
@@ -149,7 +150,7 @@ class Diagnostics:
             for name, (a, b) in pairs.items()
         }
 
-    def _look(self, p: Tensor, lion_m: Tensor) -> None:
+    def _record(self, p: Tensor, lion_m: Tensor) -> None:
         g = p.grad
         assert g is not None
         direction, memories = self.optimizer.look(p, self.group, g)
