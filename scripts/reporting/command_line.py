@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.records.errors import UserError
+from scripts.records.stopping import stoppable
 
 Main = Callable[[list[str] | None], int]
 
@@ -45,6 +46,7 @@ def told(main: Main) -> Callable[..., int]:
     """Let a main function tell a mistake in one line, and be quiet when its reader stops."""
 
     @functools.wraps(main)
+    @stoppable("interrupted")
     def wrapped(argv: list[str] | None = None) -> int:
         try:
             code = main(argv)
@@ -55,8 +57,6 @@ def told(main: Main) -> Callable[..., int]:
         except BrokenPipeError:  # as in `... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except KeyboardInterrupt:
-            return 130
         return code
 
     return wrapped

@@ -1,12 +1,17 @@
 """Checks on a composed config, before anything is fetched, trained or written."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
+
+CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
+COMPOSING = (HydraException, OmegaConfBaseException)  # what is wrong with a command's overrides
 
 
 @dataclass
@@ -80,6 +85,14 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                 valid = all(v is None or isinstance(v, int | float) for v in numbers)
                 _require(valid, f"{group}.{key}", value, "a number")
     return config
+
+
+def one_line(error: Exception) -> str:
+    """An error as one line; if an override cannot be read, with a hint."""
+    line = " ".join(str(error).split("Config search path")[0].split())
+    if isinstance(error, OverrideParseException):
+        line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"
+    return line
 
 
 def _require(valid: bool, key: str, value: Any, expected: str) -> None:

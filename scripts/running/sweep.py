@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
+from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, common
+from scripts.running.progress import bar, is_worker, send
 from scripts.running.run import Run, open_run
 from simba import SignOptimizer
 
@@ -40,13 +41,18 @@ class Sweep:
         try:
             with ExitStack() as lock:
                 opened = open_run(cfg, lock)
+                trained = isinstance(opened, Run)
                 if isinstance(opened, Run):
                     if trains_jointly(opened):
                         self.waiting.append(opened)
                         self.locks.push(lock.pop_all())
                         return None
                     opened = opened.complete()
-                return None if opened is None else float(opened["valid"]["NDCG@10"])
+                if opened is None:
+                    return None
+                if is_worker():
+                    send(run=HydraConfig.get().job.num, trained=trained)
+                return float(opened["valid"]["NDCG@10"])
         except ERRORS as error:
             code = report(error)
             if HydraConfig.get().mode == RunMode.RUN:
@@ -98,7 +104,7 @@ def train_jointly(runs: list[Run]) -> int:
     program: JointTraining | None = None
     going: list[Run] = []
     code, epochs = 0, runs[0].training.config["epochs"]
-    for epoch in tqdm(range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch", disable=None):
+    for epoch in bar(iterable=range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch"):
         due = [r for r in runs if len(r.training.history) == epoch - 1]
         due = [r for r in due if not r.training.out_of_patience()]
         if due != going:
@@ -137,7 +143,6 @@ def report(error: Exception) -> int:
     """Tell an error in one line, once in a process; returns its exit code."""
     if getattr(error, "told_in", None) == os.getpid():
         return exit_code(error)
-    line = " ".join(str(error).split("Config search path")[0].split())
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     error.told_in = os.getpid()  # type: ignore[attr-defined]
     return exit_code(error)
