@@ -7,6 +7,7 @@ and nothing else may lie in the folder. Processes are forked, so that no time is
 """
 
 import argparse
+import io
 import itertools
 import json
 import multiprocessing
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +81,12 @@ def _train(words: Sequence[str], log: Path) -> None:
     with log.open("ab") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    sys.exit(_main(words))
+
+
+def _main(words: Sequence[str]) -> int:
     sys.argv = ["train", *words]
-    sys.exit(train())
+    return train()
 
 
 def through(words: Sequence[str], processes: int, log: Path) -> None:
@@ -96,7 +102,9 @@ def through(words: Sequence[str], processes: int, log: Path) -> None:
             raise RuntimeError(f"{' '.join(words)}: exit {process.exitcode}\n{log.read_text()}")
 
 
-def kill(words: Sequence[str], processes: int, after: float, which: Sequence[int], log: Path) -> int:
+def kill(
+    words: Sequence[str], processes: int, after: float, which: Sequence[int], log: Path
+) -> int:
     """Kill some of the processes after a time; returns how many had not ended yet."""
     running = [start(words, log) for _ in range(processes)]
     time.sleep(after)
@@ -129,6 +137,10 @@ def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str
     faults: list[str] = []
     data = folder / "toy.txt"
     toy(data)
+    for model in MODELS:  # here once what forked processes would all load and compile
+        warm = Setting("simba_m", model, False, 1).words(data, folder / "warm")
+        with redirect_stderr(io.StringIO()):
+            _main(warm)
     order: list[Setting] = []
     with tqdm(total=kills, unit="kill", disable=None) as bar:
         while done["kills"] < kills:
