@@ -11,7 +11,7 @@ quoted = $(foreach word,$(1),'$(subst ','\'',$(word))')
 # It keeps your runs apart from the committed ones; ARGS may name another results.root.
 SWEEP = $(PY) -m scripts.sweep --jobs $(call quoted,$(JOBS)) results.root=results/reproduced --args "$$ARGS"
 
-.PHONY: help reproduce paper tables figures notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures notebooks test fuzz torture test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -58,6 +58,10 @@ test: .venv/dev  ## the tests; COV=1 reports which lines they run
 N ?= 10000
 fuzz: .venv/dev  ## N=10000 random files through data.prepare: read, or an error of one line
 	OMP_NUM_THREADS=1 $(PY) -W error -m tests.fuzz_data $(N)
+
+torture: N = 200
+torture: .venv/study  ## N=200 trainings killed at random moments: the records stay the same
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.torture $(N)
 
 .venv/bench: .venv/study
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'

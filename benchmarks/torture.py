@@ -1,4 +1,4 @@
-"""Kill trainings at random and compare: ``python -m benchmarks.torture KILLS`` (make torture N=200).
+"""Kill trainings at random and compare: ``python -m benchmarks.torture N`` (make torture N=200).
 
 A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
 trained once without a kill. Then it is started again and again, and killed by SIGKILL at a random
@@ -153,7 +153,7 @@ def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str
             through(setting.words(data, whole), setting.processes, log)
             took = time.monotonic() - began
             for _ in range(rng.integers(1, 6)):
-                which = rng.permutation(setting.processes)[: rng.integers(1, 3)]
+                which = rng.permutation(setting.processes)[: rng.integers(1, 3)].tolist()
                 after = float(rng.uniform(0, took))
                 killed = kill(setting.words(data, root), setting.processes, after, which, log)
                 done["kills"] += killed

@@ -29,12 +29,18 @@ def main(argv: list[str] | None = None) -> int:
     if args.jobs < 1:
         parser.error(f"--jobs: an integer >= 1 is needed, got {args.jobs}")
 
-    from scripts.running.config import COMPOSING, one_line
+    from scripts.running.config import is_about_overrides, one_line
     from scripts.running.supervisor import sweep
 
     try:
-        return sweep([*args.overrides, *shlex.split(args.args)], args.jobs)
-    except (*COMPOSING, ValueError) as error:  # ValueError: --args has an open quote
+        more = shlex.split(args.args)
+    except ValueError as error:
+        parser.error(f"--args: {error}")
+    try:
+        return sweep([*args.overrides, *more], args.jobs)
+    except Exception as error:
+        if not is_about_overrides(error):
+            raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
 

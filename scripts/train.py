@@ -13,7 +13,7 @@ def main() -> int:
     from omegaconf import DictConfig
 
     from scripts.records.files import cannot_write
-    from scripts.running.config import COMPOSING, CONFIGS
+    from scripts.running.config import CONFIGS, is_about_overrides
     from scripts.running.sweep import ERRORS, Sweep, report
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
@@ -31,10 +31,12 @@ def main() -> int:
         return max(code, sweep.finish())
     except SystemExit as stop:
         return int(stop.code or 0)
-    except COMPOSING as error:
-        return report(error)
     except OSError as error:  # Hydra writes a sweep's multirun.yaml
         return report(cannot_write(error.filename or "results.root", error))
+    except Exception as error:
+        if is_about_overrides(error):
+            return report(error)
+        raise
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from scripts.records.stopping import GRACE, WATCHED
 
 @contextmanager
 def children(
-    commands: Sequence[Sequence[str]], output: int | None = None, **environment: str
+    commands: Sequence[Sequence[str]], environment: dict[str, str], output: int | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """Start ``python -m COMMAND`` for each command; on leaving, end those that still run.
 
@@ -50,5 +50,5 @@ def children(
 
 def run(command: Sequence[str], **environment: str) -> int:
     """Run one to its end; returns its exit code."""
-    with children([command], **environment) as (process,):
+    with children([command], environment) as (process,):
         return process.wait()

@@ -25,9 +25,10 @@ class Log(tqdm):
             self.fp.flush()
 
     def told(self) -> str:
-        done, took = self.n - self.initial, self.format_dict["elapsed"]
-        left = self.format_interval(took / done * (self.total - self.n)) if done else "unknown"
-        return f"{self.desc}: {self.n} of {self.total} {self.unit}s, ETA {left}"
+        n, total, took = (self.format_dict[key] for key in ("n", "total", "elapsed"))
+        done = n - self.initial
+        left = self.format_interval(took / done * (total - n)) if done else "unknown"
+        return f"{self.desc}: {n} of {total} {self.unit}s, ETA {left}"
 
 
 class Sent(tqdm):

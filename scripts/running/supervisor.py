@@ -34,7 +34,7 @@ def sweep(overrides: list[str], jobs: int) -> int:
     runs, root = plan(overrides)
     command = ["scripts.train", "-m", *overrides]
     settings = {"OMP_NUM_THREADS": "1", WORKER: "1", "PYTHONUNBUFFERED": "1"}
-    with children([command] * min(jobs, runs), subprocess.PIPE, **settings) as workers:
+    with children([command] * min(jobs, runs), settings, subprocess.PIPE) as workers:
         Display(runs, len(workers)).show(workers)
         code = max(exit_code(worker.wait()) for worker in workers)
     for module in AFTER if code == 0 else ():
@@ -61,6 +61,7 @@ class Display:
 
     def __init__(self, runs: int, workers: int) -> None:
         self.over: set[int] = set()  # runs that have ended, by their numbers in the sweep
+        self.told: set[str] = set()  # all workers tell the same mistake
         self.due = time.monotonic() + EVERY
         self.bars = []
         if sys.stderr.isatty():
@@ -92,7 +93,9 @@ class Display:
     def take(self, worker: int, line: str) -> None:
         """An event or a message of a worker."""
         if not line.startswith(EVENT):
-            tqdm.write(line.rstrip("\n"), file=sys.stderr)
+            if line not in self.told:
+                self.told.add(line)
+                self.write(line.rstrip("\n"))
             return
         event = json.loads(line.removeprefix(EVENT))
         if "bar" in event and self.bars:
@@ -102,6 +105,12 @@ class Display:
             self.total.initial += not event["trained"]  # it says nothing of a run's time
             self.total.n += 1
         self.refresh()
+
+    def write(self, line: str) -> None:
+        if self.bars:
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
 
     def refresh(self) -> None:
         if self.bars:

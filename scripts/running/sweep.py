@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import ExitStack
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -39,7 +40,16 @@ class Sweep:
             SystemExit: the same, of a command that is one run.
         """
         try:
-            with ExitStack() as lock:
+            return self._run(cfg)
+        except ERRORS as error:
+            code = report(error)
+            if HydraConfig.get().mode == RunMode.RUN:
+                raise SystemExit(code) from None  # Hydra would add a line of its own
+            raise
+
+    def _run(self, cfg: DictConfig) -> float | None:
+        with ExitStack() as lock:
+            try:
                 opened = open_run(cfg, lock)
                 trained = isinstance(opened, Run)
                 if isinstance(opened, Run):
@@ -48,16 +58,14 @@ class Sweep:
                         self.locks.push(lock.pop_all())
                         return None
                     opened = opened.complete()
-                if opened is None:
-                    return None
-                if is_worker():
-                    send(run=HydraConfig.get().job.num, trained=trained)
-                return float(opened["valid"]["NDCG@10"])
-        except ERRORS as error:
-            code = report(error)
-            if HydraConfig.get().mode == RunMode.RUN:
-                raise SystemExit(code) from None  # Hydra would add a line of its own
-            raise
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                advice = "lower batch_size, negatives or model.hidden"
+                raise UserError(f"out of memory: {error}; {advice}") from None
+            if opened is None:
+                return None
+            if is_worker():
+                send(run=HydraConfig.get().job.num, trained=trained)
+            return float(opened["valid"]["NDCG@10"])
 
     def finish(self) -> int:
         """Train what waits; returns the exit code."""
