@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from scripts.running.config import CONFIGS
+from scripts.running.progress import bar
 from scripts.train import main as train
 
 VARIANTS = sorted(path.stem for path in (Path(CONFIGS) / "optimizer").glob("*.yaml"))
@@ -142,7 +142,7 @@ def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str
         with redirect_stderr(io.StringIO()):
             _main(warm)
     order: list[Setting] = []
-    with tqdm(total=kills, unit="kill", disable=None) as bar:
+    with bar(total=kills, desc="torture", unit="kill") as shown:
         while done["kills"] < kills:
             order = order or [settings()[i] for i in rng.permutation(len(settings()))]
             setting = order.pop()
@@ -158,7 +158,7 @@ def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str
                 killed = kill(setting.words(data, root), setting.processes, after, which, log)
                 done["kills"] += killed
                 done["found in the middle of a save"] += bool(list(root.rglob("checkpoints/**/.*")))
-                bar.update(killed)
+                shown.update(killed)
             through(setting.words(data, root), setting.processes, log)
             expected, found = records(whole), records(root)
             done["settings"] += 1

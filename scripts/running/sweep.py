@@ -27,25 +27,29 @@ class Sweep:
     """
 
     def __init__(self) -> None:
+        self.code = 0  # of the runs so far
         self.waiting: list[Run] = []
         self.locks = ExitStack()
 
     def run(self, cfg: DictConfig) -> float | None:
         """Train the run of a config and return its best NDCG@10 on valid.
 
-        Returns None if the run waits for the joint training, or another process is at it.
+        Returns None if the run waits for the joint training, another process is at it, or it has
+        failed, which is told on stderr; the sweep's other runs go on.
 
         Raises:
-            UserError, DataError, RunFailed: as told on stderr; the sweep's other runs go on.
+            UserError, DataError, RunFailed: the same, for a launcher or sweeper that is not Hydra's.
             SystemExit: the same, of a command that is one run.
         """
         try:
             return self._run(cfg)
         except ERRORS as error:
-            code = report(error)
+            self.code = max(self.code, report(error))
             if HydraConfig.get().mode == RunMode.RUN:
-                raise SystemExit(code) from None  # Hydra would add a line of its own
-            raise
+                raise SystemExit(self.code) from None  # Hydra would add a line of its own
+            if foreign_parts():
+                raise
+            return None
 
     def _run(self, cfg: DictConfig) -> float | None:
         with ExitStack() as lock:
@@ -69,14 +73,13 @@ class Sweep:
 
     def finish(self) -> int:
         """Train what waits; returns the exit code."""
-        code = 0
         with self.locks:
             alike: dict[str, list[Run]] = {}
             for run in self.waiting:
                 alike.setdefault(common(run.training.config), []).append(run)
             for runs in alike.values():
-                code = max(code, train_jointly(runs))
-        return code
+                self.code = max(self.code, train_jointly(runs))
+        return self.code
 
 
 def trains_jointly(run: Run) -> bool:
@@ -89,12 +92,7 @@ def trains_jointly(run: Run) -> bool:
         UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
     """
     joint: bool | None = run.training.config["joint"]
-    hydra = HydraConfig.get()
-    foreign = [
-        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
-        for part in ("launcher", "sweeper")
-        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
-    ]
+    foreign = foreign_parts()
     if joint and foreign:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
@@ -102,6 +100,16 @@ def trains_jointly(run: Run) -> bool:
     if run.training.diagnostics or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
+
+
+def foreign_parts() -> list[str]:
+    """The launcher and the sweeper, as overrides, if they are not Hydra's own."""
+    hydra = HydraConfig.get()
+    return [
+        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
+        for part in ("launcher", "sweeper")
+        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
+    ]
 
 
 def train_jointly(runs: list[Run]) -> int:
