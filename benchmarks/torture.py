@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from scripts.running.config import CONFIGS
 from scripts.running.progress import bar
@@ -81,6 +83,7 @@ def _train(words: Sequence[str], log: Path) -> None:
     with log.open("ab") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    tqdm.set_lock(threading.RLock())  # forked processes share tqdm's own; a killed one may hold it
     sys.exit(_main(words))
 
 

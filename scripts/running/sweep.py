@@ -38,7 +38,7 @@ class Sweep:
         failed, which is told on stderr; the sweep's other runs go on.
 
         Raises:
-            UserError, DataError, RunFailed: the same, for a launcher or sweeper that is not Hydra's.
+            UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
             SystemExit: the same, of a command that is one run.
         """
         try:
