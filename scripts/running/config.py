@@ -73,7 +73,8 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     config = {str(key): value for key, value in plain.items()}
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
-        _require(1 <= config[key] <= LARGEST, key, config[key], "an integer >= 1 (and < 2**63)")
+        _require(config[key] >= 1, key, config[key], "an integer >= 1")
+        _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
     _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
     for key in ("patience", "max_grad_norm", "diagnose_every"):
         value = config[key]
