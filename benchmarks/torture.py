@@ -133,11 +133,9 @@ def leftovers(root: Path) -> list[str]:
     return sorted(str(path) for path in paths - set((root / "runs").rglob("*.json")))
 
 
-def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """Counts of what was done, and a line for each fault."""
+def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: list[str]) -> None:
+    """Count in ``done`` what was done; ``faults`` gets a line for each fault."""
     rng = np.random.default_rng(seed)
-    done: Counter[str] = Counter()
-    faults: list[str] = []
     data = folder / "toy.txt"
     toy(data)
     for model in MODELS:  # here once what forked processes would all load and compile
@@ -173,7 +171,6 @@ def torture(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str
             if left := leftovers(root):
                 done["leftovers"] += len(left)
                 faults.append(f"{setting}: left over: {', '.join(left)}")
-    return done, faults
 
 
 def main() -> int:
@@ -181,8 +178,13 @@ def main() -> int:
     parser.add_argument("kills", type=int, nargs="?", default=200)
     parser.add_argument("seed", type=int, nargs="?", default=0)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        done, faults = torture(args.kills, args.seed, Path(folder))
+    done: Counter[str] = Counter()
+    faults: list[str] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            torture(args.kills, args.seed, Path(folder), done, faults)
+    except KeyboardInterrupt:
+        print("interrupted; so far:")
     for fault in faults:
         print(fault)
     for name in ("settings", "of them sweeps", "kills", "found in the middle of a save"):
