@@ -4,10 +4,14 @@ PY := .venv/bin/python
 # Runs side by side, one thread each; a sweep's runs are divided among them.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 ARGS ?=
-# make reproduce and make paper keep your runs apart from the committed ones.
-ROOT := $(or $(patsubst results.root=%,%,$(filter results.root=%,$(ARGS))),results/reproduced)
+# ARGS is text: neither make nor a shell runs anything in it. What recipes take of it is quoted.
+override ARGS := $(value ARGS)
+export ARGS
+quoted = $(foreach word,$(1),'$(subst ','\'',$(word))')
+# It keeps your runs apart from the committed ones; ARGS may name another results.root.
+SWEEP = $(PY) -m scripts.sweep --jobs $(call quoted,$(JOBS)) results.root=results/reproduced --args "$$ARGS"
 
-.PHONY: help reproduce paper tables figures report compare notebooks test fuzz test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures report compare notebooks test fuzz torture test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,39 +28,29 @@ help:  ## list the targets
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
-reproduce: .venv/study  ## ml-100k, six rows, three seeds: the table in under 10 minutes
-	@$(PY) -m data.prepare ml-100k $(filter data.root=%,$(ARGS))
-	@$(MAKE) --no-print-directory sweep EXPERIMENT=reproduce
+reproduce: .venv/study  ## ml-100k, six variants, three seeds: the table in under 10 minutes
+	@$(PY) -m data.prepare ml-100k $(call quoted,$(filter data.root=%,$(ARGS)))
+	@$(SWEEP) experiment=reproduce
 
-paper: .venv/study  ## Beauty in the note's setting, six rows, five seeds: hours; goes on where it stopped
-	@$(PY) -m data.prepare beauty $(filter data.root=%,$(ARGS))
-	@$(MAKE) --no-print-directory sweep EXPERIMENT=ablation
-
-.PHONY: sweep
-sweep:
-	@pids=; for job in $$(seq $(JOBS)); do \
-		OMP_NUM_THREADS=1 TQDM_POSITION=$$((job - 1)) $(PY) -m scripts.train -m \
-			experiment=$(EXPERIMENT) results.root=$(ROOT) $(ARGS) & pids="$$pids $$!"; \
-	done; code=0; for pid in $$pids; do wait $$pid || code=$$?; done; exit $$code
-	@$(PY) -m scripts.aggregate results.root=$(ROOT)
-	@$(PY) -m scripts.make_tables results.root=$(ROOT)
-	@$(PY) -m scripts.make_figures results.root=$(ROOT)
+paper: .venv/study  ## Beauty in the note's setting, six variants, five seeds: hours; goes on where it stopped
+	@$(PY) -m data.prepare beauty $(call quoted,$(filter data.root=%,$(ARGS)))
+	@$(SWEEP) experiment=ablation
 
 .PHONY: csv
 csv: .venv/study
-	@$(PY) -m scripts.aggregate $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.aggregate $(call quoted,$(filter results.root=%,$(ARGS)))
 
 tables: csv  ## CSV files and tables from the committed records
-	@$(PY) -m scripts.make_tables $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.make_tables $(call quoted,$(filter results.root=%,$(ARGS)))
 
 figures: csv  ## the figures from the committed records
-	@$(PY) -m scripts.make_figures $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.make_figures $(call quoted,$(filter results.root=%,$(ARGS)))
 
 compare: .venv/study  ## two variants user by user: make compare A=finalists/lion_8bit B=ablation/lion
-	@$(PY) -m scripts.compare $(A) $(B) $(ARGS)
+	@$(PY) -m scripts.compare $(call quoted,$(A) $(B)) $(call quoted,$(ARGS))
 
 report: csv  ## results/report.html: all results in one page, from the committed records
-	@$(PY) -m scripts.report $(filter results.root=%,$(ARGS))
+	@$(PY) -m scripts.report $(call quoted,$(filter results.root=%,$(ARGS)))
 
 notebooks: .venv/dev  ## execute the notebooks from their .py halves
 	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py
@@ -64,22 +58,27 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb
 
 test: .venv/dev  ## the tests; COV=1 reports which lines they run
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(if $(COV),--cov --cov-report=term-missing:skip-covered) $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -c 'import os, shlex, sys, pytest; sys.exit(pytest.main([*sys.argv[1:], *shlex.split(os.environ["ARGS"])]))' \
+		-n $(call quoted,$(JOBS)) $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 N ?= 10000
 fuzz: .venv/dev  ## N=10000 random files through data.prepare: read, or an error of one line
 	OMP_NUM_THREADS=1 $(PY) -W error -m tests.fuzz_data $(N)
+
+torture: N = 200
+torture: .venv/study  ## N=200 trainings killed at random moments: the records stay the same
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.torture $(N)
 
 .venv/bench: .venv/study
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	@touch $@
 
 bench-optim: .venv/bench  ## an optimizer step beside others, and two small tasks: minutes
-	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(call quoted,$(ARGS))
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence
 
 bench: .venv/study  ## speed and size beside installed peers (python -m benchmarks.peers): minutes
-	$(PY) -m benchmarks.speed $(ARGS)
+	$(PY) -m benchmarks.speed $(call quoted,$(ARGS))
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.scale
 
 test-examples:  ## the examples for Lightning and Hugging Face, in an environment of their own

@@ -6,9 +6,7 @@ not changed. The exit code is 1 if a result differs.
 """
 
 import argparse
-import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +15,8 @@ from typing import Any
 
 from scripts.records.errors import UserError
 from scripts.records.record import differences, read_record
+from scripts.records.stopping import stoppable
+from scripts.running.children import run
 
 FIGURES = ("best_epoch", "valid", "test")
 
@@ -35,9 +35,7 @@ def rerun(path: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as root:
         overrides += [f"results.root={root}", "tracker.mode=disabled"]
         threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
-        train = [sys.executable, "-m", "scripts.train", *overrides]
-        done = subprocess.run(train, env=os.environ | {"OMP_NUM_THREADS": threads}, check=False)
-        if done.returncode:
+        if run(["scripts.train", *overrides], OMP_NUM_THREADS=threads):
             raise UserError(f"{path}: its command failed: {record['command']}")
         (again,) = (Path(root) / "runs").glob("*/*/*.json")
         return compare(record, read_record(again))
@@ -58,6 +56,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+@stoppable("interrupted")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.rerun", description=__doc__)
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="its JSON file")
@@ -70,8 +69,6 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     return int(differ)
 
 

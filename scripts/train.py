@@ -2,20 +2,20 @@
 
 import os
 import sys
-from pathlib import Path
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from scripts.running.sweep import ERRORS, Sweep, report
-
-CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
+from scripts.records.stopping import stoppable
 
 
+@stoppable("interrupted; the same command goes on from the last evaluation")
 def main() -> int:
     """Train the run or the sweep of the command line; returns the exit code."""
+    import hydra  # here, since a signal may come while torch is loaded
+    from omegaconf import DictConfig
+
+    from scripts.records.files import cannot_write
+    from scripts.running.config import CONFIGS, is_about_overrides
+    from scripts.running.sweep import ERRORS, Sweep, report
+
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
     sweep, code = Sweep(), 0
 
@@ -31,11 +31,12 @@ def main() -> int:
         return max(code, sweep.finish())
     except SystemExit as stop:
         return int(stop.code or 0)
-    except (HydraException, OmegaConfBaseException) as error:
-        return report(error)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last evaluation", file=sys.stderr)
-        return 130
+    except OSError as error:  # Hydra writes a sweep's multirun.yaml
+        return report(cannot_write(error.filename or "results.root", error))
+    except Exception as error:
+        if is_about_overrides(error):
+            return report(error)
+        raise
 
 
 if __name__ == "__main__":

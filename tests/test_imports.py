@@ -20,7 +20,8 @@ MAY_IMPORT = {  # packages of this repository
     "scripts/running": {"scripts.running", "scripts.records", "models", "data", "simba"},
     "notebooks": REPORTING,
     "benchmarks": {
-        *("benchmarks", "scripts.running", "scripts.records", "scripts.reporting.render"),
+        *("benchmarks", "scripts.train", "scripts.running", "scripts.records"),
+        "scripts.reporting.render",
         *("models", "data", "simba"),
     },
     **{f"scripts/{command}.py": {"scripts.running", *REPORTING, "data"} for command in COMMANDS},

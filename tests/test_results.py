@@ -252,9 +252,6 @@ def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
     assert told.count("\n") == 1
 
 
-def test_nothing_to_show_is_an_error(tmp_path, capsys):
-
-
 def test_a_folder_without_records_is_an_error(tmp_path, capsys):
     assert aggregate([f"results.root={tmp_path}"]) == 2
     assert "no finished record" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def locked(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def cannot_write(path: Path, error: Exception) -> UserError:
+def cannot_write(path: Path | str, error: Exception) -> UserError:
     """The error for a file that could not be written."""
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     if getattr(error, "errno", None) == errno.ENOSPC:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.records.errors import UserError
+from scripts.records.stopping import stoppable
 
 Main = Callable[[list[str] | None], int]
 
@@ -49,6 +50,7 @@ def told(main: Main) -> Callable[..., int]:
     """Decorate a main function: print a UserError in one line, and ignore a closed output pipe."""
 
     @functools.wraps(main)
+    @stoppable("interrupted")
     def wrapped(argv: list[str] | None = None) -> int:
         try:
             code = main(argv)
@@ -59,8 +61,6 @@ def told(main: Main) -> Callable[..., int]:
         except BrokenPipeError:  # as in `... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except KeyboardInterrupt:
-            return 130
         return code
 
     return wrapped

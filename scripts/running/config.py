@@ -1,13 +1,20 @@
 """Checks of a composed config, before anything is fetched, trained or written."""
 
-from dataclasses import dataclass, field
+import math
+import traceback
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
 from scripts.running.tracking import MODES
+
+CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
+LARGEST = 2**63 - 1  # integer that torch and NumPy take
 
 
 @dataclass
@@ -55,6 +62,9 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: a value has the wrong type or is out of its range.
     """
+    _require_all(cfg, Train)
+    _require_all(cfg["results"], Results, "results.")
+    _require_all(cfg["tracker"], Tracker, "tracker.")
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Train), cfg)
         plain = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
@@ -65,11 +75,19 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     config = {str(key): value for key, value in plain.items()}
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
-    _require(config["seed"] >= 0, "seed", config["seed"], "an integer >= 0")
+        _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
+    _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
     for key in ("patience", "max_grad_norm", "diagnose_every"):
-        _require(config[key] is None or config[key] > 0, key, config[key], "null or above 0")
+        value = config[key]
+        _require(value is None or 0 < value <= LARGEST, key, value, "null or above 0, and finite")
     ks = config["ks"]
-    _require(10 in ks and min(ks) >= 1, "ks", ks, "integers >= 1 with 10 among them")
+    valid = 10 in ks and min(ks) >= 1 and max(ks) <= LARGEST
+    _require(valid, "ks", ks, "integers >= 1 with 10 among them")
+    _require(config["results"]["root"] != "", "results.root", "", "a folder")
+    for group in ("data", "model", "optimizer"):
+        _require(isinstance(config[group], dict), group, config[group], f"one of configs/{group}")
+    study = config["study"]
+    _require(study is None or isinstance(study, dict), "study", study, "null or keys and values")
     _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
     _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
     _require_one_of("tracker.mode", config["tracker"]["mode"], MODES)
@@ -79,7 +97,32 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                 numbers = value if isinstance(value, list) else [value]
                 valid = all(v is None or isinstance(v, int | float) for v in numbers)
                 _require(valid, f"{group}.{key}", value, "a number")
+                finite = all(v is None or math.isfinite(v) for v in numbers)
+                _require(finite, f"{group}.{key}", value, "finite")  # JSON has no other numbers
     return config
+
+
+def is_about_overrides(error: Exception) -> bool:
+    """Whether Hydra or OmegaConf raised an error; they raise ValueErrors, too."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").split(".")[0] in ("hydra", "omegaconf")
+
+
+def one_line(error: Exception) -> str:
+    """An error as one line; if an override cannot be read, with a hint."""
+    line = " ".join(str(error).split("Config search path")[0].split())
+    if isinstance(error, OverrideParseException):
+        line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"
+    return line
+
+
+def _require_all(section: Any, names: type, prefix: str = "") -> None:
+    """Raises UserError for a key that was removed (~KEY), which would get a default of Python's."""
+    for name in (each.name for each in fields(names)):
+        if isinstance(section, DictConfig) and name not in section:
+            raise UserError(f"{prefix}{name} is missing: it cannot be removed")
 
 
 def _require(valid: bool, key: str, value: Any, expected: str) -> None:

@@ -21,6 +21,7 @@ from scripts.records.files import locked, remove_partials, write_json
 from scripts.records.record import differences, digest, identity, read_record
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
+from scripts.running.progress import message
 from scripts.running.provenance import provenance
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
@@ -90,13 +91,13 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     path = root / "runs" / folder / f"{name}.json"
     work = root / "checkpoints" / folder
     if not lock.enter_context(locked(work / f"{name}.lock")):
-        print(f"{path}: another process is at it, skipped", file=sys.stderr)
+        message(f"{path}: another process is at it, skipped")
         return None
     checkpoint = work / f"{name}.pt"
     for file in (path, checkpoint):
         remove_partials(file)
     if not config["force"] and (record := finished(path, identified)):
-        print(f"{path}: finished already, skipped", file=sys.stderr)
+        message(f"{path}: finished already, skipped")
         return record
     start = {
         "status": "finished",

@@ -4,14 +4,16 @@ import os
 import sys
 from contextlib import ExitStack
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
+from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, common
+from scripts.running.progress import bar, is_worker, send
 from scripts.running.run import Run, open_run
 from simba import SignOptimizer
 
@@ -25,44 +27,59 @@ class Sweep:
     """
 
     def __init__(self) -> None:
+        self.code = 0  # of the runs so far
         self.waiting: list[Run] = []
         self.locks = ExitStack()
 
     def run(self, cfg: DictConfig) -> float | None:
         """Train the run of a config and return its best NDCG@10 on valid.
 
-        Returns None if the run waits for the joint training, or another process is at it.
+        Returns None if the run waits for the joint training, another process is at it, or it has
+        failed, which is told on stderr; the sweep's other runs go on.
 
         Raises:
-            UserError, DataError, RunFailed: as told on stderr; the sweep's other runs go on.
+            UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
             SystemExit: the same, of a command that is one run.
         """
         try:
-            with ExitStack() as lock:
+            return self._run(cfg)
+        except ERRORS as error:
+            self.code = max(self.code, report(error))
+            if HydraConfig.get().mode == RunMode.RUN:
+                raise SystemExit(self.code) from None  # Hydra would add a line of its own
+            if foreign_parts():
+                raise
+            return None
+
+    def _run(self, cfg: DictConfig) -> float | None:
+        with ExitStack() as lock:
+            try:
                 opened = open_run(cfg, lock)
+                trained = isinstance(opened, Run)
                 if isinstance(opened, Run):
                     if trains_jointly(opened):
                         self.waiting.append(opened)
                         self.locks.push(lock.pop_all())
                         return None
                     opened = opened.complete()
-                return None if opened is None else float(opened["valid"]["NDCG@10"])
-        except ERRORS as error:
-            code = report(error)
-            if HydraConfig.get().mode == RunMode.RUN:
-                raise SystemExit(code) from None  # Hydra would add a line of its own
-            raise
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                advice = "lower batch_size, negatives or model.hidden"
+                raise UserError(f"out of memory: {error}; {advice}") from None
+            if opened is None:
+                return None
+            if is_worker():
+                send(run=HydraConfig.get().job.num, trained=trained)
+            return float(opened["valid"]["NDCG@10"])
 
     def finish(self) -> int:
         """Train what waits; returns the exit code."""
-        code = 0
         with self.locks:
             alike: dict[str, list[Run]] = {}
             for run in self.waiting:
                 alike.setdefault(common(run.training.config), []).append(run)
             for runs in alike.values():
-                code = max(code, train_jointly(runs))
-        return code
+                self.code = max(self.code, train_jointly(runs))
+        return self.code
 
 
 def trains_jointly(run: Run) -> bool:
@@ -75,12 +92,7 @@ def trains_jointly(run: Run) -> bool:
         UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
     """
     joint: bool | None = run.training.config["joint"]
-    hydra = HydraConfig.get()
-    foreign = [
-        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
-        for part in ("launcher", "sweeper")
-        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
-    ]
+    foreign = foreign_parts()
     if joint and foreign:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
@@ -88,6 +100,16 @@ def trains_jointly(run: Run) -> bool:
     if run.training.diagnostics or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
+
+
+def foreign_parts() -> list[str]:
+    """The launcher and the sweeper, as overrides, if they are not Hydra's own."""
+    hydra = HydraConfig.get()
+    return [
+        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
+        for part in ("launcher", "sweeper")
+        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
+    ]
 
 
 def train_jointly(runs: list[Run]) -> int:
@@ -98,7 +120,7 @@ def train_jointly(runs: list[Run]) -> int:
     program: JointTraining | None = None
     going: list[Run] = []
     code, epochs = 0, runs[0].training.config["epochs"]
-    for epoch in tqdm(range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch", disable=None):
+    for epoch in bar(iterable=range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch"):
         due = [r for r in runs if len(r.training.history) == epoch - 1]
         due = [r for r in due if not r.training.out_of_patience()]
         if due != going:
@@ -137,7 +159,6 @@ def report(error: Exception) -> int:
     """Tell an error in one line, once in a process; returns its exit code."""
     if getattr(error, "told_in", None) == os.getpid():
         return exit_code(error)
-    line = " ".join(str(error).split("Config search path")[0].split())
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     error.told_in = os.getpid()  # type: ignore[attr-defined]
     return exit_code(error)

@@ -11,7 +11,6 @@ import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from torch import Tensor
-from tqdm import tqdm
 
 from data.batches import TrainingBatch, ranking_batches, training_batches
 from data.sequences import Sequences
@@ -24,6 +23,7 @@ from scripts.records.record import encode_ranks
 from scripts.running import checkpoint
 from scripts.running.diagnostics import Diagnostics
 from scripts.running.memory import keep_freed_memory, peak_rss_mib, reset_peak_memory
+from scripts.running.progress import bar
 from scripts.running.tracking import Log
 
 
@@ -69,9 +69,7 @@ class Training:
         """
         epochs = self.config["epochs"]
         done = len(self.history)
-        with tqdm(
-            total=epochs, initial=done, desc=description, unit="epoch", disable=None, leave=False
-        ) as bar:
+        with bar(total=epochs, initial=done, desc=description, unit="epoch") as shown:
             for epoch in range(done + 1, epochs + 1):
                 if self.out_of_patience():
                     break
@@ -81,8 +79,9 @@ class Training:
                 if self.end_epoch(epoch, loss):
                     self.save(path, run_hash)
                 log(self.history[-1])
-                bar.set_postfix({k: f"{v:.4f}" for k, v in self.latest().items()}, refresh=False)
-                bar.update()
+                latest = {key: f"{value:.4f}" for key, value in self.latest().items()}
+                shown.set_postfix(latest, refresh=False)
+                shown.update()
 
     def train_epoch(self, epoch: int) -> float:
         """Train for one epoch; returns the loss before each update, averaged over users."""

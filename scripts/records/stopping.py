@@ -1,0 +1,71 @@
+"""How commands end when they are told to: Ctrl-C, SIGTERM, SIGHUP, or the death of their parent."""
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 10.0  # seconds to put things in order
+WATCHED = "SIMBA_WATCHED"  # set for a child whose parent holds the other end of its stdin
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came. Files are put in order on the way out, as after any exception."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
+def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Let a main function end with ``line`` and 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+
+    A second signal ends it at once, which is as safe as ``kill -9``. A signal that is ignored at
+    the start, as SIGHUP under nohup, stays so.
+    """
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def wrapped(*arguments: Any) -> int:
+            heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            before = {number: signal.signal(number, _stop) for number in heard}
+            try:
+                if os.environ.pop(WATCHED, None):
+                    threading.Thread(target=_end_with_parent, daemon=True).start()
+                return main(*arguments)
+            except KeyboardInterrupt as stop:
+                print(line, file=sys.stderr)
+                return getattr(stop, "code", 130)
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+        return wrapped
+
+    return decorate
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for other in SIGNALS:
+        if signal.getsignal(other) is _stop:
+            signal.signal(other, _exit)
+    raise Stopped(number)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
+
+
+def _end_with_parent() -> None:
+    """End when the pipe at stdin closes: the kernel closes it however the parent dies."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(128 + signal.SIGTERM)

@@ -1,0 +1,54 @@
+"""Processes that never outlive this one."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from scripts.records.stopping import GRACE, WATCHED
+
+
+@contextmanager
+def children(
+    commands: Sequence[Sequence[str]], environment: dict[str, str], output: int | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start ``python -m COMMAND`` for each command; on leaving, end those that still run.
+
+    Ctrl-C on a terminal reaches a whole process group, so children ignore it: this process hears it
+    and ends them by SIGTERM. If this process dies without a word (kill -9), the kernel closes the
+    pipes at their stdin, which scripts/records/stopping.py watches; that works on every Unix, while
+    Linux's prctl(PR_SET_PDEATHSIG) ends a child with the thread that started it.
+    """
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for command in commands:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", *command],
+                    env=os.environ | environment | {WATCHED: "1"},
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=None if output is None else subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            process.terminate()  # does nothing to one that has ended
+        for process in started:
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def run(command: Sequence[str], **environment: str) -> int:
+    """Run one to its end; returns its exit code."""
+    with children([command], environment) as (process,):
+        return process.wait()

@@ -1,0 +1,136 @@
+"""A sweep in several processes: one starts them, draws their bars, passes on their messages."""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from tqdm import tqdm
+
+from scripts.running.children import children, run
+from scripts.running.config import CONFIGS
+from scripts.running.progress import EVENT, EVERY, WORKER, Log
+
+AFTER = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
+
+
+def sweep(overrides: list[str], jobs: int) -> int:
+    """Train the runs of ``scripts.train -m OVERRIDES`` in ``jobs`` processes, then make the tables.
+
+    Every process goes through all runs and takes those that no other has. Returns the exit code: 1
+    for a failed training, 2 for a user's mistake; there are no tables then.
+
+    Raises:
+        HydraException: the overrides do not fit together.
+    """
+    runs, root = plan(overrides)
+    command = ["scripts.train", "-m", *overrides]
+    settings = {"OMP_NUM_THREADS": "1", WORKER: "1", "PYTHONUNBUFFERED": "1"}
+    with children([command] * min(jobs, runs), settings, subprocess.PIPE) as workers:
+        Display(runs, len(workers)).show(workers)
+        code = max(exit_code(worker.wait()) for worker in workers)
+    for module in AFTER if code == 0 else ():
+        code = code or run([module, f"results.root={root}"])
+    return code
+
+
+def plan(overrides: list[str]) -> tuple[int, str]:
+    """The number of runs of a sweep, and its ``results.root``; wrong overrides end here."""
+    parser = OverridesParser.create()
+    fixed = [o.input_line for o in parser.parse_overrides(overrides) if not o.is_sweep_override()]
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        cfg = compose("train", [str(line) for line in fixed], return_hydra_config=True)
+    swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    values = {
+        o.key_or_group: len(list(o.sweep_string_iterator())) if o.is_sweep_override() else 1
+        for o in parser.parse_overrides([*swept, *overrides])  # the later one counts, as in Hydra
+    }
+    return prod(values.values()), str(cfg.results.root)
+
+
+class Display:
+    """What a user sees of the workers: their messages, and bars or, in a log, few lines."""
+
+    def __init__(self, runs: int, workers: int) -> None:
+        self.over: set[int] = set()  # runs that have ended, by their numbers in the sweep
+        self.told: set[str] = set()  # all workers tell the same mistake
+        self.due = time.monotonic() + EVERY
+        self.bars = []
+        if sys.stderr.isatty():
+            self.total = tqdm(total=runs, desc="sweep", unit="run", smoothing=0, leave=False)
+            plain: Any = {"bar_format": "{desc}", "leave": False}
+            self.bars = [tqdm(position=i + 1, **plain) for i in range(workers)]
+        else:
+            self.total = Log(total=runs, desc="sweep", unit="run", leave=False, delay=EVERY)
+
+    def show(self, workers: Sequence[subprocess.Popen[str]]) -> None:
+        """Return when all workers have ended."""
+        lines: queue.Queue[tuple[int, str]] = queue.Queue()
+        readers = [
+            threading.Thread(target=read, args=(i, worker, lines), daemon=True)
+            for i, worker in enumerate(workers)
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            while any(reader.is_alive() for reader in readers) or not lines.empty():
+                try:
+                    self.take(*lines.get(timeout=0.2))
+                except queue.Empty:
+                    self.refresh()
+        finally:
+            for each in (*self.bars, self.total):
+                each.close()
+
+    def take(self, worker: int, line: str) -> None:
+        """An event or a message of a worker."""
+        if not line.startswith(EVENT):
+            if line not in self.told:
+                self.told.add(line)
+                self.write(line.rstrip("\n"))
+            return
+        event = json.loads(line.removeprefix(EVENT))
+        if "bar" in event and self.bars:
+            self.bars[worker].set_description_str(event["bar"])
+        if "run" in event and event["run"] not in self.over:
+            self.over.add(event["run"])
+            self.total.initial += not event["trained"]  # it says nothing of a run's time
+            self.total.n += 1
+        self.refresh()
+
+    def write(self, line: str) -> None:
+        if self.bars:
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
+
+    def refresh(self) -> None:
+        if self.bars:
+            self.total.refresh()
+        elif time.monotonic() > self.due:
+            self.due += EVERY
+            self.total.refresh()
+
+
+def read(number: int, worker: subprocess.Popen[str], lines: queue.Queue[tuple[int, str]]) -> None:
+    """Put a worker's lines into the queue, each whole."""
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        lines.put((number, line))
+
+
+def exit_code(code: int) -> int:
+    """A worker's exit code; one that was killed has failed."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        print(f"error: a worker was ended by {name}; the same command goes on", file=sys.stderr)
+        return 1
+    return code
