@@ -552,6 +552,7 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
     assert_same(*ends)
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.5."), reason="torch 2.5 cannot trace the step")
 @pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["eager", "fused"])
 @every_optimizer
 def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, monkeypatch):
