@@ -51,3 +51,13 @@ show_tables("finalists-sasrec-beauty/rows", "finalists-sasrec-beauty/paired")
 
 # %%
 show_tables("finalists-sasrec-beauty/along")
+
+# %% [markdown]
+# ## What is lost, and how to keep it
+# Ternary votes lose users whose test item is rare (`python -m scripts.compare` shows it). A rare
+# item has no gradient in most steps. Lion's m then decays, but keeps its sign. A count decays to
+# zero, and a rounding error that does not decay outlives it. In the following runs the error decays
+# as the count does, and the count keeps its sign.
+
+# %%
+show_tables("lasting-sasrec-beauty/rows", "lasting-sasrec-beauty/paired")
