@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (one per core)")
     parser.add_argument("--args", default="", help="more overrides, quoted as in a shell, in one")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE[,VALUE...]")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs: an integer >= 1 is needed, got {args.jobs}")
 

@@ -298,3 +298,12 @@ def test_make_runs_nothing_that_args_holds(tmp_path, target, text):
         called = (tmp_path / "called").read_text().splitlines()
         if target in ("reproduce", "paper"):
             assert called[called.index("--args") + 1] == text
+
+
+def test_the_sweep_takes_overrides_before_and_after_its_options(module, tmp_path):
+    """In the order of the Makefile's recipe."""
+    root = f"results.root={tmp_path}"
+    done = module("scripts.sweep", "--jobs", "1", root, "--args", "epochs=0", "experiment=short")
+    assert done.returncode == 2
+    assert "epochs must be an integer >= 1, got 0" in done.stderr
+    assert "usage" not in done.stderr
