@@ -13,10 +13,8 @@ the length of their history and by the popularity of their test item, if the dat
 import sys
 from pathlib import Path
 
-import yaml
-
 from data.errors import DataError
-from data.prepare import CONFIGS, prepare
+from data.prepare import CONFIGS, compose, prepare
 from scripts.records.errors import UserError
 from scripts.reporting import comparison
 from scripts.reporting.collect import load
@@ -43,10 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     d = comparison.gains(root, a, b)
     tables = [comparison.figures(a, b), comparison.users(d)]
     (dataset,) = datasets
-    config = CONFIGS / "data" / f"{dataset}.yaml"
-    if config.exists():
+    if (CONFIGS / "data" / f"{dataset}.yaml").exists():
         try:
-            data = prepare(from_yaml(config)).sequences
+            data = prepare(compose(dataset, [])).sequences
             last = data.items[data.offsets[1:][data.evaluated] - 1]
             lengths = data.lengths[data.evaluated]
             tables.append(comparison.by_group(d, lengths, "length of the history"))
@@ -60,14 +57,6 @@ def main(argv: list[str] | None = None) -> int:
         comparison.draw(a, b).savefig(args.figure, dpi=110)
         print(args.figure)
     return 0
-
-
-def from_yaml(path: Path) -> dict:
-    """A dataset's config, with Hydra's ``${oc.env:SIMBA_DATA,null}`` resolved."""
-    import os
-
-    config = yaml.safe_load(path.read_text())
-    return config | {"root": os.environ.get("SIMBA_DATA")}
 
 
 if __name__ == "__main__":

@@ -83,6 +83,11 @@ def decode_ranks(encoded: Mapping[str, str]) -> np.ndarray:
     return np.frombuffer(packed, dtype=np.dtype(encoded["dtype"]).newbyteorder("<"))
 
 
+def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
+    """(users,) float64: the NDCG@10 of each user, from the rank of the one relevant item."""
+    return np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0)
+
+
 IN_EVERY_RECORD: dict[str, Any] = {
     **dict.fromkeys(("dataset", "model", "optimizer", "experiment", "command", "config_hash"), str),
     "seed": int,
@@ -116,7 +121,7 @@ def _fault(record: Any) -> str | None:
         ranks = decode_ranks(record["test_ranks"])
         hit_rate, losses = record["test"]["HR@10"], [e["train/loss"] for e in record["history"]]
         figures = [*losses, record["test"]["NDCG@10"], record["valid"]["NDCG@10"]]
-        ndcg = np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0).mean()
+        ndcg = ndcg_at_10(ranks).mean()
         epochs = [e["epoch"] for e in record["history"]]
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{type(error).__name__}: {error}"

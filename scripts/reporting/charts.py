@@ -14,16 +14,19 @@ from plotly.subplots import make_subplots
 
 from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.plots import (
+    GRID_TITLES,
     GUESSING,
     LOSSES,
     MEMORIES,
-    MOST_LINES,
     PARTS,
     TITLES,
     dashes_of,
-    pooled,
+    grid_runs,
+    grid_scale,
+    has_curves,
+    step_shares,
 )
-from scripts.reporting.studies import Study
+from scripts.reporting.studies import Study, variant
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
 
@@ -57,11 +60,9 @@ class Chart(NamedTuple):
 
 def curves(study: Study) -> Chart | None:
     """Loss and valid NDCG@10 over epochs: mean over seeds, and from the lowest to the highest."""
-    if study.declared.beside_published or study.declared.departs_from:
+    if not has_curves(study):
         return None
-    if len(study.variants) > MOST_LINES:
-        return None
-    points = pooled(study)
+    points = study.shown_curves
     figure = _panels(list(TITLES.values()), height=760)
     for row, column in enumerate(TITLES, 1):
         _lines(figure, row, study, points, "epoch", column)
@@ -101,19 +102,16 @@ def curves(study: Study) -> Chart | None:
 
 def grid(study: Study) -> Chart | None:
     """Lowest loss and best valid NDCG@10 over the one number that a study sweeps."""
-    if len(study.swept) != 1:
+    runs = grid_runs(study)
+    if runs is None:
         return None
     (key,) = study.swept
-    runs = study.runs.assign(swept="", value=pd.to_numeric(study.runs[key], errors="coerce"))
-    if runs["value"].isna().any():
-        return None
-    columns = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
-    figure = _panels(list(columns.values()), height=640)
-    for row, column in enumerate(columns, 1):
+    figure = _panels(list(GRID_TITLES.values()), height=640)
+    for row, column in enumerate(GRID_TITLES, 1):
         _lines(figure, row, study, runs, "value", column, mode="lines+markers")
     ticks = sorted(runs["value"].unique().tolist())
-    kind = "log" if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8 else "linear"
-    figure.update_xaxes(type=kind, tickvals=ticks, ticktext=[short(float(t)) for t in ticks])
+    texts = [short(float(tick)) for tick in ticks]
+    figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
     figure.update_xaxes(title=key.split(".")[-1], row=2, col=1)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
     told = [
@@ -211,10 +209,7 @@ def parts(study: Study) -> Chart | None:
     """How a variant's steps of item embeddings relate to Lion's at the last look."""
     if study.diagnostics.empty:
         return None
-    last = last_looks(study.diagnostics)
-    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
-    shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    shares = shares[list(PARTS)].sort_values("against", kind="stable")
+    shares = step_shares(last_looks(study.diagnostics))
     bars = {
         label: (colour, [_round(x) for x in shares[part]])
         for part, (colour, label) in PARTS.items()
@@ -293,7 +288,7 @@ def _lines(
 ) -> None:
     """A line for each variant, and a band from its lowest seed to its highest."""
     for (optimizer, swept), dashes in dashes_of(study, points).items():
-        own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
+        own = variant(points, optimizer, swept)
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
         xs = over.index.tolist()
         colour = style_of(optimizer).colour

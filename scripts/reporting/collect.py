@@ -67,7 +67,7 @@ def collect(root: Path) -> Results:
     results = Results(
         runs,
         pd.DataFrame(curves),
-        user_tests(root, runs),
+        user_tests(runs, ordered),
         pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "of", "value"]),
     )
     for name, frame in results._asdict().items():

@@ -1,4 +1,4 @@
-"""Two variants beside each other: over seeds, over users, and by kinds of users."""
+"""Compare two variants: over seeds, over users, and by groups of users."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,14 +6,28 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
 
 from scripts.records.errors import UserError
+from scripts.records.record import read_record
 from scripts.reporting.note import METRICS
-from scripts.reporting.statistics import differences, t_interval, user_gains
+from scripts.reporting.statistics import (
+    differences,
+    mean_difference,
+    p_values,
+    paths_by_seed,
+    t_interval,
+    user_gains,
+)
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import Table, mean_and_std, signed
+from scripts.reporting.tables import (
+    MISSING,
+    Table,
+    bracketed,
+    mean_and_std,
+    signed,
+    with_interval,
+)
 
 GROUPS = 5
 COLOURS = ("#0072B2", "#D55E00")
@@ -72,12 +86,8 @@ def figures(a: Side, b: Side) -> Table:
     for metric, column in METRICS.items():
         d = differences(a.runs, b.runs, column)
         line = {"figure": metric, a.name: mean_and_std(a.runs[column])}
-        line |= {b.name: mean_and_std(b.runs[column]), "n": str(len(d)), "difference": "–"}
-        if len(d):
-            line["difference"] = signed(d.mean())
-        if bounds := t_interval(d):
-            line["difference"] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
-        lines.append(line)
+        line |= {b.name: mean_and_std(b.runs[column]), "n": str(len(d))}
+        lines.append(line | {"difference": with_interval(d) if len(d) else MISSING})
     return Table(
         pd.DataFrame(lines),
         f"{a.name} minus {b.name} over n equal seeds, 95% interval (Student's t).",
@@ -85,31 +95,28 @@ def figures(a: Side, b: Side) -> Table:
 
 
 def gains(root: Path, a: Side, b: Side) -> np.ndarray:
-    """(users,) Each user's NDCG@10 on test with A minus with B, a mean over equal seeds.
+    """(users,) float64: each user's NDCG@10 on test with A minus with B, a mean over equal seeds.
 
     Raises:
         UserError: they have no seed in common, or were tested on different users.
     """
-    pairs = a.runs.merge(b.runs, on="seed", suffixes=("", "_b"))
-    if len(pairs) == 0:
-        raise UserError(f"{a.name} and {b.name} have no seed in common")
-    found = [
-        (user_gains(root / one), user_gains(root / other))
-        for one, other in zip(pairs["record"], pairs["record_b"], strict=True)
+    pairs = [
+        (user_gains(read_record(root / one)), user_gains(read_record(root / other)))
+        for one, other in paths_by_seed(a.runs, b.runs)
     ]
-    if len({len(gain) for pair in found for gain in pair}) > 1:
+    if not pairs:
+        raise UserError(f"{a.name} and {b.name} have no seed in common")
+    if len({len(gain) for pair in pairs for gain in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")
-    d = np.mean([one - other for one, other in found], axis=0)
-    d[np.abs(d) < 1e-12] = 0  # means that cancel but for rounding
-    return d
+    return mean_difference(pairs)
 
 
 def users(d: np.ndarray) -> Table:
-    """How many users gain or lose, and two tests over users."""
-    p_t, p_w = (stats.ttest_1samp(d, 0).pvalue, stats.wilcoxon(d).pvalue) if d.any() else (1, 1)
+    """The numbers of users that gain and lose, and two tests over users."""
+    p_t, p_wilcoxon = p_values(d)
     line = {"users": len(d), "better": (d > 0).sum(), "worse": (d < 0).sum()}
     line |= {"mean difference": signed(d.mean()), "p, t-test": f"{p_t:.4g}"}
-    frame = pd.DataFrame([line | {"p, Wilcoxon": f"{p_w:.4g}"}]).map(str)
+    frame = pd.DataFrame([line | {"p, Wilcoxon": f"{p_wilcoxon:.4g}"}]).map(str)
     return Table(frame, "Users whose NDCG@10 on test is better or worse; tests over these users.")
 
 
@@ -127,8 +134,7 @@ def by_group(d: np.ndarray, values: np.ndarray, name: str) -> Table:
         bounds = t_interval(own) or (own.mean(), own.mean())
         line = {name: f"{low}" if low == high else f"{low} to {high}", "users": str(len(part))}
         line |= {"better": str((own > 0).sum()), "worse": str((own < 0).sum())}
-        span = f"[{signed(bounds[0])}, {signed(bounds[1])}]"
-        lines.append(line | {"difference": f"{signed(own.mean())} {span}"})
+        lines.append(line | {"difference": f"{signed(own.mean())} {bracketed(*bounds)}"})
     caption = f"NDCG@10 on test by {name}, in fifths of the users; 95% interval over users."
     return Table(pd.DataFrame(lines), caption)
 

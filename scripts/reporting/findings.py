@@ -1,13 +1,12 @@
 """What the report's sentences say of the figures: every number in them is computed here."""
 
-import itertools
 from typing import NamedTuple
 
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import rows_beside_note, signed
+from scripts.reporting.tables import Step, declared_steps, rows_beside_note, signed
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -72,33 +71,10 @@ def verdicts(study: Study) -> dict[str, int]:
     return {verdict: int((told == verdict).sum()) for verdict in VERDICTS}
 
 
-class Step(NamedTuple):
-    """One change on the way from the first optimizer to the last."""
-
-    label: str
-    change: str
-    share: float  # of the gap in loss that it closes
-    seeds: int
-
-
 def largest_steps(study: Study) -> list[Step]:
-    """The changes that have runs, the one that closes most of the gap first."""
-    means = {o: study.of(o)["train/min_loss"] for o in study.declared.steps or {}}
-    means = {o: losses for o, losses in means.items() if len(losses)}
-    order = list(means)
-    if len(order) < 2:
-        return []
-    gap = means[order[0]].mean() - means[order[-1]].mean()
-    found = [
-        Step(
-            label=label_of(optimizer),
-            change=(study.declared.steps or {})[optimizer],
-            share=(means[before].mean() - means[optimizer].mean()) / gap,
-            seeds=len(means[optimizer]),
-        )
-        for before, optimizer in itertools.pairwise(order)
-    ]
-    return sorted(found, key=lambda step: -step.share)
+    """The steps that close a part of the gap, the largest part first."""
+    closing = [step for step in declared_steps(study) if step.share is not None]
+    return sorted(closing, key=lambda step: -(step.share or 0))
 
 
 def last(study: Study) -> str:

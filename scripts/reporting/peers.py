@@ -12,10 +12,10 @@ import pandas as pd
 
 from scripts.records.errors import UserError
 from scripts.reporting.note import METRICS
-from scripts.reporting.statistics import differences, t_interval
-from scripts.reporting.studies import Study, baseline_of
+from scripts.reporting.statistics import differences
+from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import MISSING, WITH, Table, beside_note, mean_and_std, signed
+from scripts.reporting.tables import MISSING, WITH, Table, beside_note, mean_and_std, with_interval
 
 SIZE = "10 M"  # of the benchmark: weights in one tensor
 TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}
@@ -48,11 +48,39 @@ def memory(studies: Sequence[Study], optimizer: str) -> float | None:
     return None
 
 
+def compared(studies: Sequence[Study]) -> tuple[Study | None, list[Study]]:
+    """The study in the note's setting, and those that take its baseline, on the same dataset."""
+    base = next(filter(beside_note, studies), None)
+    if base is None:
+        return None, []
+    return base, [
+        s
+        for s in studies
+        if s.declared.baseline_from == base.experiment and s.dataset == base.dataset
+    ]
+
+
+def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
+    """The studies that sweep over rates alone, with the model and the dataset of ``base``."""
+    return [
+        s
+        for s in studies
+        if (s.model, s.dataset) == (base.model, base.dataset) and s.swept == ["lr"]
+    ]
+
+
+def runs_of_peers(studies: Sequence[Study], table: Table) -> pd.DataFrame:
+    """The runs behind the table that ``peers`` returns."""
+    base, finalists = compared(studies)
+    assert base is not None
+    shown = [base, *finalists, *rate_grids(studies, base)]
+    runs = pd.concat([study.runs for study in shown])
+    return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]
+
+
 def peers(studies: Sequence[Study], root: Path) -> Table | None:
     """The finalists beside Lion, Simba and AdamW: memory, quality and speed."""
-    base = next(filter(beside_note, studies), None)
-    finalists = [s for s in studies if base and s.declared.baseline_from == base.experiment]
-    finalists = [s for s in finalists if base and s.dataset == base.dataset]
+    base, finalists = compared(studies)
     if base is None or not finalists:
         return None
     lion = base.of(base.declared.baseline)
@@ -70,11 +98,9 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
         line = {WITH: label_of(optimizer), BYTES: f"{memory(studies, optimizer):g}"}
         line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(own)), DIFFERENCE: MISSING, TUNED: MISSING, NANOSECONDS: MISSING}
-        d = differences(own, baseline_of(lion, base.declared.baseline, ""), METRICS["NDCG@10"])
+        d = differences(own, lion, METRICS["NDCG@10"])
         if len(d) and optimizer != base.declared.baseline:
-            line[DIFFERENCE] = signed(d.mean())
-            if bounds := t_interval(d):
-                line[DIFFERENCE] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
+            line[DIFFERENCE] = with_interval(d)
         if optimizer in tuned:
             line[TUNED] = f"{tuned[optimizer]:.4f}"
         if time:
@@ -150,12 +176,9 @@ BENCHMARKS = {
 
 
 def _best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, float]:
-    """Best valid NDCG@10 of each optimizer in the studies that sweep over rates alone."""
-    found: dict[str, float] = {}
-    for study in studies:
-        same = (study.model, study.dataset) == (base.model, base.dataset)
-        if same and study.swept == ["lr"]:
-            rates = study.runs.groupby(["optimizer", "lr"])["valid/NDCG@10"].mean()
-            best = rates.groupby("optimizer").max()
-            found |= {str(optimizer): float(value) for optimizer, value in best.items()}
-    return found
+    """The best valid NDCG@10 of each optimizer in ``rate_grids``."""
+    best: dict[str, float] = {}
+    for study in rate_grids(studies, base):
+        means = study.runs.groupby(["optimizer", "lr"])["valid/NDCG@10"].mean()
+        best |= {str(o): float(value) for o, value in means.groupby("optimizer").max().items()}
+    return best

@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from scripts.reporting import note
 from scripts.reporting.note import METRICS, ROWS
-from scripts.reporting.studies import VARIANT, Study
+from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
 
@@ -29,6 +29,7 @@ TITLES = {
     "train/loss": "training loss (lower is better)",
     "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
 }
+GRID_TITLES = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
 PARTS = {  # the bars of the diagnostics: how a step relates to Lion's
     "agreement": ("#0072B2", "as Lion would"),
     "rests": ("#DDDDDD", "rests"),
@@ -52,18 +53,22 @@ MEMORIES = {
 }
 
 
+def has_curves(study: Study) -> bool:
+    """Whether curves show a study; the figure ``grid`` shows one with more variants."""
+    return not study.declared.shown_elsewhere and len(study.variants) <= MOST_LINES
+
+
 def curves(study: Study) -> Figure | None:
     """Loss and valid NDCG@10 over epochs: the mean over seeds, and a band from lowest to highest.
 
     In a study that is compared with the note, diamonds are the note's losses.
     """
-    if study.declared.beside_published or study.declared.departs_from:
-        return None  # the tables published and search show its runs
-    if len(study.variants) > MOST_LINES:
-        return None  # the figure grid shows its runs
-    figure, axes = _pair(study, pooled(study))
+    if not has_curves(study):
+        return None
+    points = study.shown_curves
+    figure, axes = _pair(study, points)
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
-        _bands(axis, study, pooled(study), "epoch", curve)
+        _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     axes[0].set_yscale("log")
     ticks = [tick for tick in LOSSES if tick > study.curves["train/loss"].min() / 1.2]
@@ -89,21 +94,31 @@ def curves(study: Study) -> Figure | None:
     return figure
 
 
-def grid(study: Study) -> Figure | None:
-    """Lowest loss and best valid NDCG@10 over the values of the one number that is swept."""
+def grid_runs(study: Study) -> pd.DataFrame | None:
+    """The runs of a study that sweeps over one number, which is in ``value``; else None."""
     if len(study.swept) != 1:
         return None
     (key,) = study.swept
     runs = study.runs.assign(swept="", value=pd.to_numeric(study.runs[key], errors="coerce"))
-    if runs["value"].isna().any():
+    return None if runs["value"].isna().any() else runs
+
+
+def grid_scale(ticks: Sequence[float]) -> str:
+    """The scale of an axis with these sorted values: ``log`` or ``linear``."""
+    return "log" if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8 else "linear"
+
+
+def grid(study: Study) -> Figure | None:
+    """Lowest loss and best valid NDCG@10 over the values of the one number that is swept."""
+    runs = grid_runs(study)
+    if runs is None:
         return None
     figure, axes = _pair(study, runs)
     ticks = sorted(runs["value"].unique())
-    logarithmic = ticks[0] > 0 and ticks[-1] / ticks[0] >= 8
-    columns = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
-    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+    (key,) = study.swept
+    for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
         _bands(axis, study, runs, "value", column, marker="o")
-        axis.set(xscale="log" if logarithmic else "linear", xlabel=key.split(".")[-1], title=title)
+        axis.set(xscale=grid_scale(ticks), xlabel=key.split(".")[-1], title=title)
         axis.set_xticks(ticks, [short(float(value)) for value in ticks])
         axis.minorticks_off()
     return figure
@@ -238,11 +253,20 @@ def memories(study: Study) -> Figure | None:
     return figure
 
 
-def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
-    """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
+def step_shares(last: pd.DataFrame) -> pd.DataFrame:
+    """The share of each of ``PARTS`` in the steps of item embeddings, one line per optimizer.
+
+    Args:
+        last: the result of ``last_looks``.
+    """
     last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    shares = shares[list(PARTS)].sort_values("against", kind="stable")
+    return shares[list(PARTS)].sort_values("against", kind="stable")
+
+
+def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
+    """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
+    shares = step_shares(last)
     labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
     for part, (colour, label) in PARTS.items():
         axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
@@ -276,20 +300,12 @@ def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> N
     figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
 
 
-def pooled(study: Study) -> pd.DataFrame:
-    """A study's curves, and the baseline's curves if they belong to another experiment."""
-    if study.declared.baseline_from is None:
-        return study.curves
-    baseline = study.baseline_curves
-    return pd.concat([study.curves, baseline[baseline["optimizer"] == study.declared.baseline]])
-
-
 def _bands(
     axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
 ) -> None:
     """One line per variant: the mean over seeds, with a band from the lowest to the highest."""
     for (optimizer, swept), dashes in dashes_of(study, points).items():
-        own = points[(points["optimizer"] == optimizer) & (points["swept"] == swept)]
+        own = variant(points, optimizer, swept)
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
         colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 2.0)
         axis.plot(over.index, over["mean"], dashes, marker=marker, color=colour, lw=width)

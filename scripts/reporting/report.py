@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from scripts.reporting import findings, note
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.peers import BENCHMARKS, memory, peers
+from scripts.reporting.peers import BENCHMARKS, memory, peers, runs_of_peers
 from scripts.reporting.render import is_number
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
@@ -46,7 +46,7 @@ def report(studies: Sequence[Study], root: Path) -> str:
     environment.filters |= {"slug": _slug, "on_dark": on_dark}
     page = Page(studies, root, environment)
     words = environment.get_template("report.md").render(
-        page=page, findings=findings, setting=note.SETTING, short=short
+        page=page, findings=findings, setting=note.SETTING, short=short, label_of=label_of
     )
     markdown = MarkdownIt("commonmark", {"html": True})
     tokens = markdown.parse(words)
@@ -120,7 +120,11 @@ class Page:
         if name not in self.tables:
             return ""
         made = self.tables[name]
-        runs = self._runs_of_peers() if name == "peers" else runs_behind(self.studies, name, made)
+        runs = (
+            runs_of_peers(self.studies, made)
+            if name == "peers"
+            else runs_behind(self.studies, name, made)
+        )
         files = (
             [] if name == "peers" else [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         )
@@ -212,20 +216,6 @@ class Page:
                 ].itertuples(index=False)
             ],
         }
-
-    def _runs_of_peers(self) -> pd.DataFrame:
-        """Of the note's setting and the finalists, and of the grids of learning rates."""
-        shown = set(self.tables["peers"].frame.iloc[:, 0])
-        finalists = [s for s in self.studies if s.declared.baseline_from]
-        bases = [s for s in self.studies if s.name in {_base_of(f) for f in finalists}]
-        runs = pd.concat([s.runs for s in [*bases, *finalists]])
-        grids = [s.runs for s in self.studies if s.swept == ["lr"]]
-        runs = pd.concat([runs, *grids])
-        return runs[runs["optimizer"].map(label_of).isin(shown)]
-
-
-def _base_of(study: Study) -> str:
-    return f"{study.declared.baseline_from}-{study.model}-{study.dataset}"
 
 
 def _links(runs: pd.DataFrame) -> list[tuple[str, str]]:

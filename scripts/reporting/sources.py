@@ -9,8 +9,6 @@ from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import Table, beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
-
-
 DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone
 
 
@@ -21,7 +19,7 @@ def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None)
         if study.name == study_name:
             if kind in DIAGNOSED:
                 return study.runs.merge(study.diagnostics[RUN].drop_duplicates(), on=RUN)
-            return _with_baseline(study)
+            return study.shown_runs
     if table is not None and "experiment" in table.frame:
         shown = table.frame[STUDY].agg("-".join, axis=1)
         return pd.concat([study.runs for study in studies if study.name in set(shown)])
@@ -64,11 +62,3 @@ def commands(runs: pd.DataFrame) -> list[str]:
 def commits(runs: pd.DataFrame) -> list[str]:
     """The commits that trained them, each once."""
     return sorted({commit[:9] for commit in runs["commit"] if commit})
-
-
-def _with_baseline(study: Study) -> pd.DataFrame:
-    """Its runs and, where another experiment holds them, those that they are compared with."""
-    if study.declared.baseline_from is None:
-        return study.runs
-    theirs = study.baseline[study.baseline["optimizer"] == study.declared.baseline]
-    return pd.concat([study.runs, theirs])

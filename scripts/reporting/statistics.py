@@ -1,12 +1,13 @@
 """Statistical comparison of variants with a baseline, over seeds and over users."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scripts.records.record import decode_ranks, read_record
+from scripts.records.record import decode_ranks, ndcg_at_10
 from scripts.reporting.studies import (
     STUDY,
     VARIANT,
@@ -17,53 +18,61 @@ from scripts.reporting.studies import (
 )
 
 
-def user_tests(root: Path, runs: pd.DataFrame) -> pd.DataFrame:
+def user_tests(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One line per variant that has seeds in common with its study's baseline.
 
     The difference of a user's NDCG@10 on test is averaged over these seeds. ``better`` and
-    ``worse`` count the users with a positive and a negative mean. ``p_t`` is the p-value of a
-    two-sided paired t-test over users, ``p_wilcoxon`` that of Wilcoxon's signed-rank test. Both
-    tests are over the users of these runs, not over seeds. The p-values are not yet corrected for
-    the number of variants.
+    ``worse`` count the users with a positive and a negative mean. ``p_t`` and ``p_wilcoxon`` are
+    those of ``p_values``, not yet corrected for the number of variants.
+
+    Args:
+        records: the record of each run, by its path in ``runs``.
     """
+    gains = {path: user_gains(record) for path, record in records.items()}
     lines = []
-    gains: dict[str, np.ndarray] = {}
-
-    def gain(record: str) -> np.ndarray:
-        if record not in gains:
-            gains[record] = user_gains(root / record)
-        return gains[record]
-
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         baseline = declared(keys[0]).baseline
         pool = of_study(runs, baseline_study(keys))
         for variant, own in study.groupby(VARIANT):
             optimizer, swept = map(str, variant)
-            baseline_runs = baseline_of(pool, baseline, swept)
-            pairs = own.merge(baseline_runs, on="seed", suffixes=("", "_baseline"))
-            if optimizer == baseline or len(pairs) == 0:
+            pairs = paths_by_seed(own, baseline_of(pool, baseline, swept))
+            if optimizer == baseline or not pairs:
                 continue
-            differences = [
-                gain(a) - gain(b)
-                for a, b in zip(pairs["record"], pairs["record_baseline"], strict=True)
-            ]
-            d = np.mean(differences, axis=0)
-            d[np.abs(d) < 1e-12] = 0  # rounding errors of differences that cancel
-            p_values = [1.0, 1.0]
-            if d.any():
-                p_values = [stats.ttest_1samp(d, 0).pvalue, stats.wilcoxon(d).pvalue]
+            d = mean_difference([(gains[a], gains[b]) for a, b in pairs])
             counts = [len(pairs), len(d), int((d > 0).sum()), int((d < 0).sum())]
-            rounded = [float(f"{p:.6g}") for p in p_values]
+            rounded = [float(f"{p:.6g}") for p in p_values(d)]
             lines.append([*keys, optimizer, swept, *counts, *rounded])
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     return pd.DataFrame(lines, columns=columns)
 
 
-def user_gains(path: Path) -> np.ndarray:
+def user_gains(record: Mapping[str, Any]) -> np.ndarray:
     """(users,) float64: the NDCG@10 on test of each user of a run."""
-    ranks = decode_ranks(read_record(path)["test_ranks"])
-    return np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0)
+    return ndcg_at_10(decode_ranks(record["test_ranks"]))
+
+
+def paths_by_seed(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[str, str]]:
+    """The record paths of two variants' runs, paired by their common seeds."""
+    pairs = ours.merge(theirs, on="seed", suffixes=("", "_theirs"))
+    return list(zip(pairs["record"], pairs["record_theirs"], strict=True))
+
+
+def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(users,) float64: the mean over pairs of the first array minus the second."""
+    d = np.mean([ours - theirs for ours, theirs in pairs], axis=0)
+    d[np.abs(d) < 1e-12] = 0  # rounding errors of differences that cancel
+    return d
+
+
+def p_values(d: np.ndarray) -> tuple[float, float]:
+    """The p-values of a two-sided t-test of d (users,) against 0 and of Wilcoxon's test.
+
+    Both tests are over the users of these runs, not over seeds.
+    """
+    if not d.any():
+        return 1.0, 1.0
+    return float(stats.ttest_1samp(d, 0).pvalue), float(stats.wilcoxon(d).pvalue)
 
 
 def differences(ours: pd.DataFrame, theirs: pd.DataFrame, column: str) -> np.ndarray:

@@ -39,6 +39,11 @@ class Declaration:
     baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
     optimizers: tuple[str, ...] = ()  # the optimizers of the experiment's sweep
 
+    @property
+    def shown_elsewhere(self) -> bool:
+        """Whether the table ``published`` or ``search`` shows its runs, and no other does."""
+        return self.beside_published or self.departs_from is not None
+
 
 @dataclass
 class Study:
@@ -83,6 +88,21 @@ class Study:
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
         """The runs of a variant."""
         return variant(self.runs, optimizer, swept)
+
+    @property
+    def shown_runs(self) -> pd.DataFrame:
+        """``runs``, and the baseline's runs if they belong to another experiment."""
+        return self._with_baseline(self.runs, self.baseline)
+
+    @property
+    def shown_curves(self) -> pd.DataFrame:
+        """``curves``, and the baseline's curves if they belong to another experiment."""
+        return self._with_baseline(self.curves, self.baseline_curves)
+
+    def _with_baseline(self, own: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
+        if self.declared.baseline_from is None:
+            return own
+        return pd.concat([own, pool[pool["optimizer"] == self.declared.baseline]])
 
     def fewest_seeds(self) -> int:
         """The smallest number of seeds of a variant."""

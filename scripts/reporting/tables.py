@@ -7,6 +7,7 @@ line to ``TABLES`` or ``OVERALL``.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -50,8 +51,8 @@ class Table(NamedTuple):
 
 def rows(study: Study) -> Table | None:
     """One line per variant; in the note's setting, together with the note's figures."""
-    if study.declared.beside_published or study.declared.departs_from:
-        return None  # the tables published and search show its runs
+    if study.declared.shown_elsewhere:
+        return None
     if beside_note(study):
         return rows_beside_note(study)
     lines = []
@@ -124,7 +125,9 @@ def figures_of(study: Study, optimizer: str) -> list[dict[str, str]]:
                 "ours": mean_and_std(ours),
                 "n": str(len(ours)),
                 "ours − note": signed(difference) if len(ours) else MISSING,
-                "95% interval": MISSING if half is None else _interval(difference, half),
+                "95% interval": (
+                    MISSING if half is None else bracketed(difference - half, difference + half)
+                ),
                 "verdict": note.verdict(ours, figure, same_place) or MISSING,
             }
         )
@@ -144,10 +147,7 @@ def paired(study: Study) -> Table | None:
         theirs = baseline_of(study.baseline, study.declared.baseline, test["swept"])
         line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
         for metric, column in METRICS.items():
-            d = differences(ours, theirs, column)
-            line[f"{metric} − {base}'s"] = signed(d.mean())
-            if bounds := t_interval(d):
-                line[f"{metric} − {base}'s"] += f" [{signed(bounds[0])}, {signed(bounds[1])}]"
+            line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
         if bounds := t_interval(differences(ours, theirs, "test/NDCG@10"), 0.9):
             within = max(map(abs, bounds)) / theirs["test/NDCG@10"].mean()
             line["NDCG@10 alike within"] = f"{100 * within:.1f}%"
@@ -224,23 +224,45 @@ def grid(study: Study) -> Table | None:
     return Table(pd.DataFrame(lines), caption)
 
 
+class Step(NamedTuple):
+    """A declared step: one change against the step before."""
+
+    optimizer: str
+    change: str
+    losses: pd.Series  # the lowest training loss of each run
+    share: float | None  # of the gap between the first step and the last that it closes
+
+
+def declared_steps(study: Study) -> list[Step]:
+    """The declared steps of a study; only those with runs after the first one have a share."""
+    changes = study.declared.steps
+    if not changes:
+        return []
+    losses = {o: study.of(o)["train/min_loss"] for o in changes}
+    before, *_, end = (losses[o].mean() for o in changes)
+    gap = before - end
+    found = []
+    for i, (optimizer, change) in enumerate(changes.items()):
+        mean, share = losses[optimizer].mean(), None
+        if len(losses[optimizer]):
+            share = float((before - mean) / gap) if i and gap > 0 else None
+            before = mean
+        found.append(Step(optimizer, change, losses[optimizer], share))
+    return found
+
+
 def steps(study: Study) -> Table | None:
     """One line per declared step: the change, the loss, and the share of the gap that it closes."""
     if not study.declared.steps:
         return None
-    losses = {o: study.of(o)["train/min_loss"] for o in study.declared.steps}
-    start, *_, end = losses
-    gap = losses[start].mean() - losses[end].mean()
-    lines, before = [], losses[start].mean()
-    for optimizer, change in study.declared.steps.items():
-        loss = losses[optimizer]
-        line = {"step": label_of(optimizer), "what changes": change}
-        line |= {"Loss": mean_and_std(loss), "n": str(len(loss))}
-        if len(loss):
-            if optimizer != start and gap > 0:
-                line["of the gap"] = f"{100 * (before - loss.mean()) / gap:+z.0f}%"
-            before = loss.mean()
+    lines = []
+    for step in declared_steps(study):
+        line = {"step": label_of(step.optimizer), "what changes": step.change}
+        line |= {"Loss": mean_and_std(step.losses), "n": str(len(step.losses))}
+        if step.share is not None:
+            line["of the gap"] = f"{100 * step.share:+z.0f}%"
         lines.append(line)
+    start, *_, end = study.declared.steps
     caption = (
         f"From {label_of(start)} to {label_of(end)}, one change at a time: lowest "
         f"training loss of {study.runs['epochs'].max()} epochs, mean ± sample std over n seeds, "
@@ -466,6 +488,16 @@ def mean_and_std(values: pd.Series) -> str:
     return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
 
 
+def with_interval(d: np.ndarray) -> str:
+    """The mean of differences (n,), with its 95% interval if there are three or more."""
+    bounds = t_interval(d)
+    return signed(d.mean()) + (f" {bracketed(*bounds)}" if bounds else "")
+
+
+def bracketed(low: float, high: float) -> str:
+    return f"[{signed(low)}, {signed(high)}]"
+
+
 def signed(value: float) -> str:
     """A number with its sign and four decimals, such as +0.0012; zero is +0.0000."""
     return f"{value:+z.4f}"
@@ -518,10 +550,6 @@ def _values(column: pd.Series) -> str:
 
 def _cell(value: Any) -> str:
     return MISSING if pd.isna(value) else f"{value:.4f}"
-
-
-def _interval(middle: float, half: float) -> str:
-    return f"[{signed(middle - half)}, {signed(middle + half)}]"
 
 
 def _p(p: float) -> str:

@@ -1,6 +1,6 @@
 """One run: opened from a config, trained, tested, recorded."""
 
-import os
+import re
 import shlex
 import sys
 import time
@@ -26,7 +26,7 @@ from scripts.running.provenance import provenance
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
-# They are given anew wherever a record is run again.
+# Whoever reruns a record chooses these.
 NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "force", "device")
 
 
@@ -146,7 +146,7 @@ def rerun_command(name: str) -> str:
     """A command line that does this run again."""
     overrides = HydraConfig.get().overrides.task
     kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
-    plain = os.path.basename(name).replace("-", "").replace("_", "").replace(".", "").isalnum()
+    plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
     kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
     return f"{threads} {shlex.join(['python', '-m', 'scripts.train', *kept])}"

@@ -150,15 +150,13 @@ def train_jointly(runs: list[Run]) -> int:
     return code
 
 
-def exit_code(error: Exception) -> int:
-    """1 for a failed training, 2 for a user's mistake."""
-    return 1 if isinstance(error, RunFailed) else 2
-
-
 def report(error: Exception) -> int:
-    """Tell an error in one line, once in a process; returns its exit code."""
-    if getattr(error, "told_in", None) == os.getpid():
-        return exit_code(error)
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    error.told_in = os.getpid()  # type: ignore[attr-defined]
-    return exit_code(error)
+    """Print an error in one line, once per process.
+
+    Returns:
+        The exit code: 1 for a failed training, 2 for a user's mistake.
+    """
+    if getattr(error, "told_in", None) != os.getpid():
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        error.told_in = os.getpid()  # type: ignore[attr-defined]
+    return 1 if isinstance(error, RunFailed) else 2
