@@ -6,8 +6,8 @@ A and B are EXPERIMENT/OPTIMIZER, for all its seeds, or the file of one record:
   python -m scripts.compare ablation/simba_m ablation/lion --dataset toys --figure curves.png
   python -m scripts.compare results/runs/ml-100k/lion/reproduce-sasrec-seed0.json reproduce/simba
 
-It tells how the figures differ over equal seeds, how many users gain and lose, and who they are: by
-the length of their history and by the popularity of their test item, if the dataset is at hand.
+It prints the differences over equal seeds, the numbers of users that gain and lose, and the mean
+difference by length of history and by popularity of the test item, if the dataset can be read.
 """
 
 import sys

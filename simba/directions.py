@@ -199,8 +199,8 @@ def rounding_error(
     """``e + x - q``, rounded stochastically to integer units of ``1 / per_vote`` votes.
 
     Error feedback (Karimireddy et al. 2019, arXiv 1901.09847). With ``error_b2`` = b2 the error
-    leaks as s does. Then ``s + gain e`` is the moving sum that 8-bit Lion keeps, and a vote only
-    moves a part of it from e to s.
+    leaks as s does. Apart from rounding and bounds, ``s + gain e / per_vote`` is then the moving
+    sum that 8-bit Lion stores; a vote moves a part of it from e to s.
     """
     left_out = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
     return torch.clamp(left_out, -error_bound, error_bound)
