@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from threading import Thread
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.mounts import needs_mounts, small_disk, within
 from tests.test_tracking import KEY, offline_files, read_offline, records, start  # noqa: F401
 
 FAILED = "the run goes on without it, to the same record"
@@ -105,27 +105,18 @@ def test_a_service_killed_during_a_training_costs_neither_it_nor_its_record(star
     assert not list((tmp_path / "results").rglob("*.pt"))
 
 
-def may_mount() -> bool:
-    command = ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return (
-        bool(shutil.which("unshare"))
-        and subprocess.run(command, capture_output=True).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not may_mount(), reason="a small disk cannot be mounted here")
+@needs_mounts
 @pytest.mark.parametrize(
     "disk", ["nr_inodes=1", "nr_inodes=5", "size=8k"], ids=["no file", "few files", "few bytes"]
 )
 def test_a_full_disk_below_wandb_is_one_line(track, tmp_path, disk):
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = f'mount -t tmpfs -o {disk} tmpfs {folder} && exec "$@"'
-    prefix = ("unshare", "--mount", "--map-root-user", "sh", "-c", mounted, "sh")
-    *_, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
+    prefix = within(small_disk(folder, disk))
+    *told, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
     assert "No space left on device" in failed
     assert FAILED in failed
-    assert len(_) == (disk == "size=8k")  # the line that tells the folder
+    assert len(told) == (disk == "size=8k")  # the line that tells the folder
 
 
 class Server(BaseHTTPRequestHandler):
