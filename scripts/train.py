@@ -12,8 +12,16 @@ def main() -> int:
     import hydra  # here, since a signal may come while torch is loaded
     from omegaconf import DictConfig
 
+    from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
     from scripts.running.config import CONFIGS, is_about_overrides
+    from scripts.running.own_simba import require_own_simba
+
+    try:
+        require_own_simba()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     from scripts.running.sweep import ERRORS, Sweep, report
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
