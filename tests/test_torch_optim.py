@@ -214,16 +214,14 @@ def test_a_compiled_pass_rounds_stochastically_as_the_eager_step_does():
     assert_same(states(params, optimizer), states(others, other))
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.5."), reason="torch 2.5 has another limit of another meaning"
+)
 def test_each_list_of_tensors_is_compiled_separately():
     """torch recompiles code up to a limit, and then silently runs it uncompiled."""
     compiled = torch._dynamo.utils.counters["stats"]
     before = compiled["unique_graphs"]
-    limit = (
-        "recompile_limit"
-        if hasattr(torch._dynamo.config, "recompile_limit")
-        else "cache_size_limit"
-    )
-    with torch.no_grad(), torch._dynamo.config.patch({limit: 1}):
+    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
         for size in (3, 4, 5):
             p = nn.Parameter(torch.zeros(size))
             p.grad = torch.ones(size)
