@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.forked import run_module
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = [
     "epochs=2",
@@ -33,19 +35,22 @@ def toy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> Run:
-    """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does."""
+def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does.
+
+    It forks a process that has imported torch, which saves 3 s. Tests of commands that start
+    Python processes by themselves are marked ``fresh``: they start the interpreter.
+    """
+    fresh = request.node.get_closest_marker("fresh") is not None
+    output = tmp_path_factory.mktemp("output")
 
     def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SIMBA"))}
-        return subprocess.run(
-            [sys.executable, "-m", name, *arguments],
-            cwd=REPOSITORY,
-            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        given = inherited | {"OMP_NUM_THREADS": "1"} | environment
+        if not fresh:
+            return run_module(name, *arguments, cwd=REPOSITORY, env=given, output=output)
+        command = [sys.executable, "-m", name, *arguments]
+        return subprocess.run(command, cwd=REPOSITORY, env=given, capture_output=True, text=True)
 
     return run
 

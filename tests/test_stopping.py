@@ -91,6 +91,7 @@ def test_a_run_ends_alike_on_every_signal_and_goes_on(module, toy, tmp_path):
     assert same(root, whole)
 
 
+@pytest.mark.fresh
 def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
     whole, root = tmp_path / "whole", tmp_path / "stopped"
     runs = ["optimizer=lion,simba_m"]
@@ -128,6 +129,7 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
     assert again.stderr == ""
 
 
+@pytest.mark.fresh
 def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
     for override, message in (
         ("epoch=3", "Could not override 'epoch'"),

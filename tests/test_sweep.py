@@ -22,7 +22,14 @@ def names(root: Path) -> set[str]:
     return {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*.json")}
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "basic",
+        pytest.param("joblib", marks=pytest.mark.fresh),
+        pytest.param("submitit_local", marks=pytest.mark.fresh),
+    ],
+)
 def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_path, launcher):
     flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
     done = train("-m", *flags, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
@@ -41,6 +48,7 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_p
     assert len(names(tmp_path / "results")) == 3  # the run with epochs=1 was trained
 
 
+@pytest.mark.fresh
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_joint_training_is_refused_if_each_run_has_its_own_process(train, tmp_path, launcher):
     flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
