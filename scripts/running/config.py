@@ -51,6 +51,7 @@ class Train:
     device: str = "auto"
     joint: bool | None = None
     force: bool = False
+    save_best: bool = False
     diagnose_every: int | None = None
     study: Any = None
     results: Results = field(default_factory=Results)
