@@ -32,8 +32,8 @@ def toy(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def module(tmp_path: Path) -> Run:
+@pytest.fixture(scope="session")
+def module() -> Run:
     """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does."""
 
     def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

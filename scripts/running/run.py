@@ -161,8 +161,13 @@ def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None
 
 def rerun_command(name: str) -> str:
     """A command line that does this run again."""
-    overrides = HydraConfig.get().overrides.task
-    kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
+    hydra = HydraConfig.get()
+    sources = hydra.runtime.config_sources
+    own = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
+    here = [d.relative_to(Path.cwd()) if d.is_relative_to(Path.cwd()) else d for d in own]
+    overrides = hydra.overrides.task
+    kept = [f"--config-dir={folder}" for folder in here]
+    kept += [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
     kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
