@@ -23,7 +23,7 @@ from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
 from scripts.running.progress import message
-from scripts.running.provenance import provenance
+from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
@@ -163,8 +163,8 @@ def rerun_command(name: str) -> str:
     """A command line that does this run again."""
     hydra = HydraConfig.get()
     sources = hydra.runtime.config_sources
-    own = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
-    here = [d.relative_to(Path.cwd()) if d.is_relative_to(Path.cwd()) else d for d in own]
+    folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
+    here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
     overrides = hydra.overrides.task
     kept = [f"--config-dir={folder}" for folder in here]
     kept += [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
