@@ -225,7 +225,8 @@ model.hidden=0 model.hidden=-3 model.hidden=99999999999999 model.heads=0 model.b
 model.eps=nan batch_size=99999999999999999999 negatives=99999999999 ks=[] ks=10 ks=abc
 ks=[10,99999999999999999999] results.root= max_grad_norm=inf patience=nan joint=maybe device=
 experiment=nothing data.k_core=-1 data.k_core=x data.path=null data.path=[1] data.user_column=3
-~model._target_ ~optimizer._target_ model._target_=os.system optimizer._target_=nothing.x optimizer._partial_=false
+model._target_=os.system optimizer._target_=nothing.x optimizer._partial_=false
+~model._target_ ~optimizer._target_
 hydra.run.dir=/proc/x seed=${x} seed=${oc.env:NOPE_NOT_SET} results.root=/dev/null/below
 """.split()  # noqa: SIM905
 
