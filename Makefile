@@ -52,7 +52,7 @@ compare: .venv/study  ## two variants user by user: make compare A=finalists/lio
 report: csv  ## results/report.html: all results in one page, from the committed records
 	@$(PY) -m scripts.report $(call quoted,$(filter results.root=%,$(ARGS)))
 
-notebooks: .venv/dev  ## execute the notebooks from their .py halves
+notebooks: .venv/dev  ## execute the notebooks from their .py halves; the last one trains on ml-100k
 	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py
 	cd notebooks && ../$(PY) -m nbconvert --to notebook --inplace --execute \
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb

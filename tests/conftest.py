@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,17 +35,18 @@ def toy(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture(scope="session")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does.
 
-    It forks a process that has imported torch, which saves 3 s. Tests of commands that start
-    Python processes by themselves are marked ``fresh``: they start the interpreter.
+    It forks a process that has imported torch, which saves 3 s. A command that starts Python
+    processes by itself needs ``fresh=True``: a new interpreter.
     """
-    fresh = request.node.get_closest_marker("fresh") is not None
     output = tmp_path_factory.mktemp("output")
 
-    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        name: str, *arguments: str, fresh: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SIMBA"))}
         given = inherited | {"OMP_NUM_THREADS": "1"} | environment
         if not fresh:
@@ -62,10 +64,10 @@ def train(module: Run, toy: Path, tmp_path: Path) -> Run:
     It writes to tmp_path/results.
     """
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         flags = [a for a in arguments if a.startswith("-")]
         settings = [a for a in arguments if not a.startswith("-")]
         where = ["data=file", f"data.path={toy}", f"results.root={tmp_path / 'results'}"]
-        return module("scripts.train", *flags, *where, *SMALL, *settings, **environment)
+        return module("scripts.train", *flags, *where, *SMALL, *settings, **more)
 
     return run

@@ -4,8 +4,8 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded
 
-import hydra  # noqa: F401, E402
-import pandas  # noqa: F401, E402
-import torch  # noqa: F401, E402
+import hydra  # noqa: F401
+import pandas  # noqa: F401
+import torch  # noqa: F401
 
-import scripts.running.run  # noqa: F401, E402
+import scripts.running.run  # noqa: F401

@@ -279,7 +279,7 @@ def rewrite(folder, sign=True, **changes):
     for name, value in changes.items():
         if isinstance(value, np.ndarray):
             np.save(folder / f"{name}.npy", value)
-            about[name] = cache.sha256(folder / f"{name}.npy")
+            about[f"{name}.npy"] = cache.sha256(folder / f"{name}.npy")
         else:
             about[name] = value
     if sign:
@@ -296,6 +296,8 @@ DAMAGE = {
     "binary metadata": lambda f: (f / "about.json").write_bytes(b"\xff\xfe"),
     "altered num_items": lambda f: rewrite(f, sign=False, num_items=9),
     "understood": lambda f: rewrite(f, sign=False, understood={}),
+    "an item's id": lambda f: (f / "item_ids.json").write_text('["1"]'),
+    "no ids": lambda f: (f / "item_ids.json").unlink(),
     "signed num_items": lambda f: rewrite(f, num_items=9),
     "item 0": lambda f: rewrite(f, items=np.load(f / "items.npy") - 1),
     "item too high": lambda f: rewrite(f, items=np.load(f / "items.npy") * 2),

@@ -1,4 +1,4 @@
-"""Reporting: CSV files, tables, figures and notebooks from records."""
+"""Reporting: CSV files, tables and figures from records."""
 
 import json
 import math
@@ -7,11 +7,8 @@ import shutil
 import subprocess
 import sys
 
-import jupytext
-import nbformat
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 from scipy import stats
 
 from scripts.aggregate import main as aggregate
@@ -22,7 +19,6 @@ from scripts.records.record import decode_ranks
 from scripts.reporting.note import ROWS
 from tests.conftest import REPOSITORY
 
-NOTEBOOKS = REPOSITORY / "notebooks"
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
     "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
@@ -266,26 +262,6 @@ def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_pa
 def test_the_readme_shows_a_committed_table():
     shown = (REPOSITORY / "README.md").read_text()
     assert (REPOSITORY / "results/tables/headline.md").read_text() in shown
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(p.stem for p in NOTEBOOKS.glob("0*.py")))
-def test_notebooks_run_on_the_committed_results(name):
-    notebook = nbformat.read(str(NOTEBOOKS / f"{name}.ipynb"), as_version=4)
-    script = jupytext.read(NOTEBOOKS / f"{name}.py")
-    assert [c.source for c in notebook.cells] == [c.source for c in script.cells], (
-        "run make notebooks"
-    )
-    committed = shown_by(notebook)
-    NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    assert committed, "it shows nothing: run make notebooks"
-    assert committed == shown_by(notebook), "run make notebooks"
-
-
-def shown_by(notebook) -> list[str]:
-    """A notebook's tables and a placeholder per figure, as its bits depend on matplotlib."""
-    data = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
-    return [d.get("text/markdown", "a figure") for d in data]
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "007", "1e3"])

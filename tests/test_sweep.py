@@ -22,17 +22,12 @@ def names(root: Path) -> set[str]:
     return {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*.json")}
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        "basic",
-        pytest.param("joblib", marks=pytest.mark.fresh),
-        pytest.param("submitit_local", marks=pytest.mark.fresh),
-    ],
-)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_path, launcher):
     flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
-    done = train("-m", *flags, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
+    done = train(
+        "-m", *flags, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1", fresh=launcher != "basic"
+    )
     assert done.returncode == 1, done.stderr
     assert "optimizer.lr=1e+30-seed1.json: the loss is" in done.stderr
     records = {p: json.loads(p.read_text()) for p in (tmp_path / "results/runs").rglob("*.json")}
@@ -42,17 +37,16 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_p
     assert {p.name for p in records} == {
         f"{start}-optimizer.lr={lr}-seed1.json" for lr in ("0.001", "1e+30")
     }
-    mistaken = train("-m", *flags, "optimizer=lion", "epochs=0,1")
+    mistaken = train("-m", *flags, "optimizer=lion", "epochs=0,1", fresh=launcher != "basic")
     assert mistaken.returncode == 2
     assert "epochs must be an integer >= 1, got 0" in mistaken.stderr
     assert len(names(tmp_path / "results")) == 3  # the run with epochs=1 was trained
 
 
-@pytest.mark.fresh
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_joint_training_is_refused_if_each_run_has_its_own_process(train, tmp_path, launcher):
     flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
-    done = train("-m", *flags, "optimizer=lion,simba", "joint=true")
+    done = train("-m", *flags, "optimizer=lion,simba", "joint=true", fresh=True)
     assert done.returncode == 2
     assert f"leave out hydra/launcher={launcher}" in done.stderr
     assert not names(tmp_path / "results")

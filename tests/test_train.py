@@ -145,7 +145,7 @@ def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_
 
 
 def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
-    long = ["epochs=60", "diagnose_every=3"]
+    long = ["epochs=60", "diagnose_every=3", "save_best=true"]
     settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", *long]
     whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
@@ -166,6 +166,14 @@ def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
     ((_, ours),) = records(root).items()
     ((_, expected),) = records(tmp_path / "whole").items()
     assert results_of(ours) == results_of(expected)
+    assert kept_weights(root) == kept_weights(tmp_path / "whole")
+
+
+def kept_weights(root: Path) -> dict[str, bytes]:
+    """The bytes of the weights that ``save_best`` has kept, by their path; there must be some."""
+    found = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.best.pt")}
+    assert found
+    return found
 
 
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_path):

@@ -51,6 +51,7 @@ class Train:
     device: str = "auto"
     joint: bool | None = None
     force: bool = False
+    save_best: bool = False
     diagnose_every: int | None = None
     study: Any = None
     results: Results = field(default_factory=Results)
@@ -92,6 +93,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
     _require_one_of("tracker.mode", config["tracker"]["mode"], MODES)
     for group in ("model", "optimizer"):
+        _require("_target_" in config[group], f"{group}._target_", None, "a class")
         for key, value in config[group].items():
             if not key.startswith("_"):
                 numbers = value if isinstance(value, list) else [value]

@@ -19,15 +19,18 @@ from data.prepare import dataset_name, prepare, statistics
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, remove_partials, write_json
 from scripts.records.record import differences, digest, identity, read_record
+from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
 from scripts.running.progress import message
-from scripts.running.provenance import provenance
+from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
 # Whoever reruns a record chooses these.
-NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "force", "device")
+NOT_IN_COMMAND = (
+    *("results.root", "results.name", "data.root", "tracker.mode", "force", "save_best", "device"),
+)
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Run:
             except RunFailed as failure:
                 raise self.failed(failure) from None
             record = {**self.start, **self.training.summary(), **self.training.test()}
-            write_json(self.path, record)
+            self.write(record)
             self.checkpoint.unlink(missing_ok=True)
             log_record(record)
         tqdm.write(f"{self.path}: {headline(record)}", file=sys.stderr)
@@ -68,8 +71,17 @@ class Run:
     def failed(self, failure: RunFailed) -> RunFailed:
         """Write the record of a failure; returns the failure with the record's name."""
         failed = {"status": "failed", "error": str(failure)}
-        write_json(self.path, {**self.start, **self.training.summary(), **failed})
+        self.write({**self.start, **self.training.summary(), **failed})
         return RunFailed(f"{self.path}: {failure}")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write the record. With ``save_best``, the weights are there before the record is."""
+        keep = self.training.config["save_best"] and record["status"] == "finished"
+        if keep:
+            weights.save(self.path, record, self.training.best)
+        write_json(self.path, record)
+        if not keep:  # they belong to a record that this one has replaced
+            weights.path_of(self.path).unlink(missing_ok=True)
 
 
 def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
@@ -94,9 +106,14 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
         message(f"{path}: another process is at it, skipped")
         return None
     checkpoint = work / f"{name}.pt"
-    for file in (path, checkpoint):
+    for file in (path, checkpoint, weights.path_of(path)):
         remove_partials(file)
     if not config["force"] and (record := finished(path, identified)):
+        if config["save_best"] and not weights.path_of(path).exists():
+            raise UserError(
+                f"{path}: finished without weights; save_best=true needs another training: "
+                "results.root=DIR keeps this record, force=true replaces it"
+            )
         message(f"{path}: finished already, skipped")
         return record
     start = {
@@ -144,8 +161,13 @@ def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None
 
 def rerun_command(name: str) -> str:
     """A command line that does this run again."""
-    overrides = HydraConfig.get().overrides.task
-    kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
+    hydra = HydraConfig.get()
+    sources = hydra.runtime.config_sources
+    folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
+    here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
+    overrides = hydra.overrides.task
+    kept = [f"--config-dir={folder}" for folder in here]
+    kept += [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
     kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise

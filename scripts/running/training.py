@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data.batches import TrainingBatch, ranking_batches, training_batches
 from data.sequences import Sequences
-from models.contract import SequenceModel
+from models.contract import SequenceModel, check
 from models.ops import backend_for
 from models.packing import Layout, model_inputs
 from models.ranking import block_size, metrics, rank_targets
@@ -243,14 +243,15 @@ def build_model(section: Mapping[str, Any], num_items: int) -> SequenceModel:
     """Instantiate the config's model.
 
     Raises:
-        UserError: a key or value is wrong, or the class is not a SequenceModel.
+        UserError: a key or value is wrong, or the class does not keep to the contract.
     """
     model = build(section, "model", num_items=num_items)
-    if not isinstance(model, SequenceModel):
-        raise UserError(
-            f"model: {section['_target_']} is not a models.contract.SequenceModel; "
-            "docs/models.md says what a model needs"
-        )
+    try:
+        if not isinstance(model, SequenceModel):
+            raise TypeError(f"{section['_target_']} is not a models.contract.SequenceModel")
+        check(model)
+    except TypeError as error:
+        raise UserError(f"model: {error}; docs/models.md says what a model needs") from None
     return model
 
 
