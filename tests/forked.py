@@ -49,6 +49,7 @@ def _child(
     sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     os.chdir(cwd)
     sys.argv = [name, *map(str, arguments)]
+    sys.modules.pop(name, None)  # a command may be imported with the libraries
     code: object = 0
     try:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
