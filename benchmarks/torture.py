@@ -12,6 +12,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -180,6 +181,7 @@ def main() -> int:
     args = parser.parse_args()
     done: Counter[str] = Counter()
     faults: list[str] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder:
             torture(args.kills, args.seed, Path(folder), done, faults)

@@ -1,12 +1,15 @@
 """Reporting: CSV files, tables and figures from records."""
 
+import copy
 import json
 import math
 import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -15,8 +18,11 @@ from scripts.aggregate import main as aggregate
 from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
+from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks
 from scripts.reporting.note import ROWS
+from scripts.rerun import main as rerun
+from scripts.running.run import finished
 from tests.conftest import REPOSITORY
 
 FIRST = (
@@ -186,6 +192,71 @@ def test_a_damaged_record_is_a_one_line_error_that_names_it(results, capsys, how
     message = capsys.readouterr().err
     assert message.startswith(f"error: {path}: not a record: ")
     assert message.count("\n") == 1
+
+
+def places(value, before=()):
+    """The keys and indices that lead to each value inside a JSON value."""
+    yield before
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*before, key))
+
+
+def replaced(value, place, new):
+    """A copy of a JSON value with another value at a place, or without that place."""
+    copied = copy.deepcopy(value)
+    if not place:
+        return new
+    inside = copied
+    for key in place[:-1]:
+        inside = inside[key]
+    if new is DELETED:
+        del inside[place[-1]]
+    else:
+        inside[place[-1]] = new
+    return copied
+
+
+DELETED = object()
+OTHERS = (DELETED, None, "x", [1], {"a": 1}, -1, 1e400, True)
+
+
+def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figure(results, capsys):
+    for path in (results / "runs").glob("*/*/*.json"):
+        if "simba_m" not in str(path):
+            path.unlink()
+    path = next((results / "runs").glob("*/simba_m/*seed1.json"))
+    record, refused = json.loads(path.read_text()), 0
+    cases = list(product(places(record), OTHERS))
+    for number in np.random.default_rng(0).permutation(len(cases))[:150]:
+        place, new = cases[number]
+        path.write_text(json.dumps(replaced(record, place, new)))
+        code = aggregate([f"results.root={results}"])
+        told = capsys.readouterr().err
+        if code == 0:
+            continue
+        assert code == 2
+        assert told.startswith(f"error: {path}: not a record: "), place
+        assert told.count("\n") == 1
+        assert rerun([str(path)]) == 2
+        assert capsys.readouterr().err == told
+        with pytest.raises(UserError, match="not a record"):
+            finished(path, {})  # as scripts.train finds it
+        refused += 1
+    assert refused > 50
+
+
+def test_a_diagnostic_of_nothing_is_left_out(results):
+    """0 / 0 is null in a record."""
+    path = next((results / "runs").glob("*/lion/*seed1.json"))
+    record = json.loads(path.read_text())
+    record["history"][1]["why/net/1"] = None
+    path.write_text(json.dumps(record))
+    assert run(results) == 0
+    diagnostics = pd.read_csv(results / "diagnostics.csv")
+    of_lion = diagnostics[diagnostics["optimizer"].eq("lion") & diagnostics["quantity"].eq("net")]
+    assert of_lion["value"].notna().all()
+    assert len(of_lion) == 2 * 2 * 5 - 1  # seeds, epochs, fifths
 
 
 @pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])

@@ -221,22 +221,54 @@ def test_a_failed_training_is_one_line(track):
     assert "the loss is" in failed
 
 
-@pytest.mark.parametrize(
-    ("override", "environment", "message"),
-    [
-        ("tracker.mode=online", {}, "tracker.mode=online needs a W&B key: `wandb login`"),
-        ("tracker.mode=auto", {"WANDB_MODE": "online"}, "WANDB_MODE=online needs a W&B key"),
-        ("tracker.mode=auto", {"WANDB_MODE": "loud"}, "WANDB_MODE must be one of auto, online"),
-        ("tracker.mode=auto", {"WANDB_API_KEY": "short"}, "WANDB_API_KEY invalid"),
-        ("tracker.mode=offline", {"WANDB_INIT_TIMEOUT": "soon"}, "init_timeout"),
-    ],
-)
-def test_a_mistake_is_one_line(track, tmp_path, override, environment, message):
-    done = track(override, **environment)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
+def test_a_mistake_ends_a_command_before_it_trains(track, tmp_path):
+    done = track("tracker.mode=online")
+    assert done.returncode == 2
+    assert "tracker.mode=online needs a W&B key: `wandb login`" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "results/runs").exists()
+
+
+MODE = """
+import json, sys
+from scripts.records.errors import UserError
+from scripts.running.tracking import tracking_mode
+tracker = {"mode": "auto", "project": None, "entity": None} | json.loads(sys.argv[1])
+try:
+    print(tracking_mode(tracker))
+except UserError as error:
+    print(error)
+"""
+MISTAKES = [
+    ({}, {"WANDB_MODE": "online"}, "WANDB_MODE=online needs a W&B key"),
+    ({}, {"WANDB_MODE": "loud"}, "WANDB_MODE must be one of auto, online"),
+    ({}, {"WANDB_API_KEY": "short"}, "W&B: WANDB_API_KEY invalid"),
+    ({}, {"NETRC": "{garbage}"}, "W&B: 'utf-8' codec can't decode"),
+    ({"mode": "offline"}, {"WANDB_CONFIG_DIR": "{folder}"}, "W&B: 'utf-8' codec can't decode"),
+    ({"mode": "offline"}, {"WANDB_INIT_TIMEOUT": "soon"}, "W&B: 1 validation error for Settings"),
+    ({"mode": "offline"}, {"WANDB_PROJECT": "a/b"}, "W&B: Invalid project name 'a/b'"),
+    ({"mode": "offline", "project": "a/b"}, {}, "W&B: Invalid project name 'a/b'"),
+    ({"mode": "offline"}, {"WANDB_SERVICE": "x"}, "W&B: Failed to parse WANDB_SERVICE='x'"),
+]
+
+
+@pytest.mark.parametrize(("tracker", "environment", "message"), MISTAKES)
+def test_a_mistake_is_one_line(tmp_path, tracker, environment, message):
+    garbage = tmp_path / "settings"
+    garbage.write_bytes(b"\xff\xfe")
+    paths = {"garbage": garbage, "folder": tmp_path}
+    told = {key: value.format(**paths) for key, value in environment.items()}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", MODE, json.dumps(tracker)],
+        env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | told,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(message), done.stdout + done.stderr
+    assert done.stdout.count("\n") == 1
+    assert not done.stderr
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from scripts.reporting.note import ROWS
 from scripts.running.config import checked
 from scripts.running.training import build
 from tests.conftest import REPOSITORY, SMALL
+from tests.mounts import needs_mounts, read_only, within
 
 PUT_ASIDE = (
     "started",
@@ -195,6 +197,37 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_pat
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert not [p for p in (tmp_path / "r").rglob("*") if p.is_file()]
+
+
+@needs_mounts
+def test_a_checkout_that_cannot_be_written_without_a_home_gives_the_same_record(
+    train, toy, tmp_path
+):
+    """Kernels are compiled, because there is no folder for a cache of them."""
+    checkout = tmp_path / "checkout"
+    for name in ("simba", "models", "data", "scripts", "configs"):
+        nothing_compiled = shutil.ignore_patterns("__pycache__", "prepared", "raw")
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=nothing_compiled)
+    command = [*within(read_only(checkout), read_only(Path.home()), f"cd {checkout}")]
+    command += [sys.executable, "-m", "scripts.train", "optimizer=simba_m", *SMALL, "data=file"]
+    skipped = ("HOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "NUMBA_CACHE_DIR")
+    environment = {k: v for k, v in os.environ.items() if k not in skipped}
+    done = subprocess.run(
+        [*command, f"data.path={toy}", f"results.root={tmp_path / 'read-only'}"],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(checkout.rglob("__pycache__"))
+    assert train("optimizer=simba_m").returncode == 0
+    ((_, ours),) = records(tmp_path / "read-only").items()
+    ((_, expected),) = records(tmp_path / "results").items()
+    own = ("commit", "dirty")  # the copy holds no repository
+    assert {k: v for k, v in results_of(ours).items() if k not in own} == {
+        k: v for k, v in results_of(expected).items() if k not in own
+    }
 
 
 def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, monkeypatch):

@@ -213,6 +213,6 @@ def diagnostics(record: dict[str, Any]) -> list[dict[str, Any]]:
         start | {"epoch": entry["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}
         for entry in record["history"]
         for key, value in entry.items()
-        if key.startswith("why/")
+        if key.startswith("why/") and value is not None
         for _, quantity, of in [key.split("/")]
     ]

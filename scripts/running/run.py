@@ -132,7 +132,7 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    tracker_mode = tracking_mode(config["tracker"]["mode"])
+    tracker_mode = tracking_mode(config["tracker"])
     training = Training(config, prepared.sequences, device)
     training.resume(checkpoint, start["config_hash"])
     label = f"{dataset}-{names['optimizer']}-{name}"

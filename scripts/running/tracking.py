@@ -1,12 +1,19 @@
-"""W&B: imported only when a run is tracked, never needed by anything downstream."""
+"""W&B: imported only when a run is tracked, never needed by anything downstream.
 
+A mistake in the user's settings is an error before a training. After that nothing that W&B does can
+end one: ``Guard`` makes every call.
+"""
+
+import logging
 import os
 import shlex
 import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,21 +26,26 @@ if TYPE_CHECKING:
 Log = Callable[[Mapping[str, Any]], None]
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
+LIMIT = 300.0  # seconds for a call; without a network, W&B itself tries for days
 IN_SUMMARY = (
     *("best_epoch", "train_seconds", "eval_seconds", "targets_per_second", "peak_rss_mib"),
     *("num_parameters", "state_bytes", "state_bytes_per_param"),
 )
 
 
-def tracking_mode(wanted: str) -> Mode:
-    """How ``tracker.mode`` is tracked.
+def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
+    """How a run is tracked.
 
     ``WANDB_MODE`` decides in ``auto`` mode, if it is set; else whether there is a key.
 
+    Args:
+        tracker: this section of the config.
+
     Raises:
-        UserError: W&B is asked for and is not installed, or has no key to go online with.
+        UserError: W&B is asked for and is not installed, or has no key to go online with, or
+            refuses what the config, the environment or its own files of settings say.
     """
-    key = "tracker.mode"
+    key, wanted = "tracker.mode", tracker["mode"]
     if wanted == "auto" and (theirs := os.environ.get("WANDB_MODE")):
         key, wanted = "WANDB_MODE", theirs
     wanted = {"run": "online", "dryrun": "offline"}.get(wanted, wanted)  # W&B's older words
@@ -46,7 +58,9 @@ def tracking_mode(wanted: str) -> Mode:
             raise UserError(f"{key}={wanted} needs W&B: pip install '.[wandb]', or use disabled")
         _hint_to_install()
         return "disabled"
-    if wanted != "offline" and _has_key():
+    _before_training(_settings)
+    _before_training(partial(_check, tracker))
+    if wanted != "offline" and _before_training(_has_key):
         return "online"
     if wanted == "online":
         raise UserError(f"{key}=online needs a W&B key: `wandb login`, or use auto")
@@ -65,32 +79,62 @@ def tracked(
         path: where the record will be.
         name: what W&B calls the run, if ``WANDB_NAME`` does not say.
     """
-    if mode == "disabled":
+    guard = Guard()
+    run = None if mode == "disabled" else guard(_open, mode, config, start, path, name)
+    if run is None:
         yield _nothing, _nothing
         return
+    try:
+        yield partial(guard, _log, run), partial(guard, _log_record, run, path)
+    except BaseException:
+        guard(run.finish, exit_code=1)  # `with run` would print a traceback
+        raise
+    guard(run.finish)
+
+
+class Guard:
+    """Makes calls to W&B until one fails, which is told in one line; then it makes none.
+
+    A call that takes longer than ``LIMIT`` has failed.
+    """
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        if self.failed:
+            return None
+        timer = threading.Timer(LIMIT, _kill_service)
+        timer.daemon = True
+        timer.start()
+        try:
+            return function(*arguments, **more)
+        except Exception as error:
+            self.failed = True
+            reason = _reason(error) if timer.is_alive() else f"no answer in {LIMIT:.0f} seconds"
+            _abandon()  # first: it gives stderr back
+            told = f"W&B: failed ({reason}); the run goes on without it, to the same record"
+            print(told, file=sys.stderr)
+            return None
+        finally:
+            timer.cancel()
+
+
+def _log(run: "wandb.Run", entry: Mapping[str, Any]) -> None:
+    if entry["epoch"] >= run.step:  # W&B has the earlier ones of a run that goes on
+        run.log(dict(entry), step=entry["epoch"], commit=True)
+
+
+def _log_record(run: "wandb.Run", path: Path, record: Mapping[str, Any]) -> None:
     from wandb import Artifact
 
-    run = _open(mode, config, start, path, name)
-
-    def log(entry: Mapping[str, Any]) -> None:
-        if entry["epoch"] >= run.step:  # W&B has the earlier ones of a run that goes on
-            run.log(dict(entry), step=entry["epoch"], commit=True)
-
-    def log_record(record: Mapping[str, Any]) -> None:
-        for split in ("valid", "test"):  # of the best epoch
-            run.summary.update({f"{split}/{k}": v for k, v in record[split].items()})
-        run.summary.update({key: record[key] for key in IN_SUMMARY})
-        copy = shutil.copy(path, Path(run.settings.sync_dir) / "record.json")
-        artifact = Artifact(f"record-{run.id}", type="record")
-        artifact.add_file(str(copy), policy="immutable")  # else W&B copies it into HOME
-        run.log_artifact(artifact)
-
-    try:
-        yield log, log_record
-    except BaseException:
-        run.finish(exit_code=1)  # `with run` would print a traceback
-        raise
-    run.finish()
+    for split in ("valid", "test"):  # of the best epoch
+        run.summary.update({f"{split}/{k}": v for k, v in record[split].items()})
+    run.summary.update({key: record[key] for key in IN_SUMMARY})
+    copy = shutil.copy(path, Path(run.settings.sync_dir) / "record.json")
+    artifact = Artifact(f"record-{run.id}", type="record")
+    artifact.add_file(str(copy), policy="immutable")  # else W&B copies it into HOME
+    run.log_artifact(artifact)
 
 
 def _open(
@@ -129,13 +173,31 @@ def _open(
     except wandb.Error as error:
         if mode == "offline":
             raise
-        why = f" ({' '.join(str(error).split())})"
-        wandb.teardown()  # it holds the id of the run that was not opened
+        why = f" ({_reason(error)})"
+        _abandon()  # W&B's service holds the id of the run that was not opened
         run = wandb.init(mode="offline", **arguments)
     folder = run.settings.sync_dir
     offline = f"offline{why} in {folder}; to upload it: wandb sync {shlex.quote(folder)}"
     print(f"W&B: {offline if run.offline else run.url}", file=sys.stderr)
     return run
+
+
+def _abandon() -> None:
+    """End W&B's run and its service, whatever state they are in; at exit they print tracebacks."""
+    import wandb
+
+    for end in (wandb.finish, wandb.teardown):
+        with suppress(Exception, SystemExit):
+            end(exit_code=1)
+    wandb.run = None  # it stays there if its service is gone, and then W&B takes no key
+
+
+def _kill_service() -> None:
+    """Kill W&B's service, so that the call that waits for it fails."""
+    import wandb
+
+    with suppress(Exception):  # no service, or one that another process has started
+        wandb.setup().assert_service()._proc._process.kill()  # type: ignore[union-attr]
 
 
 def _installed() -> bool:
@@ -157,20 +219,44 @@ def _settings() -> "wandb.Settings":
 
     os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds until a run goes on offline
     os.environ.setdefault("WANDB_SILENT", "true")
-    try:
-        return wandb.setup().settings
-    except ValueError as error:  # pydantic's, with a link in its last line
-        raise UserError(f"W&B: {' '.join(str(error).split()[:-5])}") from None
+    if not os.access(os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", ""), os.W_OK):
+        folder = os.path.join(tempfile.gettempdir(), f"wandb-{os.getuid()}")
+        os.environ.setdefault("WANDB_CACHE_DIR", folder)  # else W&B writes its log to stderr
+    logging.raiseExceptions = False  # W&B's own log on a full disk: a traceback for each line
+    for name in ("asyncio", "opentelemetry"):  # a line per write to a dead service or network
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return wandb.setup().settings
+
+
+def _check(tracker: Mapping[str, Any]) -> None:
+    import wandb
+
+    wandb.Settings(project=tracker["project"], entity=tracker["entity"])
 
 
 def _has_key() -> bool:
     import wandb
 
-    _settings()
+    return wandb.login(prompt=False, verify=False)
+
+
+def _before_training(ask: Callable[[], Any]) -> Any:
+    """Ask W&B for what a user has set.
+
+    Raises:
+        UserError: W&B cannot read it.
+    """
     try:
-        return wandb.login(prompt=False, verify=False)
-    except wandb.Error as error:
-        raise UserError(f"W&B: {' '.join(str(error).split())}") from None
+        return ask()
+    except Exception as error:
+        advice = "correct it, or train without W&B by tracker.mode=disabled"
+        raise UserError(f"W&B: {_reason(error)}; {advice}") from None
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, without the link that pydantic adds."""
+    lines = [line for line in str(error).splitlines() if "For further information" not in line]
+    return " ".join(" ".join(lines).split()) or type(error).__name__
 
 
 def _nothing(values: Mapping[str, Any]) -> None:
