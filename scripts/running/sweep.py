@@ -13,6 +13,7 @@ from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
 from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, common
+from scripts.running.launchers import foreign_parts
 from scripts.running.progress import bar, is_worker, send
 from scripts.running.run import Run, open_run
 from simba import SignOptimizer
@@ -47,7 +48,7 @@ class Sweep:
             self.code = max(self.code, report(error))
             if HydraConfig.get().mode == RunMode.RUN:
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
-            if foreign_parts():
+            if foreign_parts(HydraConfig.get()):
                 raise
             return None
 
@@ -92,7 +93,7 @@ def trains_jointly(run: Run) -> bool:
         UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
     """
     joint: bool | None = run.training.config["joint"]
-    foreign = foreign_parts()
+    foreign = foreign_parts(HydraConfig.get())
     if joint and foreign:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
@@ -100,16 +101,6 @@ def trains_jointly(run: Run) -> bool:
     if run.training.diagnostics or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
-
-
-def foreign_parts() -> list[str]:
-    """The launcher and the sweeper, as overrides, if they are not Hydra's own."""
-    hydra = HydraConfig.get()
-    return [
-        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
-        for part in ("launcher", "sweeper")
-        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
-    ]
 
 
 def train_jointly(runs: list[Run]) -> int:
@@ -141,22 +132,24 @@ def train_jointly(runs: list[Run]) -> int:
                 code = report(run.failed(failure))
                 runs.remove(run)
         for run in evaluated:
-            run.training.save(run.checkpoint, run.start["config_hash"])
+            run.save()
     for run in runs:
         try:
-            run.complete()
+            with run.trace:
+                run.complete()
         except ERRORS as error:
             code = report(error)
     return code
 
 
 def report(error: Exception) -> int:
-    """Print an error in one line, once per process.
+    """Print an error in one line, with its notes, once per process.
 
     Returns:
         The exit code: 1 for a failed training, 2 for a user's mistake.
     """
     if getattr(error, "told_in", None) != os.getpid():
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        print(f"error: {one_line(error)}{notes}", file=sys.stderr)
         error.told_in = os.getpid()  # type: ignore[attr-defined]
     return 1 if isinstance(error, RunFailed) else 2
