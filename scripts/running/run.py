@@ -19,9 +19,10 @@ from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, write_json
 from scripts.records.place import Place
 from scripts.records.record import differences, digest, identity, read_record
+from scripts.records.status import read_status
 from scripts.running.config import checked
 from scripts.running.naming import choices, place_of
-from scripts.running.progress import message
+from scripts.running.progress import message, sweep_began
 from scripts.running.provenance import provenance
 from scripts.running.trace import Trace
 from scripts.running.tracking import Mode, tracked, tracking_mode
@@ -84,7 +85,8 @@ class Run:
 def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
     """The run of a config, ready to train. ``held`` gets its lock and its trace.
 
-    Returns the record instead if the run is finished, and None if another process is at it.
+    Returns the record instead if the run is finished, and None if another process is at it or has
+    failed with it in this sweep.
 
     Raises:
         UserError: a value is wrong, or the record's place holds a run of another config.
@@ -96,13 +98,15 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
     place = place_of(config, names)
     identified = identity(config, prepared.sha256)
     if not held.enter_context(locked(place.lock)):
-        message(f"{place.record}: another process is at it, skipped")
+        message(f"{place.record}: another process is at it, skipped ({holder(place)})")
         return None
     place.remove_partials()
     if not config["force"] and (record := finished(place, identified)):
         place.clear()
         message(f"{place.record}: finished already, skipped")
         return record
+    if (earlier := read_status(place.status)) and earlier.error and earlier.updated > sweep_began():
+        return None
     dataset = place.folder.split("/")[0]
     overrides = list(HydraConfig.get().overrides.task)
     trace = held.enter_context(Trace(place, command(overrides), config["epochs"]))
@@ -148,6 +152,12 @@ def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | No
             "force=true replaces it, results.name=NAME or results.root=DIR keeps both"
         )
     return record
+
+
+def holder(place: Place) -> str:
+    """Who trains a run that this process cannot lock."""
+    status = read_status(place.status)
+    return f"process {status.pid} on {status.host}" if status else str(place.lock)
 
 
 def rerun_command(overrides: Sequence[str], name: str) -> str:

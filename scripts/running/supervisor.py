@@ -36,7 +36,7 @@ def sweep(overrides: list[str], jobs: int) -> int:
         raise UserError(f"scripts.sweep starts its own processes; {others} is for scripts.train -m")
     runs = len(planned.runs)
     command = ["scripts.train", "-m", *overrides]
-    settings = {"OMP_NUM_THREADS": "1", WORKER: "1", "PYTHONUNBUFFERED": "1"}
+    settings = {"OMP_NUM_THREADS": "1", WORKER: str(time.time()), "PYTHONUNBUFFERED": "1"}
     with children([command] * min(jobs, runs), settings, subprocess.PIPE) as workers:
         Display(runs, len(workers)).show(workers)
         code = max(exit_code(worker.wait()) for worker in workers)

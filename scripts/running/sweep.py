@@ -42,13 +42,16 @@ class Sweep:
             UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
             SystemExit: the same, of a command that is one run.
         """
+        hydra = HydraConfig.get()
+        os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder
         try:
             return self._run(cfg)
         except ERRORS as error:
             self.code = max(self.code, report(error))
-            if HydraConfig.get().mode == RunMode.RUN:
+            send_end(trained=True)
+            if hydra.mode == RunMode.RUN:
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
-            if foreign_parts(HydraConfig.get()):
+            if foreign_parts(hydra):
                 raise
             return None
 
@@ -68,8 +71,7 @@ class Sweep:
                 raise UserError(f"out of memory: {error}; {advice}") from None
             if opened is None:
                 return None
-            if is_worker():
-                send(run=HydraConfig.get().job.num, trained=trained)
+            send_end(trained)
             return float(opened["valid"]["NDCG@10"])
 
     def finish(self) -> int:
@@ -140,6 +142,12 @@ def train_jointly(runs: list[Run]) -> int:
         except ERRORS as error:
             code = report(error)
     return code
+
+
+def send_end(trained: bool) -> None:
+    """Tell the supervisor, if there is one, that a run has ended."""
+    if is_worker():
+        send(run=HydraConfig.get().job.num, trained=trained)
 
 
 def report(error: Exception) -> int:
