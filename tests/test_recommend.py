@@ -14,6 +14,7 @@ import torch
 
 from scripts.aggregate import main as aggregate
 from scripts.recommend import main
+from scripts.records.place import weights_of
 from scripts.records.record import decode_ranks
 from scripts.running import checkpoint, weights
 from scripts.train import main as train_main
@@ -59,7 +60,7 @@ def shared(module, tmp_path_factory) -> Trained:
 @pytest.fixture
 def trained(shared, tmp_path) -> Trained:
     """A copy that a test may change."""
-    for file in (shared.record, weights.path_of(shared.record)):
+    for file in (shared.record, weights_of(shared.record)):
         shutil.copy(file, tmp_path / file.name)
     return shared._replace(record=tmp_path / shared.record.name)
 
@@ -143,7 +144,7 @@ def test_histories_that_cannot_be_read_are_named(shared, tmp_path, capsys):
 
 
 def test_weights_that_are_missing_damaged_or_of_another_run_say_how_to_get_them(trained, capsys):
-    record, file = trained.record, weights.path_of(trained.record)
+    record, file = trained.record, weights_of(trained.record)
     content = file.read_bytes()
     retrain = f"train it again: {trained.read()['command']} save_best=true force=true results.root="
     file.unlink()
@@ -201,7 +202,7 @@ def test_a_wrong_command_line_is_refused(shared, words):
 
 
 def test_weights_are_loaded_without_code_and_are_those_of_the_best_epoch(shared):
-    file, record = weights.path_of(shared.record), shared.read()
+    file, record = weights_of(shared.record), shared.read()
     assert file.name == shared.record.name.replace(".json", ".best.pt")
     content = checkpoint.read(file, torch.device("cpu"), weights.FORMAT)  # weights_only
     assert content["epoch"] == record["best_epoch"]

@@ -8,15 +8,11 @@ import torch
 from torch import Tensor
 
 from scripts.records.errors import UserError
+from scripts.records.place import weights_of
 from scripts.running import checkpoint
 
 FORMAT = b"simba weights 1\n"
 RETRAIN = "train it again: {command} save_best=true force=true results.root=results/reproduced"
-
-
-def path_of(record: Path) -> Path:
-    """The file of a record's weights."""
-    return record.with_suffix(".best.pt")
 
 
 def save(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -30,7 +26,7 @@ def save(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         UserError: the disk is full, or the folder cannot be written.
     """
     content = {"hash": record["config_hash"], "epoch": record["best_epoch"], "model": dict(state)}
-    checkpoint.save(path_of(path), content, FORMAT)
+    checkpoint.save(weights_of(path), content, FORMAT)
 
 
 def load(path: Path, record: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
@@ -42,7 +38,7 @@ def load(path: Path, record: Mapping[str, Any], device: torch.device) -> dict[st
     Raises:
         UserError: there are no weights, they are damaged, or they belong to another run.
     """
-    file, retrain = path_of(path), RETRAIN.format(command=record["command"])
+    file, retrain = weights_of(path), RETRAIN.format(command=record["command"])
     try:
         content = checkpoint.read(file, device, FORMAT)
     except FileNotFoundError:
