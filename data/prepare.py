@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -270,19 +271,33 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        cfg = compose(args.name, args.overrides)
-        prepared = prepare(cfg)
+        print(report(args.name, compose(args.name, args.overrides)), flush=True)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.name}: {prepared.path} (sha256 {prepared.sha256})")
-    if "licence" in cfg:
-        print(f"  licence: {cfg['licence']}")
-    for key, text in described(prepared.understood).items():
-        print(f"  {key:<20} {text}")
-    for key, count in statistics(prepared.sequences).items():
-        print(f"  {key.replace('_', ' '):<20} {count:>10,}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def report(name: str, cfg: Mapping[str, Any]) -> str:
+    """Prepare a dataset; returns lines on how its file was read.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    prepared = prepare(cfg)
+    lines = [f"{name}: {prepared.path} (sha256 {prepared.sha256})"]
+    if "licence" in cfg:
+        lines.append(f"  licence: {cfg['licence']}")
+    for key, text in described(prepared.understood).items():
+        lines.append(f"  {key:<20} {text}")
+    for key, count in statistics(prepared.sequences).items():
+        lines.append(f"  {key.replace('_', ' '):<20} {count:>10,}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

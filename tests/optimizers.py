@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 import simba
 from simba import directions, optimizers
@@ -54,6 +55,15 @@ every_optimizer = pytest.mark.parametrize(
 
 def moves_at_once(cls: type[simba.SignOptimizer]) -> bool:
     return all(entry.moves_at_once for entry in OPTIMIZERS.values() if entry.cls is cls)
+
+
+def takes_names() -> bool:
+    """Whether torch's optimizers take named parameters, which they do since 2.6."""
+    try:
+        torch.optim.SGD(torch.nn.Linear(1, 1).named_parameters(), lr=0.1)
+    except TypeError:
+        return False
+    return True
 
 
 # The implementations of a step.

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -82,6 +84,53 @@ def test_prepare_prints_how_it_read_a_file(module, mine):
     assert "last time            5\n" in done.stdout
     assert printed["repeats"].startswith("1 (a user's same item again), 25.0% of held-out targets")
     assert "first user           NA: nan NA null null 007\n" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_quiet(toy, tmp_path, unbuffered):
+    """As of ``... | head``."""
+    for command in (["data.prepare", "file", f"data.path={toy}"], ["scripts.aggregate", "--help"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(writer)
+        assert done.stderr == ""
+        assert done.returncode == 0
+
+
+def test_ctrl_c_during_a_download_is_one_line_and_leaves_no_part_of_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from data import fetch, prepare\n"
+        "fetch.DOWNLOADS = Path(sys.argv[1])\n"
+        "sys.exit(prepare.main(sys.argv[2:]))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x.csv"
+        command = [sys.executable, "-c", code, str(tmp_path / "raw"), "file", "+data.file=x.csv"]
+        process = subprocess.Popen(
+            [*command, f"+data.url={url}"],
+            cwd=REPOSITORY,
+            env=os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nuser,item\n")
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+        connection.close()
+    assert process.returncode == 130
+    assert told == "interrupted\n"
+    assert not list((tmp_path / "raw").iterdir())
 
 
 def test_records_store_how_the_file_was_read(train, tmp_path, mine):

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 import simba
 from simba.backends import eager
 from simba.base import HOW
-from tests.optimizers import WAYS, every_optimizer, every_way
+from tests.optimizers import WAYS, every_optimizer, every_way, takes_names
 
 
 def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -276,14 +276,6 @@ def test_state_dict_is_deterministic_and_goes_between_named_and_unnamed(
         step(optimizer, seed)
         step(other, seed)
     assert_same(tensors(optimizer), tensors(other))
-
-
-def takes_names() -> bool:
-    try:
-        torch.optim.SGD(linear().named_parameters(), lr=0.1)
-    except TypeError:
-        return False
-    return True
 
 
 @every_optimizer

@@ -26,7 +26,14 @@ from simba import per_tensor
 from simba.backends import eager, inductor, numba_cpu
 from simba.base import hyperparameters
 from simba.state import PER_TENSOR
-from tests.optimizers import OPTIMIZERS, WAYS, every_optimizer, every_way, moves_at_once
+from tests.optimizers import (
+    OPTIMIZERS,
+    WAYS,
+    every_optimizer,
+    every_way,
+    moves_at_once,
+    takes_names,
+)
 
 SHAPES = [(3, 5), (), (0,), (70,), (2, 3, 4), (1,)]
 
@@ -210,7 +217,12 @@ def test_each_list_of_tensors_is_compiled_separately():
     """torch recompiles code up to a limit, and then silently runs it uncompiled."""
     compiled = torch._dynamo.utils.counters["stats"]
     before = compiled["unique_graphs"]
-    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1):
+    limit = (
+        "recompile_limit"
+        if hasattr(torch._dynamo.config, "recompile_limit")
+        else "cache_size_limit"
+    )
+    with torch.no_grad(), torch._dynamo.config.patch({limit: 1}):
         for size in (3, 4, 5):
             p = nn.Parameter(torch.zeros(size))
             p.grad = torch.ones(size)
@@ -484,7 +496,8 @@ def test_pickle_deepcopy_and_hooks(cls, kwargs):
 @every_optimizer
 def test_named_parameters_and_the_distributed_checkpoint(cls, kwargs):
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
-    optimizer = cls(model.named_parameters(), **kwargs)
+    parameters_of = nn.Module.named_parameters if takes_names() else nn.Module.parameters
+    optimizer = cls(parameters_of(model), **kwargs)
 
     def steps(model, optimizer, count):
         for step in range(count):
@@ -494,7 +507,7 @@ def test_named_parameters_and_the_distributed_checkpoint(cls, kwargs):
     steps(model, optimizer, 4)
     saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
     twin = copy.deepcopy(model)
-    other = cls(twin.named_parameters(), **kwargs)
+    other = cls(parameters_of(twin), **kwargs)
     set_optimizer_state_dict(twin, other, saved)
     steps(model, optimizer, 3)
     steps(twin, other, 3)

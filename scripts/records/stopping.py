@@ -1,4 +1,4 @@
-"""How commands end when they are told to: Ctrl-C, SIGTERM, SIGHUP, or the death of their parent."""
+"""How commands end early: by Ctrl-C, SIGTERM, SIGHUP, their parent's death, or a closed pipe."""
 
 import functools
 import os
@@ -43,12 +43,21 @@ def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
                 print(line, file=sys.stderr)
                 return getattr(stop, "code", 130)
             finally:
+                flush()
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
         return wrapped
 
     return decorate
+
+
+def flush() -> None:
+    """Flush stdout; ignore that nobody reads it any longer, as in ``... | head``."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,14 +52,11 @@ def told(main: Main) -> Callable[..., int]:
     @stoppable("interrupted")
     def wrapped(argv: list[str] | None = None) -> int:
         try:
-            code = main(argv)
-            sys.stdout.flush()
+            return main(argv)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        except BrokenPipeError:  # as in `... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # as in `... | head`, if Python does not buffer its output
             return 0
-        return code
 
     return wrapped
