@@ -22,17 +22,21 @@ SMALL = [
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    """A file of S3-Rec lines with 60 users and 40 items."""
+def write_toy(path: Path) -> Path:
+    """Write a file of S3-Rec lines with 60 users and 40 items."""
     rng = np.random.default_rng(0)
     lines = []
     for user in range(1, 61):
         items = rng.choice(np.arange(1, 41), size=rng.integers(3, 16), replace=False)
         lines.append(" ".join(map(str, [user, *items])))
-    path = tmp_path / "toy.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A file of S3-Rec lines with 60 users and 40 items."""
+    return write_toy(tmp_path / "toy.txt")
 
 
 @pytest.fixture(scope="session")

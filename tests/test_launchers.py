@@ -11,18 +11,20 @@ import pytest
 
 from scripts.records.place import Place, places
 from scripts.records.state import state_of
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, write_toy
 from tests.test_stopping import left_in, same, start, wait_for_checkpoint, words
 
-RUNS = ["seed=0,1"]
+PATIENCE = 300  # seconds for a machine that has much else to do
 
 
-@pytest.fixture
-def whole(module, toy, tmp_path) -> Path:
-    """The records of an undisturbed sweep in one process."""
-    root = tmp_path / "whole"
-    assert module("scripts.train", "-m", *words(toy, root, *RUNS)).returncode == 0
-    return root
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The record of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start("scripts.train", *words(write_toy(folder / "toy.txt"), folder))
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, told
+    return folder
 
 
 def running(root: Path, process: subprocess.Popen[str]) -> tuple[Place, int]:
@@ -38,11 +40,11 @@ def complete(root: Path, whole: Path) -> bool:
 
 def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, tmp_path, whole):
     root = tmp_path / "killed"
-    sweep = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *words(toy, root, *RUNS)]
+    sweep = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *words(toy, root)]
     process = start("scripts.train", *sweep)
     _, worker = running(root, process)
     os.kill(worker, signal.SIGKILL)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, told
     assert "error: joblib: A worker process" in told
     assert "; the same command trains what is missing\n" in told
@@ -57,10 +59,10 @@ def test_submitit_requeues_a_job_and_its_run_goes_on(toy, tmp_path, whole):
     """USR2 is what Slurm sends before a job's time is over."""
     root, jobs = tmp_path / "requeued", tmp_path / "jobs"
     launcher = ["hydra/launcher=submitit_local", f"hydra.launcher.submitit_folder={jobs}"]
-    process = start("scripts.train", "-m", *launcher, *words(toy, root, *RUNS))
+    process = start("scripts.train", "-m", *launcher, *words(toy, root))
     place, worker = running(root, process)
     os.kill(worker, signal.SIGUSR2)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told
     logs = "".join(path.read_text() for path in jobs.rglob("*_log.*"))
     assert "Requeued job" in logs
@@ -94,10 +96,10 @@ def two_nodes(tmp_path):
 def test_ray_restarts_a_killed_worker_and_its_run_goes_on(toy, tmp_path, whole, two_nodes):
     root = Path(os.path.relpath(tmp_path / "killed", REPOSITORY))
     launcher = ["launcher=ray", f"hydra.launcher.ray.init.address={two_nodes}"]
-    process = start("scripts.train", "-m", *launcher, *words(toy, root, *RUNS))
+    process = start("scripts.train", "-m", *launcher, *words(toy, root))
     place, worker = running(REPOSITORY / root, process)
     os.kill(worker, signal.SIGKILL)
-    told, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told
     assert f"{place.name}.pt: going on after epoch" in told
     assert complete(REPOSITORY / root, whole)
