@@ -15,10 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import dataset_name, prepare, statistics
+from data.prepare import Prepared, dataset_name, prepare, statistics
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, remove_partials, write_json
 from scripts.records.record import differences, digest, identity, read_record
+from scripts.records.users import Users, read_users, write_users
 from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.naming import choices, flat, record_name
@@ -108,6 +109,7 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     checkpoint = work / f"{name}.pt"
     for file in (path, checkpoint, weights.path_of(path)):
         remove_partials(file)
+    remember_users(root, dataset, prepared)
     if not config["force"] and (record := finished(path, identified)):
         if config["save_best"] and not weights.path_of(path).exists():
             raise UserError(
@@ -137,6 +139,14 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     training.resume(checkpoint, start["config_hash"])
     label = f"{dataset}-{names['optimizer']}-{name}"
     return Run(tracker_mode, training, path, checkpoint, start, label)
+
+
+def remember_users(root: Path, dataset: str, prepared: Prepared) -> None:
+    """Write what comparisons ask of a dataset's users, unless it is there."""
+    if read_users(root, dataset, prepared.sha256) is None:
+        data = prepared.sequences
+        users = Users(data.test_popularity, data.lengths[data.evaluated] - 1)
+        write_users(root, dataset, prepared.sha256, users)
 
 
 def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None:
