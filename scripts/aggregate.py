@@ -1,6 +1,7 @@
 """Write the CSV files from all records: ``python -m scripts.aggregate``.
 
-It writes runs.csv, curves.csv, paired.csv and diagnostics.csv; docs/results.md explains them.
+It writes runs.csv, curves.csv, paired.csv, gains.csv and diagnostics.csv; docs/results.md explains
+their columns.
 """
 
 import sys

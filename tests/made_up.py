@@ -4,7 +4,8 @@ import pandas as pd
 
 from scripts.reporting.collect import Results
 from scripts.reporting.note import METRICS, ROWS
-from scripts.reporting.studies import RUN, STUDY, VARIANT, Study, studies
+from scripts.reporting.statistics import user_groups, user_tests
+from scripts.reporting.studies import RUN, Study, studies
 
 EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
 DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
@@ -43,13 +44,13 @@ def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda r
     )
 
 
-def results(*frames, lines=None, diagnostics=None) -> Results:
+def results(*frames, lines=None, diagnostics=None, gains=None) -> Results:
     """The ``Results`` that contain these runs."""
     whole = pd.concat(frames, ignore_index=True)
-    columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     diagnostics = pd.DataFrame(columns=DIAGNOSTICS) if diagnostics is None else diagnostics
     lines = curves(whole) if lines is None else lines
-    return Results(whole, lines, pd.DataFrame(columns=columns), diagnostics)
+    gains = user_groups([], {}) if gains is None else gains
+    return Results(whole, lines, user_tests([]), gains, diagnostics)
 
 
 def study(*frames, **more) -> Study:

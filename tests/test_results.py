@@ -19,7 +19,7 @@ from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
-from scripts.records.record import decode_ranks
+from scripts.records.record import decode_integers
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
 from scripts.running.run import finished
@@ -112,7 +112,7 @@ def test_users_are_compared_one_by_one(results):
         runs = []
         for seed in (0, 1):
             (path,) = (results / f"runs/toy/{optimizer}").glob(f"short-sasrec-*-seed{seed}.json")
-            ranks = decode_ranks(json.loads(path.read_text())["test_ranks"])
+            ranks = decode_integers(json.loads(path.read_text())["test_ranks"])
             runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
         gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
     pairs = list(zip(gains["simba"], gains["lion"], strict=True))

@@ -1,13 +1,14 @@
 """Statistical comparison of variants with a baseline, over seeds and over users."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scripts.records.record import decode_ranks, ndcg_at_10
+from scripts.records.record import decode_integers, ndcg_at_10
+from scripts.records.users import Users
 from scripts.reporting.studies import (
     STUDY,
     VARIANT,
@@ -18,18 +19,27 @@ from scripts.reporting.studies import (
 )
 
 
-def user_tests(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One line per variant that has seeds in common with its study's baseline.
+FIFTHS = (0.2, 0.4, 0.6, 0.8)
 
-    The difference of a user's NDCG@10 on test is averaged over these seeds. ``better`` and
-    ``worse`` count the users with a positive and a negative mean. ``p_t`` and ``p_wilcoxon`` are
-    those of ``p_values``, not yet corrected for the number of variants.
+
+class Paired(NamedTuple):
+    """A variant beside its study's baseline, user by user, as means over their common seeds."""
+
+    study: tuple[str, ...]  # of STUDY
+    variant: tuple[str, ...]  # of VARIANT
+    seeds: int
+    difference: np.ndarray  # (users,) float64: NDCG@10 on test minus the baseline's
+    baseline: np.ndarray  # (users,) float64: the baseline's NDCG@10 on test
+
+
+def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[Paired]:
+    """Every variant that has seeds in common with its study's baseline.
 
     Args:
         records: the record of each run, by its path in ``runs``.
     """
     gains = {path: user_gains(record) for path, record in records.items()}
-    lines = []
+    found = []
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         baseline = declared(keys[0]).baseline
@@ -40,16 +50,87 @@ def user_tests(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> 
             if optimizer == baseline or not pairs:
                 continue
             d = mean_difference([(gains[a], gains[b]) for a, b in pairs])
-            counts = [len(pairs), len(d), int((d > 0).sum()), int((d < 0).sum())]
-            rounded = [float(f"{p:.6g}") for p in p_values(d)]
-            lines.append([*keys, optimizer, swept, *counts, *rounded])
+            theirs = np.mean([gains[b] for _, b in pairs], axis=0)
+            found.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
+    return found
+
+
+def user_tests(found: Sequence[Paired]) -> pd.DataFrame:
+    """One line per variant: how many users gain and lose, and two tests over users.
+
+    ``better`` and ``worse`` count the users with a positive and a negative difference. ``p_t`` and
+    ``p_wilcoxon`` are those of ``p_values``, not yet corrected for the number of variants.
+    """
+    lines = []
+    for paired in found:
+        d = paired.difference
+        counts = [paired.seeds, len(d), int((d > 0).sum()), int((d < 0).sum())]
+        rounded = [float(f"{p:.6g}") for p in p_values(d)]
+        lines.append([*paired.study, *paired.variant, *counts, *rounded])
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     return pd.DataFrame(lines, columns=columns)
 
 
+def user_groups(found: Sequence[Paired], users: Mapping[tuple[str, ...], Users]) -> pd.DataFrame:
+    """One line per variant and group of users: who gains and who loses, by what each user has.
+
+    Args:
+        users: the users of each study; a study without them has no line.
+    """
+    columns = [*STUDY, *VARIANT, "seeds", "by", *Group._fields]
+    lines = [
+        [*paired.study, *paired.variant, paired.seeds, by, *group]
+        for paired in found
+        if paired.study in users
+        for by in Users._fields
+        for group in groups(
+            paired.difference, paired.baseline, getattr(users[paired.study], by)
+        )
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+class Group(NamedTuple):
+    """Users with a number from ``least`` to ``most``, and what a variant changes for them."""
+
+    least: int
+    most: int
+    users: int
+    better: int
+    worse: int
+    baseline: float  # mean NDCG@10 on test
+    difference: float  # mean of the users' differences
+    low: float | None  # of the 95% interval of this mean, over users
+    high: float | None
+
+
+def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Group]:
+    """Differences in about five groups of about equal size; users with one value stay together.
+
+    Args:
+        d: (users,) differences.
+        baseline: (users,) what the differences are to.
+        values: (users,) integers, such as the length of a history.
+    """
+    edges = np.unique(np.quantile(values, FIFTHS, method="inverted_cdf"))
+    place = np.searchsorted(edges, values)
+    found = []
+    for i in np.unique(place):
+        own = place == i
+        figures = (baseline[own].mean(), d[own].mean(), *(t_interval(d[own]) or (None, None)))
+        found.append(
+            Group(
+                *(int(values[own].min()), int(values[own].max()), int(own.sum())),
+                *(int((d[own] > 0).sum()), int((d[own] < 0).sum())),
+                *(None if figure is None else round(float(figure), 7) for figure in figures),
+            )
+        )
+    return found
+
+
 def user_gains(record: Mapping[str, Any]) -> np.ndarray:
     """(users,) float64: the NDCG@10 on test of each user of a run."""
-    return ndcg_at_10(decode_ranks(record["test_ranks"]))
+    return ndcg_at_10(decode_integers(record["test_ranks"]))
 
 
 def paths_by_seed(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[str, str]]:

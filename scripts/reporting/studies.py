@@ -55,6 +55,7 @@ class Study:
     runs: pd.DataFrame
     curves: pd.DataFrame  # columns VARIANT, seed, epoch, train/loss and valid/NDCG@10
     paired: pd.DataFrame
+    gains: pd.DataFrame
     diagnostics: pd.DataFrame
     baseline: pd.DataFrame  # runs of the study that holds the baseline; may be empty
     baseline_curves: pd.DataFrame
@@ -127,6 +128,7 @@ def studies(results: "Results") -> list[Study]:
             runs=runs,
             curves=of_study(curves, keys),
             paired=of_study(results.paired, keys),
+            gains=of_study(results.gains, keys),
             diagnostics=of_study(results.diagnostics, keys),
             baseline=of_study(results.runs, baseline_study(keys)),
             baseline_curves=of_study(curves, baseline_study(keys)),

@@ -15,12 +15,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import prepare, statistics
+from data.prepare import Prepared, prepare, statistics
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, write_json
 from scripts.records.place import Place
 from scripts.records.record import differences, digest, identity, read_record
 from scripts.records.status import read_status
+from scripts.records.users import Users, read_users, write_users
 from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.naming import choices, place_of
@@ -114,6 +115,7 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
         message(f"{place.record}: another process is at it, skipped ({holder(place)})")
         return None
     place.remove_partials()
+    remember_users(place, prepared)
     if not config["force"] and (record := finished(place, identified)):
         place.clear()
         if config["save_best"] and not place.weights.exists():
@@ -150,6 +152,15 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
     trace.reached(len(training.history), training.latest())
     label = f"{dataset}-{names['optimizer']}-{place.name}"
     return Run(tracker_mode, training, place, trace, start, label)
+
+
+def remember_users(place: Place, prepared: Prepared) -> None:
+    """Write what comparisons ask of a dataset's users, unless it is there."""
+    dataset = place.folder.split("/")[0]
+    if read_users(place.root, dataset, prepared.sha256) is None:
+        data = prepared.sequences
+        users = Users(data.test_popularity, data.lengths[data.evaluated] - 1)
+        write_users(place.root, dataset, prepared.sha256, users)
 
 
 def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | None:
