@@ -1,4 +1,11 @@
-"""Fetch, verify and read a dataset: ``python -m data.prepare NAME [data.root=DIR ...]``."""
+"""Fetch, verify and read a dataset: ``python -m data.prepare NAME``.
+
+Examples:
+
+  python -m data.prepare beauty
+  python -m data.prepare ml-100k data.root=DIR
+  python -m data.prepare file data.path=my.csv data.k_core=5
+"""
 
 import argparse
 import hashlib
@@ -263,7 +270,11 @@ def data_section(overrides: list[str]) -> Mapping[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = ", ".join(sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")))
     parser.add_argument("name", metavar="NAME", help=f"one of: {names}")
     parser.add_argument(

@@ -1,12 +1,15 @@
 """Reporting: CSV files, tables and figures from records."""
 
 import copy
+import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from itertools import product
 
 import numpy as np
@@ -14,15 +17,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from data.prepare import compose, prepare
 from scripts.aggregate import main as aggregate
 from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
 from scripts.records.record import decode_integers
+from scripts.records.users import read_users
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
-from scripts.running.run import finished
+from scripts.running.run import finished, remember_users
 from tests.conftest import REPOSITORY
 
 FIRST = (
@@ -53,7 +58,8 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def results(study, tmp_path):
-    shutil.copytree(study / "runs", tmp_path / "runs")
+    for folder in ("runs", "users"):
+        shutil.copytree(study / folder, tmp_path / folder)
     return tmp_path
 
 
@@ -82,8 +88,9 @@ def test_runs_csv_has_one_line_per_record(results):
 def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert run(results) == 0
     folder = results / "tables" / "short-sasrec-toy"
+    names = ("rows", "paired", "popularity", "history", "choices", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        f"{t}.{e}" for t in ("rows", "paired", "choices", "memories") for e in ("csv", "md", "tex")
+        f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
     )
     table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
     assert table["note's place"].to_dict() == {
@@ -133,9 +140,9 @@ def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys)
     assert make_figures([root]) == 0
     files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
     assert sorted(files) == sorted(
-        f"{name}-short-sasrec-toy.{kind}"
-        for name in ("curves", "why", "drift", "memories")
-        for kind in ("png", "pdf")
+        f"{name}-short-sasrec-toy{kind}"
+        for name in ("curves", "gains", "parts", "looks", "drift", "memories")
+        for kind in (".png", "-dark.png", ".pdf")
     )
     assert make_figures([root]) == 0
     assert files == {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
@@ -259,7 +266,7 @@ def test_a_diagnostic_of_nothing_is_left_out(results):
     assert len(of_lion) == 2 * 2 * 5 - 1  # seeds, epochs, fifths
 
 
-@pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
+@pytest.mark.parametrize("name", ["runs", "curves", "paired", "gains", "diagnostics"])
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", 'x"\n"', "\0\0", None])
 def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(results, capsys, name, content):
     assert run(results) == 0
@@ -279,7 +286,7 @@ def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(results, capsys, n
 def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsys):
     assert run(results) == 0
     capsys.readouterr()
-    root, figure = f"results.root={results}", tmp_path / "curves.png"
+    root, figure = f"results.root={results}", tmp_path / "curves.pdf"
     assert compare(["short/simba", "short/lion", root, "--figure", str(figure)]) == 0
     told = capsys.readouterr().out
     users = pd.read_csv(results / "paired.csv").set_index("optimizer").loc["simba"]
@@ -291,12 +298,83 @@ def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsy
     assert "│ 1 │" in capsys.readouterr().out
 
 
+def test_a_training_writes_how_long_and_how_popular_its_users_are(study):
+    lines = [line.split()[1:] for line in (study / "toy.txt").read_text().splitlines()]
+    trained = Counter(item for items in lines for item in items[:-2])
+    sha256 = hashlib.sha256((study / "toy.txt").read_bytes()).hexdigest()
+    users = read_users(study, "toy", sha256)
+    assert users.history.tolist() == [len(items) - 1 for items in lines]
+    assert users.popularity.tolist() == [trained[items[-1]] for items in lines]
+    assert read_users(study, "toy", "of another file") is None
+
+
+@pytest.mark.skipif("SIMBA_DATA" not in os.environ, reason="SIMBA_DATA is not set")
+@pytest.mark.parametrize("name", ["beauty", "toys", "sports"])
+def test_the_committed_users_are_those_of_the_data(tmp_path, name):
+    remember_users(tmp_path, name, prepare(compose(name, [])))
+    made = tmp_path / "users" / f"{name}.json"
+    assert made.read_bytes() == (REPOSITORY / "results" / "users" / made.name).read_bytes()
+
+
+def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys):
+    """The groups of compare, of gains.csv and of the table agree; without the users, none."""
+    assert run(results) == 0
+    capsys.readouterr()
+    root = f"results.root={results}"
+    assert compare(["short/simba", "short/lion", root]) == 0
+    told = capsys.readouterr().out
+    gains = pd.read_csv(results / "gains.csv")
+    own = gains[gains["optimizer"] == "simba"]
+    assert set(own["by"]) == {"popularity", "history"}
+    assert (own.groupby("by")["users"].sum() == 30).all()
+    tables = results / "tables" / "short-sasrec-toy"
+    for by in ("popularity", "history"):
+        groups = own[own["by"] == by]
+        names = [
+            f"{g.least}" if g.least == g.most else f"{g.least} to {g.most}"
+            for g in groups.itertuples()
+        ]
+        table = pd.read_csv((tables / by).with_suffix(".csv"))
+        assert table.columns.tolist() == ["SASRec with", "n", *names]
+        for g, name in zip(groups.itertuples(), names, strict=True):
+            assert re.search(rf"│ +{name} │ +{g.users} │ +{g.better} │ +{g.worse} │", told)
+    (results / "users" / "toy.json").unlink()
+    assert run(results) == 0
+    assert len(pd.read_csv(results / "gains.csv")) == 0
+    capsys.readouterr()
+    assert compare(["short/simba", "short/lion", root]) == 0
+    assert "no training wrote the users" in capsys.readouterr().out
+
+
+def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(results, capsys):
+    assert run(results) == 0
+    capsys.readouterr()
+    root = f"results.root={results}"
+    assert compare(["short", "short/lion", root]) == 0
+    assert capsys.readouterr().out.count("minus Lion (short)") == len(ROWS)
+    assert compare(["short", "short", root]) == 0
+    told = capsys.readouterr().out
+    assert "Simba (short) minus Simba (short)" in told
+    assert "Simba (short) minus Lion" not in told
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"sha256": "@", "popularity": 1}'])
+def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage):
+    path = results / "users" / "toy.json"
+    path.write_text(damage.replace("@", json.loads(path.read_text())["sha256"]))
+    assert run(results) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {path}: damaged (")
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["short/simba"], "expected two variants, got 1"),
-        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; there are short/lion"),
-        (["nonsense", "short/lion"], "nonsense: no such record"),
+        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; short has lion, "),
+        (["nonsense", "short/lion"], "nonsense: no experiment and no record; there are short"),
+        (["short", "short/lion", "--dataset", "x"], "short: no experiment on x and no record"),
+        (["short", "short/lion", "--figure", "x.png"], "--figure draws one comparison"),
     ],
 )
 def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
@@ -317,7 +395,8 @@ def test_a_folder_without_records_is_an_error(tmp_path, capsys):
 
 
 def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_path):
-    shutil.copytree(REPOSITORY / "results" / "runs", tmp_path / "runs")
+    for folder in ("runs", "users"):
+        shutil.copytree(REPOSITORY / "results" / folder, tmp_path / folder)
     assert run(tmp_path) == 0
     assert make_figures([f"results.root={tmp_path}"]) == 0
     committed = REPOSITORY / "results"

@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -85,7 +86,7 @@ def curves(study: Study) -> Figure | None:
     if not has_curves(study):
         return None
     points = study.shown_curves
-    figure, axes = _panels(_of_bands(study, points), 2, handles=_handles(study, points))
+    figure, axes = column_figure(_of_bands(study, points), 2, handles=_handles(study, points))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
@@ -132,7 +133,7 @@ def grid(study: Study) -> Figure | None:
     runs = grid_runs(study)
     if runs is None:
         return None
-    figure, axes = _panels(_of_bands(study, runs), 2, handles=_handles(study, runs))
+    figure, axes = column_figure(_of_bands(study, runs), 2, handles=_handles(study, runs))
     ticks = sorted(runs["value"].unique())
     (key,) = study.swept
     for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
@@ -151,7 +152,7 @@ def gains(study: Study) -> Figure | None:
     base = label_of(study.declared.baseline)
     where = f"{study.experiment}: {study.model} on {study.dataset}"
     title = f"{where}: NDCG@10 on test minus {base}'s, by groups of users, with 95% intervals"
-    figure, axes = _panels(title, 2, handles=_handles(study, found))
+    figure, axes = column_figure(title, 2, handles=_handles(study, found))
     for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
         draw_gains(axis, study, found[found["by"] == quantity])
         axis.set(xlabel=words)
@@ -189,9 +190,10 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
 
 def errors(groups: Sequence[Group]) -> list[list[float]]:
     """How far the intervals of groups extend below and above their differences."""
-    below = [0.0 if pd.isna(g.low) else g.difference - g.low for g in groups]
-    above = [0.0 if pd.isna(g.high) else g.high - g.difference for g in groups]
-    return [below, above]
+    return [
+        [0.0 if math.isnan(g.low) else g.difference - g.low for g in groups],
+        [0.0 if math.isnan(g.high) else g.high - g.difference for g in groups],
+    ]
 
 
 def steps(study: Study) -> Figure | None:
@@ -307,7 +309,7 @@ def drift(study: Study) -> Figure | None:
     if study.diagnostics.empty:
         return None
     last = last_looks(study.diagnostics).assign(swept="")
-    figure, axes = _panels(_of_bands(study, last), 2, handles=_handles(study, last))
+    figure, axes = column_figure(_of_bands(study, last), 2, handles=_handles(study, last))
     for axis, (quantity, title) in zip(axes, DRIFT.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, study, shown, "of", "value", marker="o")
@@ -323,7 +325,7 @@ def memories(study: Study) -> Figure | None:
         return None
     last = last_looks(study.diagnostics)
     optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
-    figure, axes = _panels(_of_study(study, last), 3, height=0.15 * len(optimizers) + 0.6)
+    figure, axes = column_figure(_of_study(study, last), 3, height=0.15 * len(optimizers) + 0.6)
     for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
         shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
         shown = shown.reindex(optimizers)
@@ -369,7 +371,7 @@ def _percent(axis: Axes) -> None:
     axis.set_ylim(0, max(1.03, axis.get_ylim()[1]))
 
 
-def _panels(
+def column_figure(
     title: str, n: int, height: float = 1.8, handles: Sequence[Line2D] = ()
 ) -> tuple[Figure, list[Axes]]:
     """A figure of n panels, one below the other, with a title and a legend of these handles.
@@ -440,7 +442,7 @@ def _handles(study: Study, points: pd.DataFrame) -> list[Line2D]:
     ]
 
 
-def _on_dark(colour: object) -> object:
+def _on_dark(colour: Any) -> Any:
     """A colour, or an array of colours, for a dark page; anything else as it is."""
     if isinstance(colour, np.ndarray) and colour.ndim == 2:
         return [_on_dark(tuple(one)) for one in colour]

@@ -1,8 +1,9 @@
-"""Tables as Markdown and LaTeX."""
+"""Tables as Markdown, as LaTeX, and in a terminal."""
 
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 import rich.console
@@ -11,6 +12,8 @@ import rich.text
 
 from scripts.reporting.tables import MISSING, Table
 
+WIDTH = 100  # columns of text where there is no terminal
+BETWEEN = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 
@@ -38,23 +41,41 @@ def latex(table: Table, name: str) -> str:
     )
 
 
-def page(tables: Mapping[str, Table], *titles: str) -> str:
-    """The tables with these titles as Markdown, each below the name of its study."""
-    chosen = [name for name in tables if name.split("/")[-1] in titles]
-    return "\n".join(
-        f"**{name.rpartition('/')[0] or name}**\n\n{markdown(tables[name].frame)}"
-        for name in chosen
-    )
+def show(table: Table, name: str = "") -> None:
+    """Print a table for a reader: it fits the terminal, or 100 columns where there is none.
+
+    Cells wrap between words. A table that does not fit is printed cell by cell.
+    """
+    terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = rich.console.Console(width=None if terminal else WIDTH, highlight=False)
+    console.print(rich.text.Text(f"{name}: {table.caption}" if name else table.caption))
+    columns, lines = list(map(str, table.frame)), table.frame.to_numpy().tolist()
+    if widths := widths_of([columns, *lines], console.width):
+        shown = rich.table.Table()
+        for name, width in zip(columns, widths, strict=True):
+            right = is_number(table.frame[name])
+            shown.add_column(name, justify="right" if right else "left", width=width)
+        for line in lines:
+            shown.add_row(*map(rich.text.Text, line))
+        console.print(shown, "")
+        return
+    for line in lines:
+        cells = rich.table.Table.grid(padding=(0, 2))
+        for name, cell in zip(columns, line, strict=True):
+            cells.add_row(name, rich.text.Text(cell))
+        console.print(cells, "")
 
 
-def show(table: Table) -> None:
-    """Print a table for a terminal: it fits its width, and NO_COLOR is honoured."""
-    shown = rich.table.Table(title=table.caption, title_justify="left", title_style="")
-    for column in table.frame:
-        shown.add_column(str(column), justify="right" if is_number(table.frame[column]) else "left")
-    for line in table.frame.itertuples(index=False):
-        shown.add_row(*map(rich.text.Text, line))
-    rich.console.Console(width=None if sys.stdout.isatty() else 100).print(shown, "")
+def widths_of(lines: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The widths of the columns of a table that is ``width`` wide; none if a word would be cut."""
+    columns = list(zip(*lines, strict=True))
+    space = width - len(columns) * BETWEEN - 1
+    wanted = [max(map(len, cells)) for cells in columns]
+    widths = [max(len(word) for cell in cells for word in cell.split()) for cells in columns]
+    for _ in range(space - sum(widths)):
+        i = max(range(len(widths)), key=lambda i: wanted[i] - widths[i])
+        widths[i] += wanted[i] > widths[i]
+    return widths if sum(widths) <= space else []
 
 
 def is_number(column: pd.Series) -> bool:

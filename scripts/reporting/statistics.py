@@ -1,5 +1,6 @@
 """Statistical comparison of variants with a baseline, over seeds and over users."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from scripts.reporting.studies import (
     declared,
     of_study,
 )
-
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8)
 
@@ -83,9 +83,7 @@ def user_groups(found: Sequence[Paired], users: Mapping[tuple[str, ...], Users])
         for paired in found
         if paired.study in users
         for by in Users._fields
-        for group in groups(
-            paired.difference, paired.baseline, getattr(users[paired.study], by)
-        )
+        for group in groups(paired.difference, paired.baseline, getattr(users[paired.study], by))
     ]
     return pd.DataFrame(lines, columns=columns)
 
@@ -100,8 +98,8 @@ class Group(NamedTuple):
     worse: int
     baseline: float  # mean NDCG@10 on test
     difference: float  # mean of the users' differences
-    low: float | None  # of the 95% interval of this mean, over users
-    high: float | None
+    low: float  # of the 95% interval of this mean, over users; NaN for fewer than three
+    high: float
 
 
 def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Group]:
@@ -117,12 +115,18 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
     found = []
     for i in np.unique(place):
         own = place == i
-        figures = (baseline[own].mean(), d[own].mean(), *(t_interval(d[own]) or (None, None)))
+        low, high = t_interval(d[own]) or (math.nan, math.nan)
         found.append(
             Group(
-                *(int(values[own].min()), int(values[own].max()), int(own.sum())),
-                *(int((d[own] > 0).sum()), int((d[own] < 0).sum())),
-                *(None if figure is None else round(float(figure), 7) for figure in figures),
+                least=int(values[own].min()),
+                most=int(values[own].max()),
+                users=int(own.sum()),
+                better=int((d[own] > 0).sum()),
+                worse=int((d[own] < 0).sum()),
+                baseline=round(float(baseline[own].mean()), 7),
+                difference=round(float(d[own].mean()), 7),
+                low=round(low, 7),
+                high=round(high, 7),
             )
         )
     return found

@@ -86,6 +86,18 @@ class Study:
         """The optimizers of the experiment's sweep that have no run."""
         return [o for o in self.declared.optimizers if o not in set(self.runs["optimizer"])]
 
+    @property
+    def missing_runs(self) -> str:
+        """The missing runs in words: optimizers without a run, and seeds of variants."""
+        seeds = set(self.runs["seed"])
+        lacking = [*self.missing]
+        for optimizer, swept in self.variants:
+            without = sorted(seeds - set(self.of(optimizer, swept)["seed"]))
+            if without:
+                variant = ", ".join(filter(None, (optimizer, swept)))
+                lacking.append(f"{variant} with seed {', '.join(map(str, without))}")
+        return "; ".join(lacking)
+
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
         """The runs of a variant."""
         return variant(self.runs, optimizer, swept)

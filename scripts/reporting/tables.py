@@ -4,6 +4,7 @@ To add a table, write a function that returns a ``Table``, or None if it does no
 line to ``TABLES`` or ``OVERALL``.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -214,7 +215,7 @@ def share_with_interval(group: Group) -> str:
     if not group.baseline:
         return MISSING
     text = f"{100 * group.difference / group.baseline:+z.0f}%"
-    if pd.isna(group.low):
+    if math.isnan(group.low):
         return text
     low, high = (100 * bound / group.baseline for bound in (group.low, group.high))
     return f"{text} [{low:+z.0f}, {high:+z.0f}]"
