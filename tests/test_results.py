@@ -329,15 +329,16 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys)
     assert (own.groupby("by")["users"].sum() == 30).all()
     tables = results / "tables" / "short-sasrec-toy"
     for by in ("popularity", "history"):
-        groups = own[own["by"] == by]
+        groups = own[own["by"] == by].to_dict("records")
         names = [
-            f"{g.least}" if g.least == g.most else f"{g.least} to {g.most}"
-            for g in groups.itertuples()
+            f"{g['least']}" if g["least"] == g["most"] else f"{g['least']} to {g['most']}"
+            for g in groups
         ]
         table = pd.read_csv((tables / by).with_suffix(".csv"))
         assert table.columns.tolist() == ["SASRec with", "n", *names]
-        for g, name in zip(groups.itertuples(), names, strict=True):
-            assert re.search(rf"│ +{name} │ +{g.users} │ +{g.better} │ +{g.worse} │", told)
+        for group, name in zip(groups, names, strict=True):
+            cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
+            assert re.search(f"│ +{cells} │", told)
     (results / "users" / "toy.json").unlink()
     assert run(results) == 0
     assert len(pd.read_csv(results / "gains.csv")) == 0
