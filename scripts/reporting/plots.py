@@ -174,9 +174,8 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
     variants = dashes_of(study, lines)
     for i, (optimizer, swept) in enumerate(variants):
         groups = groups_of(variant(lines, optimizer, swept))
-        offset = 0.6 * ((i + 0.5) / len(variants) - 0.5)
         axis.errorbar(
-            [place + offset for place in range(len(groups))],
+            [place + spread(i, len(variants)) for place in range(len(groups))],
             [group.difference for group in groups],
             errors(groups),
             fmt="o",
@@ -186,6 +185,11 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
     axis.set_xticks(range(len(groups)), [group_name(group) for group in groups])
     axis.axhline(0, color="gray", lw=0.8)
     axis.grid(axis="x", visible=False)
+
+
+def spread(i: int, n: int) -> float:
+    """How far right of its group the i-th of n variants is drawn."""
+    return 0.6 * ((i + 0.5) / n - 0.5)
 
 
 def errors(groups: Sequence[Group]) -> list[list[float]]:
