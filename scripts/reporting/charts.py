@@ -149,7 +149,7 @@ def gains(study: Study) -> Chart | None:
     lines = shown_gains(study)
     if lines.empty:
         return None
-    figure = _panels([""] * len(GROUPED_BY), height=640, shared=False)
+    figure = _panels([""] * len(GROUPED_BY), height=640, shared=False, between=0.18)
     for row, (quantity, words) in enumerate(GROUPED_BY.items(), 1):
         own = lines[lines["by"] == quantity]
         variants = dashes_of(study, own)
@@ -176,13 +176,14 @@ def gains(study: Study) -> Chart | None:
             title=words,
             tickvals=list(range(len(groups))),
             ticktext=[group_name(group) for group in groups],
+            zeroline=False,
             row=row,
             col=1,
         )
     base = label_of(study.declared.baseline)
     caption = (
-        f"NDCG@10 on test minus {base}'s, a mean over equal seeds, in groups of users; bars are 95% "
-        f"intervals over users. Above 0, the users gain beside {base}."
+        f"NDCG@10 on test minus {base}'s, a mean over equal seeds, in groups of users; bars are "
+        f"95% intervals over users. Above 0, the users gain beside {base}."
     )
     alt = "Differences in groups of users; the tables beside it have the numbers."
     return Chart(figure, caption, alt, _keys(study, lines))
@@ -314,14 +315,16 @@ CHARTS: dict[str, Callable[[Study], Chart | None]] = {
 }
 
 
-def _panels(titles: list[str], height: int, shared: bool = True) -> go.Figure:
+def _panels(
+    titles: list[str], height: int, shared: bool = True, between: float = 0.09
+) -> go.Figure:
     """One panel below the other, so that they fit a phone."""
     figure = make_subplots(
         rows=len(titles),
         cols=1,
         shared_xaxes=shared,
         subplot_titles=titles,
-        vertical_spacing=0.09,
+        vertical_spacing=between,
     )
     figure.update_layout(height=height, hovermode="x unified" if shared else "closest")
     return _styled(figure)

@@ -57,7 +57,7 @@ class Beside(NamedTuple):
         """The same in as few words as possible."""
         if self.interval is None:
             return f"{seeds(self.seeds)}: too few to tell"
-        return self.significance.partition(":")[0]
+        return f"{self.significance.partition(':')[0]}, {seeds(self.seeds)}"
 
 
 def beside(study: Study, optimizer: str) -> Beside:
