@@ -13,9 +13,9 @@ from IPython.display import Image, Markdown, display
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.reporting import plots, render
+from scripts.reporting import note, plots, render
 from scripts.reporting.collect import load
-from scripts.reporting.studies import studies
+from scripts.reporting.studies import of_study, studies
 from scripts.reporting.tables import tables
 
 
@@ -32,19 +32,27 @@ class Shown:
         for name, table in self.all_tables.items():
             if name in names or name.split("/")[-1] in names:
                 title = f"**{name.rpartition('/')[0] or name}**: {table.caption}"
-                display(Markdown(f"{title}\n\n{render.markdown(table.frame)}"))
+                parts = map(render.markdown, render.narrow(table.frame))
+                display(Markdown("\n\n".join([title, *parts])))
 
-    def figures(self, kind: str) -> None:
-        """Draw the figure ``kind`` of ``plots.FIGURES`` for every study that has it."""
+    def figures(self, kind: str, *names: str) -> None:
+        """Draw the figure ``kind`` of ``plots.FIGURES`` for these studies, or all that have it."""
         for study in self.studies:
-            figure = plots.FIGURES[kind](study)
-            if figure is not None:
+            shown = not names or study.name in names
+            if shown and (figure := plots.FIGURES[kind](study)):
                 display(Image(print_figure(figure), alt=f"{kind} of {study.name}"))
 
 
 COMMITTED = Shown(Path(os.environ.get("SIMBA_RESULTS", ROOT / "results")))
-RESULTS = COMMITTED.results
 show_tables, show_figures = COMMITTED.tables, COMMITTED.figures
+
+
+def show_power() -> None:
+    """Print how often the rule of the verdicts calls one more run of ours reproduced."""
+    one, off = note.pass_probability(5), note.pass_probability(5, 3)
+    print(f"one figure: {one:.2f}; off by three stds: {off:.2f}")
+    ablation = of_study(COMMITTED.results.runs, ("ablation", "sasrec", "beauty"))
+    print(f"all three figures of a variant: {note.replicates(ablation):.2f}")
 
 
 class Failed(Exception):

@@ -1,5 +1,9 @@
 """Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +12,12 @@ from scipy import stats
 from scripts.records.errors import UserError
 from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
 from scripts.reporting.published import comparison
-from scripts.reporting.render import latex, markdown, show
+from scripts.reporting.render import latex, markdown, narrow, show
 from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
 from scripts.reporting.tables import Table, along, grid, tables
+from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, curves, gains, results, runs, study
 
 
@@ -313,3 +318,46 @@ def test_a_table_fits_its_terminal_and_cuts_no_word(capsys, monkeypatch, width):
     assert "\x1b" not in told
     words = {word for cell in table.frame.to_numpy().flat for word in cell.split()}
     assert words <= set(told.split())
+
+
+def test_a_wide_table_is_shown_in_parts_that_begin_alike():
+    frame = pd.DataFrame({"a": ["x"], "b": ["y"]} | {name: ["1" * 25] for name in "cdefg"})
+    parts = narrow(frame)
+    assert [part.columns.tolist() for part in parts] == [[*"abcde"], [*"abfg"]]
+    wide = frame.map(lambda cell: cell * 10)  # a column that is too wide stands alone
+    assert [part.columns.tolist() for part in narrow(wide)] == [[*"ab", name] for name in "cdefg"]
+
+
+TEX = r"""\documentclass{article}
+\usepackage[a4paper]{geometry}
+\usepackage{booktabs,adjustbox}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def has_tex():
+    found = shutil.which("kpsewhich") and shutil.which("pdflatex")
+    return bool(found) and not subprocess.run(["kpsewhich", "adjustbox.sty"]).returncode
+
+
+@pytest.mark.skipif(not has_tex(), reason="no pdflatex with adjustbox")
+def test_latex_tables_compile_and_can_be_read_on_a4(tmp_path):
+    """Each table is set, and none is made smaller than 80% of footnotesize to fit."""
+    files = sorted((REPOSITORY / "results" / "tables").rglob("*.tex"))
+    text = "\\clearpage\n".join(path.read_text() for path in files)
+    measured = re.sub(
+        r"\\begin\{adjustbox\}\{max width=\\textwidth\}(.*?)\\end\{adjustbox\}",
+        r"\\sbox0{\1}\\typeout{WIDTH \\the\\wd0 of \\the\\textwidth}\g<0>",
+        text,
+        flags=re.S,
+    )
+    (tmp_path / "all.tex").write_text(TEX % measured)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
+    found = re.findall(r"WIDTH ([\d.]+)pt ?of ([\d.]+)pt", done.stdout)
+    assert len(found) >= len(files)
+    assert max(float(width) / float(page) for width, page in found) < 1.25

@@ -1,5 +1,6 @@
 """Tables as Markdown, as LaTeX, and in a terminal."""
 
+import itertools
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ import rich.text
 from scripts.reporting.tables import MISSING, Table
 
 WIDTH = 100  # columns of text where there is no terminal
+ON_PAPER = 110  # characters of small print in a page's width
 BETWEEN = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
@@ -25,20 +27,44 @@ def markdown(frame: pd.DataFrame) -> str:
     return text.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
 
 
+def narrow(frame: pd.DataFrame, width: int = WIDTH) -> list[pd.DataFrame]:
+    """A table of text in parts of at most ``width`` characters.
+
+    Each part begins with the columns of words that name its lines.
+    """
+    names = list(itertools.takewhile(lambda column: not is_number(frame[column]), frame))
+    wide = {column: BETWEEN + max(map(len, [column, *frame[column]])) for column in frame}
+    begin = sum(wide[column] for column in names)
+    parts, used = [names], begin
+    for column in frame.columns[len(names) :]:
+        if used + wide[column] > width and parts[-1] != names:
+            parts, used = [*parts, names], begin
+        parts[-1] = [*parts[-1], column]
+        used += wide[column]
+    return [frame[part] for part in parts]
+
+
 def latex(table: Table, name: str) -> str:
     """A LaTeX table environment with caption and label, at most as wide as the text.
 
-    It needs the LaTeX packages booktabs and adjustbox.
+    It needs the LaTeX packages booktabs and adjustbox. A wide table is in parts, one below the
+    other.
     """
-    frame = table.frame.rename(columns=_escaped).map(_escaped)
-    align = "".join("r" if is_number(table.frame[column]) else "l" for column in table.frame)
-    tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
+    parts = "\\par\\medskip\n".join(
+        f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{_tabular(part)}\\end{{adjustbox}}\n"
+        for part in narrow(table.frame, ON_PAPER)
+    )
     return (
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_escaped(table.caption)}}}\n\\label{{tab:{name.replace('/', ':')}}}\n"
-        f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{tabular}\\end{{adjustbox}}\n"
-        "\\end{table}\n"
+        f"\\footnotesize\n{parts}\\end{{table}}\n"
     )
+
+
+def _tabular(frame: pd.DataFrame) -> str:
+    align = "".join("r" if is_number(frame[column]) else "l" for column in frame)
+    escaped = frame.rename(columns=_escaped).map(_escaped)
+    return escaped.style.hide(axis="index").to_latex(hrules=True, column_format=align)
 
 
 def show(table: Table, name: str = "") -> None:
