@@ -13,9 +13,17 @@ def main() -> int:
     from hydra.errors import HydraException
     from omegaconf import DictConfig
 
+    from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
     from scripts.running.config import CONFIGS, is_users_mistake
     from scripts.running.launchers import told
+    from scripts.running.own_simba import require_own_simba
+
+    try:
+        require_own_simba()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     from scripts.running.sweep import ERRORS, Sweep, report
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed

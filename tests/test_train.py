@@ -270,6 +270,18 @@ def test_a_wrong_setting_is_a_one_line_error(train, tmp_path, override, message)
     assert not records(tmp_path / "results")
 
 
+def test_another_project_called_simba_is_a_one_line_error(train, tmp_path):
+    other = tmp_path / "other" / "simba"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    path = f"{other.parent}{os.pathsep}{REPOSITORY}"
+    done = train(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    assert done.returncode == 2
+    assert f"`import simba` gives {other}/__init__.py, not {REPOSITORY}/simba" in done.stderr
+    assert "pip uninstall simba" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 def test_patience_stops_early(train, tmp_path):
     done = train("epochs=50", "patience=2", "optimizer.lr=0", "optimizer.weight_decay=0")
     assert done.returncode == 0, done.stderr
