@@ -71,7 +71,7 @@ class VoteState:
         levels: int = 3,
         reduction: str = "majority",
         spacing: float = 1.0,
-        error_feedback: bool = False,
+        error_feedback: bool = True,
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
@@ -142,12 +142,10 @@ class VoteState:
         Returns:
             (coordinates,) in the dtype of ``votes``, equal on all workers.
         """
-        half = (self.levels - 1) / 2
-        digits = (votes * half + half).to(torch.uint8)  # 0, 1, ...
+        digits = to_digits(votes, self.levels)
         if self.workers > 1:
             digits = self._exchange(digits)
-        largest = (self.decided_levels - 1) / 2
-        return (digits.to(votes.dtype) - largest) / largest
+        return to_votes(digits, self.decided_levels, votes.dtype)
 
     def _exchange(self, digits: Tensor) -> Tensor:
         part = -(-len(digits) // self.workers)  # coordinates that each worker decides
@@ -155,25 +153,12 @@ class VoteState:
         sent = pack(padded.view(self.workers, part), self.levels)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self.group)
-        decided = pack(self._decide(unpack(received, self.levels, part)), self.decided_levels)
+        cast = unpack(received, self.levels, part)
+        decided = pack(decide(cast, self.levels, self.reduction, self.step), self.decided_levels)
         gathered = decided.new_empty(self.workers, *decided.shape)
         dist.all_gather(list(gathered.unbind()), decided, group=self.group)
         self.bytes_sent += (self.workers - 1) * (sent[0].numel() + decided.numel())
         return unpack(gathered, self.decided_levels, part).flatten()[: len(digits)]
-
-    def _decide(self, digits: Tensor) -> Tensor:
-        """(workers, coordinates) digits of all votes -> (coordinates,) digits of what is decided.
-
-        The digit of a vote q is ``(q + 1) (levels - 1) / 2``.
-        """
-        total = digits.sum(0, dtype=torch.int16)
-        if self.reduction == "mean":
-            return total.to(torch.uint8)
-        lead = torch.sign(2 * total - self.workers * (self.levels - 1))
-        if self.levels == 3:
-            return (lead + 1).to(torch.uint8)
-        # For a random order of workers, one worker's vote decides a tie as a coin would.
-        return torch.where(lead == 0, digits[self.step % self.workers], lead > 0).to(torch.uint8)
 
 
 def vote_hook(
@@ -199,6 +184,39 @@ def vote_hook(
     future: Future[Tensor] = Future()
     future.set_result(buffer)
     return future
+
+
+def decide(digits: Tensor, levels: int, reduction: str, step: int) -> Tensor:
+    """Count the votes of all workers.
+
+    Args:
+        digits: (workers, coordinates) uint8, the votes as ``to_digits`` writes them.
+        levels, reduction: see ``VoteState``.
+        step: the number of the step; it selects the worker that decides ties of two levels.
+
+    Returns:
+        (coordinates,) uint8, the majority or the mean as a digit.
+    """
+    workers, total = len(digits), digits.sum(0, dtype=torch.int32)
+    if reduction == "mean":
+        return total.to(torch.uint8)
+    lead = torch.sign(2 * total - workers * (levels - 1))
+    if levels == 3:
+        return (lead + 1).to(torch.uint8)
+    # If the workers' votes are alike in distribution, this is as good as a coin.
+    return torch.where(lead == 0, digits[step % workers], lead > 0).to(torch.uint8)
+
+
+def to_digits(votes: Tensor, levels: int) -> Tensor:
+    """Votes of equal distance in [-1, 1] as uint8: -1 is 0, the next one 1, and 1 is levels - 1."""
+    half = (levels - 1) / 2
+    return (votes * half + half).to(torch.uint8)
+
+
+def to_votes(digits: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
+    """The votes that ``to_digits`` wrote as digits."""
+    half = (levels - 1) / 2
+    return (digits.to(dtype) - half) / half
 
 
 def per_byte(levels: int) -> int:
