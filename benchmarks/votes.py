@@ -1,8 +1,8 @@
 """Votes instead of gradients between workers: ``python -m benchmarks.votes``.
 
 - wire: real processes over gloo exchange the gradients of SASRec's 28 tensors. The bytes are those
-  that simba.distributed counts, and those that the kernel counts on the loopback device. The time is
-  that of one core without waiting. From both follows the time of a step on links of several speeds.
+  that simba.distributed counts, and those that the kernel counts on the loopback device. The time
+  is that of one core without waiting. From both follows the time of a step on slower links.
 - quality: two small tasks at Lion's best rate and decay for one process (benchmarks.convergence).
 - flipped: some workers send their gradient times -1 or -100.
 
@@ -11,6 +11,8 @@ The trainings run in one process (benchmarks/voters.py), with the bits of real w
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
@@ -84,11 +85,14 @@ def loopback_bytes() -> float:
     return next((float(line.split()[9]) for line in lines if line.split()[0] == "lo:"), np.nan)
 
 
-def exchange_on(rank: int, workers: int, folder: str) -> None:
-    """Measure every exchange as one of several processes; rank 0 writes them to the folder."""
-    torch.set_num_threads(1)
+def start_group(rank: int, workers: int, folder: str) -> None:
     where = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=where, rank=rank, world_size=workers)
+
+
+def exchange_on(rank: int, workers: int, folder: str) -> None:
+    """Measure every exchange as one of several processes; rank 0 writes them to the folder."""
+    start_group(rank, workers, folder)
     lines = []
     for name, votes in EXCHANGES.items():
         model = DistributedDataParallel(Weights())
@@ -133,7 +137,11 @@ def step(model: nn.Module) -> None:
 
 def measure_wire(workers: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(exchange_on, (workers, folder), nprocs=workers)  # type: ignore[no-untyped-call]
+        command = [sys.executable, "-m", "benchmarks.votes", "--worker"]
+        numbers = [[str(rank), str(workers)] for rank in range(workers)]
+        started = [subprocess.Popen([*command, *pair, folder]) for pair in numbers]
+        if any(process.wait() for process in started):
+            raise SystemExit(f"a worker of {workers} failed")
         lines: list[dict[str, Any]] = json.loads(Path(folder, "lines").read_text())
         return lines
 
@@ -232,19 +240,25 @@ def flipped_table(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.votes", description=__doc__)
-    parser.parse_args()
+    parser.add_argument("--worker", nargs=3, metavar=("RANK", "WORKERS", "FOLDER"))
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.worker:
+        rank, workers, folder = options.worker
+        exchange_on(int(rank), int(workers), folder)
+        return
     wire = [line for workers in (2, 4) for line in measure_wire(workers)]
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    quality, flipped = measure_quality(), measure_flipped()
-    dist.destroy_process_group()
+    with tempfile.TemporaryDirectory() as folder:
+        start_group(0, 1, folder)
+        quality, flipped = measure_quality(), measure_flipped()
+        dist.destroy_process_group()
     figures = {"machine": machine(), "wire": wire, "quality": quality, "flipped": flipped}
     tables = wire_table(wire), quality_table(quality), flipped_table(flipped)
     notes = [
         "Bytes are those that one worker sends in a step; float32 is a ring all-reduce.",
         f"A step on a link is computed: {1e3 * compute_seconds():.0f} ms of training (SASRec on "
-        "Beauty, 512 users, one core) divided by the workers, the core's time for the exchange, and "
-        "the bytes divided by the link's speed, one after the other.",
+        "Beauty, 512 users, one core) divided by the workers, the core's time for the exchange, "
+        "and the bytes divided by the link's speed, one after the other.",
         "Mean ± sample std over three seeds, at Lion's best rate and decay for one process.",
     ]
     write("votes", figures, "\n".join(tables), notes)

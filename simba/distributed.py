@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.futures import Future
 
+from simba.backends.eager import CHUNK
 from simba.checks import RANGES
 from simba.directions import nearest_with_error
 from simba.noise import key, uniforms
-from simba.scale import first_scale, inverse_spacing, scaled
+from simba.scale import inverse_spacing, moments, scaled, size_biased_mean
 from simba.state import upcast
 
 VALUES = 256  # of a byte
@@ -105,7 +106,7 @@ class VoteState:
         self.residuals = {i: t.clone() for i, t in state_dict["residuals"].items()}
 
     def vote(self, p: Tensor, g: Tensor) -> Tensor:
-        """This worker's votes on a parameter, -1, 0 or 1 in the shape of its gradient g.
+        """This worker's votes on a parameter p, int8 in the shape of its gradient g.
 
         NaN votes 0 for ``levels=3`` and at random for ``levels=2``. An infinite gradient votes by
         its sign.
@@ -119,33 +120,48 @@ class VoteState:
                 "of the model"
             )
         index = self.indices[p]
-        g = upcast(g)
-        x = scaled(g, inverse_spacing(first_scale(g), self.spacing))
-        e = self.residuals.get(index, x.new_zeros(()))
+        flat = g.reshape(-1)
+        # as in a step, temporaries stay in a core's cache
+        parts = upcast(flat).split(CHUNK if g.is_cpu else max(1, len(flat)))
+        scale = size_biased_mean(torch.stack([moments(part) for part in parts]).sum(0))
+        inv_spacing = inverse_spacing(scale, self.spacing)
+        if self.error_feedback and index not in self.residuals:
+            self.residuals[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
+        votes, first = [], 0
+        for part in parts:
+            votes.append(self._vote_on(scaled(part, inv_spacing), index, first))
+            first += len(part)
+        return torch.cat(votes).view(g.shape)
+
+    def _vote_on(self, x: Tensor, index: int, first: int) -> Tensor:
+        """Votes (n,) int8 on the coordinates of a parameter from ``first`` on."""
+        e = x.new_zeros(())
+        if self.error_feedback:
+            e = self.residuals[index][first : first + len(x)]
         if self.levels == 3:
             q = nearest_with_error(x, e, 1.0, 1.0)
         else:
             tensor = FIRST_TENSOR * (1 + self.rank) + index
-            half_u, _ = uniforms(0, x, key(self.seed, self.step, tensor))
+            half_u, _ = uniforms(first, x, key(self.seed, self.step, tensor))
             q = torch.where(x + e + 2 * half_u >= 1, 1.0, -1.0)
         if self.error_feedback:
             distance = 2 / (self.levels - 1)  # between two votes
-            self.residuals[index] = torch.clamp(x + e - q, -distance, distance)
-        return q
+            e.copy_(torch.clamp(x + e - q, -distance, distance))
+        return q.to(torch.int8)
 
-    def reduce(self, votes: Tensor) -> Tensor:
+    def reduce(self, votes: Tensor, dtype: torch.dtype) -> Tensor:
         """The majority or the mean of all workers' votes.
 
         Args:
-            votes: (coordinates,), those of this worker.
+            votes: (coordinates,) int8, those of this worker.
 
         Returns:
-            (coordinates,) in the dtype of ``votes``, equal on all workers.
+            (coordinates,) in ``dtype``, equal on all workers.
         """
         digits = to_digits(votes, self.levels)
         if self.workers > 1:
             digits = self._exchange(digits)
-        return to_votes(digits, self.decided_levels, votes.dtype)
+        return to_votes(digits, self.decided_levels, dtype)
 
     def _exchange(self, digits: Tensor) -> Tensor:
         part = -(-len(digits) // self.workers)  # coordinates that each worker decides
@@ -176,9 +192,12 @@ def vote_hook(
     if buffer.is_sparse or buffer.is_complex():
         kind = "sparse" if buffer.is_sparse else "complex"
         raise RuntimeError(f"vote_hook does not support {kind} gradients")
-    for p, g in zip(bucket.parameters(), bucket.gradients(), strict=True):
-        g.copy_(state.vote(p, g))
-    buffer.copy_(state.reduce(buffer))
+    gradients = bucket.gradients()
+    pairs = zip(bucket.parameters(), gradients, strict=True)
+    votes = torch.cat([state.vote(p, g).flatten() for p, g in pairs])
+    reduced = state.reduce(votes, buffer.dtype).split([g.numel() for g in gradients])
+    for g, part in zip(gradients, reduced, strict=True):  # views of the buffer
+        g.copy_(part.view(g.shape))
     if bucket.is_last():
         state.step += 1
     future: Future[Tensor] = Future()
@@ -208,13 +227,12 @@ def decide(digits: Tensor, levels: int, reduction: str, step: int) -> Tensor:
 
 
 def to_digits(votes: Tensor, levels: int) -> Tensor:
-    """Votes of equal distance in [-1, 1] as uint8: -1 is 0, the next one 1, and 1 is levels - 1."""
-    half = (levels - 1) / 2
-    return (votes * half + half).to(torch.uint8)
+    """Votes, int8, as digits, uint8: the least vote, -1, is 0, and 1 is ``levels - 1``."""
+    return ((votes + 1) * (levels - 1) >> 1).to(torch.uint8)
 
 
 def to_votes(digits: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
-    """The votes that ``to_digits`` wrote as digits."""
+    """Digits as numbers of equal distance in [-1, 1]: 0 is -1, and ``levels - 1`` is 1."""
     half = (levels - 1) / 2
     return (digits.to(dtype) - half) / half
 

@@ -45,7 +45,7 @@ def check_reduce(workers: int, rank: int) -> None:
         else:
             expected = torch.where(total == 0, votes[1], total.sign())
         for dtype in (torch.float32, torch.bfloat16):
-            reduced = state.reduce(votes[rank].to(dtype))
+            reduced = state.reduce(votes[rank].to(torch.int8), dtype)
             assert torch.equal(reduced, expected.to(dtype)), (size, vars(state))
         check_bytes(state, size, workers)
 
