@@ -143,7 +143,7 @@ def test_locks_do_without_flock(tmp_path, error, environment):
 def test_a_file_system_that_refuses_locks_is_one_line(module, toy, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_FLOCK.format(error="ENOLCK"))
     run = words(toy, tmp_path / "r")
-    done = module("scripts.train", *run, PYTHONPATH=f"{tmp_path}:{REPOSITORY}")
+    done = module("scripts.train", *run, PYTHONPATH=f"{tmp_path}:{REPOSITORY}", fresh=True)
     assert done.returncode == 2
     assert done.stderr.endswith("no flock here (no flock); set SIMBA_LOCKS=soft\n")
     assert done.stderr.count("\n") == 1

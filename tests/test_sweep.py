@@ -71,7 +71,9 @@ def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_p
 def test_a_preset_names_the_extra_that_it_lacks(module, tmp_path):
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides all plugins
-    done = module("scripts.train", "-m", "launcher=slurm", "seed=0,1", PYTHONPATH=str(tmp_path))
+    done = module(
+        "scripts.train", "-m", "launcher=slurm", "seed=0,1", PYTHONPATH=str(tmp_path), fresh=True
+    )
     assert done.returncode == 2
     extra = "hydra/launcher=submitit_slurm is not installed: pip install '.[slurm]'"
     assert done.stderr == f"error: {extra}\n"

@@ -275,7 +275,7 @@ def test_another_project_called_simba_is_a_one_line_error(train, tmp_path):
     other.mkdir(parents=True)
     (other / "__init__.py").touch()
     path = f"{other.parent}{os.pathsep}{REPOSITORY}"
-    done = train(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    done = train(PYTHONPATH=path, PYTHONSAFEPATH="1", fresh=True)
     assert done.returncode == 2
     assert f"`import simba` gives {other}/__init__.py, not {REPOSITORY}/simba" in done.stderr
     assert "pip uninstall simba" in done.stderr
