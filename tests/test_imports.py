@@ -74,7 +74,10 @@ def test_commands_are_short():
         assert len(lines) <= 80, f"scripts/{command}.py: put its parts into running or reporting"
 
 
-@pytest.mark.parametrize("command", ["aggregate", "make_tables", "make_figures", "report"])
-def test_reporting_starts_without_torch(command):
+STARTS = ("aggregate", "make_tables", "make_figures", "report", "running.status")
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_reporting_and_status_start_without_torch(command):
     code = f"import scripts.{command}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
