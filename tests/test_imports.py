@@ -89,9 +89,10 @@ def test_help_has_an_example_and_fits_100_columns(module, monkeypatch, capsys):
         assert max(map(len, told.splitlines())) <= 100
 
 
-@pytest.mark.parametrize(
-    "command", ["aggregate", "make_tables", "make_figures", "report", "compare"]
-)
-def test_reporting_starts_without_torch(command):
+STARTS = ("aggregate", "make_tables", "make_figures", "report", "compare", "running.status")
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_reporting_and_status_start_without_torch(command):
     code = f"import scripts.{command}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -273,7 +273,7 @@ EVIL = [
 ]
 
 
-@pytest.mark.parametrize("target", ["reproduce", "paper", "tables", "figures"])
+@pytest.mark.parametrize("target", ["reproduce", "paper", "tables", "figures", "status"])
 @pytest.mark.parametrize("text", EVIL)
 def test_make_runs_nothing_that_args_holds(tmp_path, target, text):
     """The real Makefile; its python writes down what it is called with."""

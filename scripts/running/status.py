@@ -57,7 +57,7 @@ def show(look: Callable[[], list[State]], watch: bool) -> None:
 def summary(states: Sequence[State]) -> Text:
     """The number of runs in each state, and when all will be done."""
     counts = Counter(state.word for state in states)
-    shown = Text(f"{len(states)} runs: ")
+    shown = Text(f"{len(states)} run{'' if len(states) == 1 else 's'}: ")
     for i, (word, style) in enumerate(STYLES.items()):
         shown.append(", " if i else "").append(f"{counts[word]} {word}", style)
     left = time_left(states)
