@@ -15,7 +15,7 @@ import torch
 from scripts.aggregate import main as aggregate
 from scripts.recommend import main
 from scripts.records.place import weights_of
-from scripts.records.record import decode_integers
+from scripts.records.record import decode_ranks
 from scripts.running import checkpoint, weights
 from scripts.train import main as train_main
 from tests.conftest import REPOSITORY, SMALL
@@ -81,7 +81,7 @@ def test_every_users_test_item_has_the_rank_of_the_record(shared, module, tmp_pa
         tops[line["user"]].append(line["item"])
         assert line["rank"] == str(len(tops[line["user"]]))
     ranks = [tops[user].index(items[-1]) + 1 for user, items in shared.histories.items()]
-    assert ranks == decode_integers(shared.read()["test_ranks"]).tolist()
+    assert ranks == decode_ranks(shared.read()["test_ranks"]).tolist()
     for user, items in before.items():
         assert sorted([*tops[user], *items]) == sorted(ITEMS)  # all items but the seen ones
 

@@ -1,7 +1,6 @@
 """Reporting: CSV files, tables and figures from records."""
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -24,8 +23,8 @@ from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
 from scripts.records.place import Place
-from scripts.records.record import decode_integers
-from scripts.records.users import read_users
+from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
+from scripts.records.users import path_of, read_users
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
 from scripts.running.run import finished, remember_users
@@ -120,7 +119,7 @@ def test_users_are_compared_one_by_one(results):
         runs = []
         for seed in (0, 1):
             (path,) = (results / f"runs/toy/{optimizer}").glob(f"short-sasrec-*-seed{seed}.json")
-            ranks = decode_integers(json.loads(path.read_text())["test_ranks"])
+            ranks = decode_ranks(json.loads(path.read_text())["test_ranks"])
             runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
         gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
     pairs = list(zip(gains["simba"], gains["lion"], strict=True))
@@ -300,22 +299,28 @@ def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsy
     assert "│ 1 │" in capsys.readouterr().out
 
 
+def users_file(root):
+    (path,) = (root / "users").iterdir()
+    return path
+
+
 def test_a_training_writes_how_long_and_how_popular_its_users_are(study):
     lines = [line.split()[1:] for line in (study / "toy.txt").read_text().splitlines()]
     trained = Counter(item for items in lines for item in items[:-2])
-    sha256 = hashlib.sha256((study / "toy.txt").read_bytes()).hexdigest()
-    users = read_users(study, "toy", sha256)
+    users = read_users(users_file(study), len(lines))
     assert users.history.tolist() == [len(items) - 1 for items in lines]
     assert users.popularity.tolist() == [trained[items[-1]] for items in lines]
-    assert read_users(study, "toy", "of another file") is None
+    record = json.loads(next((study / "runs").glob("*/*/*.json")).read_text())
+    assert path_of(study, "toy", record["config"]["data"]) == users_file(study)
+    assert read_users(study / "users" / "others.csv", len(lines)) is None
 
 
 @pytest.mark.skipif("SIMBA_DATA" not in os.environ, reason="SIMBA_DATA is not set")
 @pytest.mark.parametrize("name", ["beauty", "toys", "sports"])
 def test_the_committed_users_are_those_of_the_data(tmp_path, name):
-    remember_users(tmp_path, name, prepare(compose(name, [])))
-    made = tmp_path / "users" / f"{name}.json"
-    assert made.read_bytes() == (REPOSITORY / "results" / "users" / made.name).read_bytes()
+    remember_users(tmp_path / "users.csv", prepare(compose(name, [])).sequences)
+    (committed,) = (REPOSITORY / "results" / "users").glob(f"{name}-*.csv")
+    assert (tmp_path / "users.csv").read_bytes() == committed.read_bytes()
 
 
 def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys):
@@ -341,7 +346,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys)
         for group, name in zip(groups, names, strict=True):
             cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
             assert re.search(f"│ +{cells} │", told)
-    (results / "users" / "toy.json").unlink()
+    users_file(results).unlink()
     assert run(results) == 0
     assert len(pd.read_csv(results / "gains.csv")) == 0
     capsys.readouterr()
@@ -361,10 +366,10 @@ def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(results, c
     assert "Simba (short) minus Lion" not in told
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"sha256": "@", "popularity": 1}'])
+@pytest.mark.parametrize("damage", ["", "\0", "popularity,history\n1,2\n", "1,2\n" * 31, "cut"])
 def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage):
-    path = results / "users" / "toy.json"
-    path.write_text(damage.replace("@", json.loads(path.read_text())["sha256"]))
+    path = users_file(results)
+    path.write_text(path.read_text()[:-9] if damage == "cut" else damage)
     assert run(results) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"error: {path}: damaged (")
@@ -386,6 +391,20 @@ def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
     assert compare([*names, f"results.root={results}"]) == 2
     told = capsys.readouterr().err
     assert message in told
+    assert told.count("\n") == 1
+
+
+def test_runs_with_different_users_are_one_line_that_names_them(results, capsys):
+    path = next((results / "runs").glob("*/simba/*seed1.json"))
+    record = json.loads(path.read_text())
+    ranks = decode_ranks(record["test_ranks"])[:-1]
+    record |= {"test_ranks": encode_ranks(ranks)}
+    record["test"] |= {"HR@10": float(np.mean(ranks <= 10)), "NDCG@10": ndcg_at_10(ranks).mean()}
+    path.write_text(json.dumps(record))
+    assert run(results) == 2
+    told = capsys.readouterr().err
+    assert "simba/" in told
+    assert "were tested on different users" in told
     assert told.count("\n") == 1
 
 

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 
 import simba
 from scripts.records.files import write_atomically
-from scripts.records.record import decode_integers
+from scripts.records.record import decode_ranks
 from scripts.reporting.note import ROWS
 from scripts.running.config import checked
 from scripts.running.training import build
@@ -64,7 +64,7 @@ def test_a_record_is_complete(train, tmp_path):
     assert record["state_bytes_per_param"] == 6  # float32 m, int16 s
     assert record["data"]["users"] == 60
     assert len(record["history"]) == 2
-    ranks = decode_integers(record["test_ranks"])
+    ranks = decode_ranks(record["test_ranks"])
     assert len(ranks) == 60
     assert record["test"]["HR@10"] == np.mean(ranks <= 10)
     best = max(record["history"], key=lambda entry: entry["valid/NDCG@10"])

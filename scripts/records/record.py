@@ -73,15 +73,15 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def encode_integers(values: np.ndarray) -> dict[str, str]:
-    """Compress one number >= 0 for each evaluated user, (users,) in user order, to a JSON value."""
-    dtype = "uint16" if values.max() < 2**16 else "uint32"
-    packed = zlib.compress(values.astype(f"<{np.dtype(dtype).str[1:]}").tobytes(), 9)
+def encode_ranks(ranks: np.ndarray) -> dict[str, str]:
+    """Compress the ranks (users,) of all evaluated users, in user order, to a JSON value."""
+    dtype = "uint16" if ranks.max() < 2**16 else "uint32"
+    packed = zlib.compress(ranks.astype(f"<{np.dtype(dtype).str[1:]}").tobytes(), 9)
     return {"dtype": dtype, "encoding": "zlib+base64", "data": base64.b64encode(packed).decode()}
 
 
-def decode_integers(encoded: Mapping[str, str]) -> np.ndarray:
-    """(users,) uint16 or uint32: what was encoded, such as the rank of each user's test item."""
+def decode_ranks(encoded: Mapping[str, str]) -> np.ndarray:
+    """(users,) uint16 or uint32: the rank of each evaluated user's test item; 1 is the best."""
     packed = zlib.decompress(base64.b64decode(encoded["data"]))
     return np.frombuffer(packed, dtype=np.dtype(encoded["dtype"]).newbyteorder("<"))
 
@@ -143,7 +143,7 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
     if missing := {"HR@10", "NDCG@10"} - (record["valid"].keys() & record["test"].keys()):
         return f"no {', '.join(sorted(missing))} on valid or test"
     try:
-        ranks = decode_integers(record["test_ranks"])
+        ranks = decode_ranks(record["test_ranks"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         return f"test_ranks: {type(error).__name__}: {error}"
     ours = {"HR@10": np.mean(ranks <= 10), "NDCG@10": ndcg_at_10(ranks).mean()}

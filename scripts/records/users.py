@@ -1,18 +1,18 @@
 """Two numbers of every evaluated user of a dataset, by which a comparison groups users.
 
-``users/DATASET.json`` in a results folder holds them. A training writes it when it starts.
+``users/DATASET-HASH.csv`` in a results folder holds them, with the hash of what a record's config
+says of the data. A training writes it when it starts.
 """
 
-import json
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scripts.records.errors import UserError
-from scripts.records.files import write_json
-from scripts.records.record import decode_integers, encode_integers
+from scripts.records.files import write_atomically
+from scripts.records.record import digest
 
 
 class Users(NamedTuple):
@@ -22,33 +22,38 @@ class Users(NamedTuple):
     history: np.ndarray  # how many items the user has before the test item
 
 
-def write_users(root: Path, dataset: str, sha256: str, users: Users) -> None:
-    """Write the users of the data file with this SHA-256.
+def path_of(root: Path, dataset: str, data: Mapping[str, Any]) -> Path:
+    """The file of a dataset's users.
 
-    Raises:
-        UserError: the file cannot be written.
+    Args:
+        data: ``config.data`` of a record.
     """
-    encoded = {key: encode_integers(values) for key, values in users._asdict().items()}
-    write_json(_path(root, dataset), {"sha256": sha256, **encoded})
+    return root / "users" / f"{dataset}-{digest(data)[:8]}.csv"
 
 
-def read_users(root: Path, dataset: str, sha256: str) -> Users | None:
-    """The users of the data file with this SHA-256; None if no training has written them.
+def write_users(path: Path, users: Users) -> None:
+    """Raises UserError if the file cannot be written."""
+    lines = [",".join(Users._fields), *(f"{a},{b}" for a, b in zip(*users, strict=True))]
+    write_atomically(path, "\n".join([*lines, ""]).encode())
+
+
+def read_users(path: Path, count: int) -> Users | None:
+    """The users of a file; None if no training has written it.
+
+    Args:
+        count: the number of users that there must be.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = _path(root, dataset)
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["sha256"] != sha256:
-            return None
-        return Users(*(decode_integers(found[key]) for key in Users._fields))
-    except (KeyError, TypeError, ValueError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and train again") from None
-
-
-def _path(root: Path, dataset: str) -> Path:
-    return root / "users" / f"{dataset}.json"
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        columns = np.array([line.split(",") for line in lines], dtype=np.int64).T
+        if head != ",".join(Users._fields) or columns.shape != (len(Users._fields), count):
+            raise ValueError(f"not {len(Users._fields)} columns of {count} lines")
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged ({reason}); delete it and train again") from None
+    return Users(*columns)

@@ -15,8 +15,8 @@ import pandas as pd
 
 from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
-from scripts.records.record import digest, read_record
-from scripts.records.users import Users, read_users
+from scripts.records.record import decode_ranks, digest, read_record
+from scripts.records.users import Users, path_of, read_users
 from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
 from scripts.reporting.studies import RUN, STUDY, VARIANT
 from scripts.reporting.style import short
@@ -84,10 +84,13 @@ def collect(root: Path) -> Results:
 def users_of(root: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], Users]:
     """The users of each study that has them, from the file that its trainings wrote."""
     sources = {
-        tuple(record[key] for key in STUDY): (record["dataset"], record["config"]["data"]["sha256"])
+        tuple(record[key] for key in STUDY): (
+            path_of(root, record["dataset"], record["config"]["data"]),
+            len(decode_ranks(record["test_ranks"])),
+        )
         for record in records.values()
     }
-    read = {source: read_users(root, *source) for source in set(sources.values())}
+    read = {source: read_users(*source) for source in set(sources.values())}
     return {study: users for study, source in sources.items() if (users := read[source])}
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.records.errors import UserError
 from scripts.records.record import read_record
-from scripts.records.users import read_users
+from scripts.records.users import path_of, read_users
 from scripts.reporting.note import METRICS
 from scripts.reporting.plots import TITLES, column_figure, errors
 from scripts.reporting.statistics import (
@@ -125,7 +125,7 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     if len({len(gain) for pair in gains for gain in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")
     d, baseline = mean_difference(gains), np.mean([other for _, other in gains], axis=0)
-    users = read_users(root, dataset, records[0][0]["config"]["data"]["sha256"])
+    users = read_users(path_of(root, dataset, records[0][0]["config"]["data"]), len(d))
     by = {} if users is None else users._asdict()
     return Comparison(a, b, d, {key: groups(d, baseline, values) for key, values in by.items()})
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scripts.records.record import decode_integers, ndcg_at_10
+from scripts.records.errors import UserError
+from scripts.records.record import decode_ranks, ndcg_at_10
 from scripts.records.users import Users
 from scripts.reporting.studies import (
     STUDY,
@@ -37,6 +38,9 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
 
     Args:
         records: the record of each run, by its path in ``runs``.
+
+    Raises:
+        UserError: two runs of a study were tested on different users.
     """
     gains = {path: user_gains(record) for path, record in records.items()}
     found = []
@@ -49,6 +53,9 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
             pairs = paths_by_seed(own, baseline_of(pool, baseline, swept))
             if optimizer == baseline or not pairs:
                 continue
+            for one, other in pairs:
+                if len(gains[one]) != len(gains[other]):
+                    raise UserError(f"{one} and {other} were tested on different users; delete one")
             d = mean_difference([(gains[a], gains[b]) for a, b in pairs])
             theirs = np.mean([gains[b] for _, b in pairs], axis=0)
             found.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
@@ -134,7 +141,7 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
 
 def user_gains(record: Mapping[str, Any]) -> np.ndarray:
     """(users,) float64: the NDCG@10 on test of each user of a run."""
-    return ndcg_at_10(decode_integers(record["test_ranks"]))
+    return ndcg_at_10(decode_ranks(record["test_ranks"]))
 
 
 def paths_by_seed(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[str, str]]:

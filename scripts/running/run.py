@@ -15,13 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import Prepared, prepare, statistics
+from data.prepare import prepare, statistics
+from data.sequences import Sequences
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, write_json
 from scripts.records.place import Place
 from scripts.records.record import differences, digest, identity, read_record
 from scripts.records.status import read_status
-from scripts.records.users import Users, read_users, write_users
+from scripts.records.users import Users, write_users
+from scripts.records.users import path_of as users_path
 from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.naming import choices, place_of
@@ -116,7 +118,8 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
         return None
     place.remove_partials()
     dataset = place.folder.split("/")[0]
-    remember_users(place.root, dataset, prepared)
+    users = users_path(place.root, dataset, identified["data"])
+    remember_users(users, prepared.sequences)
     if not config["force"] and (record := finished(place, identified)):
         place.clear()
         if config["save_best"] and not place.weights.exists():
@@ -154,12 +157,10 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
     return Run(tracker_mode, training, place, trace, start, label)
 
 
-def remember_users(root: Path, dataset: str, prepared: Prepared) -> None:
+def remember_users(path: Path, data: Sequences) -> None:
     """Write what comparisons ask of a dataset's users, unless it is there."""
-    if read_users(root, dataset, prepared.sha256) is None:
-        data = prepared.sequences
-        users = Users(data.test_popularity, data.lengths[data.evaluated] - 1)
-        write_users(root, dataset, prepared.sha256, users)
+    if not path.exists():
+        write_users(path, Users(data.test_popularity, data.lengths[data.evaluated] - 1))
 
 
 def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | None:

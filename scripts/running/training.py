@@ -19,7 +19,7 @@ from models.ops import backend_for
 from models.packing import Layout, model_inputs
 from models.ranking import block_size, metrics, rank_targets
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.record import encode_integers
+from scripts.records.record import encode_ranks
 from scripts.running import checkpoint
 from scripts.running.diagnostics import Diagnostics
 from scripts.running.memory import keep_freed_memory, peak_rss_mib, reset_peak_memory
@@ -173,7 +173,7 @@ class Training:
         ranks = self.ranks("test")
         return {
             "test": metrics(ranks, self.config["ks"]),
-            "test_ranks": encode_integers(ranks),
+            "test_ranks": encode_ranks(ranks),
             "eval_seconds": self.seconds["eval"] / self.evaluations,
             "peak_rss_mib": peak_rss_mib(),
         }
