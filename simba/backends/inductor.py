@@ -15,6 +15,9 @@ from torch import Tensor
 from simba.backends.eager import flat, update
 from simba.types import ParamState, Variant
 
+# One launch runs the kernels of all tensors. The compiler of torch 2.5 fails on them.
+COMBO_KERNELS = not torch.__version__.startswith("2.5.")
+
 
 def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
     """Take the step of tensors of one device and dtype in place.
@@ -57,5 +60,4 @@ def _compiled_update(variant: Variant, layouts: Any) -> Callable[..., None]:
     name = f"{variant.direction.function.__name__}_of_all"
     own = update_all.__code__.replace(co_name=name)
     copy = FunctionType(own, update_all.__globals__, closure=update_all.__closure__)
-    # combo kernels: one launch runs the kernels of all tensors
-    return torch.compile(copy, options={"combo_kernels": True})
+    return torch.compile(copy, options={"combo_kernels": COMBO_KERNELS})
