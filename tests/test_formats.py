@@ -300,6 +300,16 @@ def test_columns_of_a_table_without_a_header(file, columns, message):
         prepare({"path": file, "columns": columns})
 
 
+def test_a_header_of_numbers_is_a_header_if_its_columns_are_named(file):
+    """As pandas writes a table without column names."""
+    text = "0,1,2\n1,3,10\n1,4,11\n1,5,9\n"
+    with pytest.raises(DataError, match=r"no header\? .*are these the names\? data\.user_column=0"):
+        read(file, text)
+    named = ["data.user_column=0", "data.item_column=1", "data.time_column=2"]
+    found = read(file, text, reading_keys(compose("file", named)))
+    assert rows(found) == [("1", "5"), ("1", "3"), ("1", "4")]
+
+
 def test_a_header_is_not_taken_for_an_interaction(file):
     with pytest.raises(DataError, match="line 1 is a header"):
         read(file, "User,Item\n1,2\n", Keys(columns=("user", "item")))

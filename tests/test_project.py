@@ -48,6 +48,17 @@ def test_wandb_is_an_extra_that_developers_have():
     assert "wandb" in re.split(r"[\[\],]", whole)
 
 
+def test_the_wheels_metadata_names_its_pythons_and_where_it_comes_from():
+    project = PROJECT["project"]
+    start = "Programming Language :: Python :: 3."
+    minors = [int(c.removeprefix(start)) for c in project["classifiers"] if c.startswith(start)]
+    lowest, above = (int(n) for n in re.findall(r"3\.(\d+)", project["requires-python"]))
+    assert minors == list(range(lowest, above))
+    assert all(url.startswith("https://") for url in project["urls"].values())
+    assert project["dependencies"] == ["torch>=2.5"]
+    assert "torch==2.5." in text(".github/workflows/ci.yml")  # the oldest one is tested
+
+
 def test_every_folder_of_simba_is_in_the_wheel():
     """Setuptools takes a folder for a package only with its __init__.py and a matching pattern."""
     include = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.records.files import write_atomically
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
@@ -175,6 +176,31 @@ def trained(toy, monkeypatch):
 
     monkeypatch.chdir(REPOSITORY)
     return run
+
+
+def killed_while_writing(path: Path) -> None:
+    """A real kill -9 after the new content is on the disk and before it is renamed."""
+    child = os.fork()
+    if child == 0:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        write_atomically(path, b"new")
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def test_a_kill_in_the_middle_of_a_save_keeps_the_old_file_and_leaves_nothing(trained, tmp_path):
+    assert trained(tmp_path, stop=4) == 130
+    (checkpoint,) = tmp_path.rglob("*.pt")
+    record = tmp_path / "runs" / "toy" / "simba_eq1" / f"{checkpoint.stem}.json"
+    before = checkpoint.read_bytes()
+    for path in (checkpoint, record):
+        killed_while_writing(path)
+        assert [p.read_bytes() for p in path.parent.glob(".*")] == [b"new"]
+    assert checkpoint.read_bytes() == before
+    assert not record.exists()
+    assert trained(tmp_path) == 0
+    assert record.exists()
+    assert not left_in(tmp_path)
 
 
 def foreign() -> bytes:
