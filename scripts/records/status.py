@@ -25,6 +25,7 @@ class Status:
     error: str | None = None  # why the run failed, in one line
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
+    born: str = field(default_factory=lambda: _born(os.getpid()))
     updated: float = field(default_factory=time.time)
 
     def write(self, path: Path) -> None:
@@ -38,15 +39,29 @@ class Status:
 
     def may_be_alive(self) -> bool:
         """Whether the process that wrote this still exists; True for one on another host."""
-        if self.host != platform.node():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's process
-            return True
-        return True
+        return self.host != platform.node() or _born(self.pid) == self.born
+
+
+def _born(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty for one that has ended.
+
+    A process id alone may soon be that of another process.
+    """
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else _exists(pid)
+    return "" if words[0] == "Z" else words[19]
+
+
+def _exists(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:  # another user's process
+        pass
+    return "unknown"
 
 
 def read_status(path: Path) -> Status | None:
