@@ -197,7 +197,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_pat
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     left = {p.suffix for p in (tmp_path / "r").rglob("*") if p.is_file()}
-    assert left <= {".json", ".log"}  # its status and its log, which say why
+    assert left <= {".json", ".log", ".csv"}  # its status, its log, what is known of the users
     assert not records(tmp_path / "r")
 
 
