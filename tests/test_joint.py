@@ -126,7 +126,7 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(killed.rglob("*.json")), "it was not killed in time"
+    assert not list((killed / "runs").rglob("*.json")), "it was not killed in time"
     resumed = train(*sweep, f"results.root={killed}")
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stderr
