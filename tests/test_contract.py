@@ -44,13 +44,13 @@ def test_the_example_of_the_page_trains(train_mine, tmp_path, joint):
 def test_a_model_without_a_method_is_a_one_line_error(train_mine, tmp_path, name):
     done = train_mine(CODE.replace(f"def {name}(", f"def not_{name}("))
     assert_one_line(done, "abstract method", name)
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_a_module_that_is_no_model_is_a_one_line_error(train, tmp_path):
     done = train("model._target_=torch.nn.Identity")
     assert_one_line(done, "torch.nn.Identity is not a models.contract.SequenceModel")
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 @pytest.mark.parametrize(

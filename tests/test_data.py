@@ -368,7 +368,7 @@ def test_both_commands_end_in_one_line_and_write_nothing(module, tmp_path, case)
     root = tmp_path / "results"
     done = module("scripts.train", *train_arguments, f"results.root={root}")
     assert message in error_line(done)
-    assert not list(root.rglob("*.json"))
+    assert not list((root / "runs").rglob("*.json"))
 
 
 def test_checksum_and_network_through_both_commands(module, tmp_path):
@@ -389,7 +389,7 @@ def test_checksum_and_network_through_both_commands(module, tmp_path):
     ):
         assert "127.0.0.1:9" in line
         assert "SIMBA_DATA" in line
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_bad_content_through_both_commands(module, tmp_path):
@@ -401,7 +401,7 @@ def test_bad_content_through_both_commands(module, tmp_path):
         module("scripts.train", "data=file", f"data.path={bad}", results),
     ):
         assert "bad.txt: line 2: '1_4' is not an integer id" in error_line(done)
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_repeats_are_kept_in_order():
