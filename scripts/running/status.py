@@ -43,25 +43,30 @@ def show(look: Callable[[], list[State]], watch: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() and Console().width < WIDTH else WIDTH)
     states = look()
     if watch:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+        with Live(shown(states), console=console, auto_refresh=False) as live:
             while any(state.word in ("running", "to do") for state in states):
-                live.update(Group(summary(states), table(states)), refresh=True)
                 time.sleep(EVERY)
                 states = look()
-    console.print(summary(states), table(states), sep="\n")
+                live.update(shown(states), refresh=True)
+    else:
+        console.print(shown(states))
     for state in states:
         if state.command:  # a line of its own, to be copied
             console.print(Text(state.command), soft_wrap=True)
 
 
+def shown(states: Sequence[State]) -> Group:
+    return Group(summary(states), table(states))
+
+
 def summary(states: Sequence[State]) -> Text:
     """The number of runs in each state, and when all will be done."""
     counts = Counter(state.word for state in states)
-    shown = Text(f"{len(states)} run{'' if len(states) == 1 else 's'}: ")
+    line = Text(f"{len(states)} run{'' if len(states) == 1 else 's'}: ")
     for i, (word, style) in enumerate(STYLES.items()):
-        shown.append(", " if i else "").append(f"{counts[word]} {word}", style)
+        line.append(", " if i else "").append(f"{counts[word]} {word}", style)
     left = time_left(states)
-    return shown if left is None else shown.append(f"; ETA {tqdm.format_interval(left)}")
+    return line if left is None else line.append(f"; ETA {tqdm.format_interval(left)}")
 
 
 def time_left(states: Sequence[State]) -> float | None:
@@ -78,15 +83,15 @@ def time_left(states: Sequence[State]) -> float | None:
 
 def table(states: Sequence[State]) -> Table:
     """A line per run, in the order of STYLES: what needs a look stands first."""
-    shown = Table(box=SIMPLE, pad_edge=False)
-    shown.add_column("state")
-    shown.add_column("run", overflow="fold")
+    lines = Table(box=SIMPLE, pad_edge=False)
+    lines.add_column("state")
+    lines.add_column("run", overflow="fold")
     for name in ("epoch", "loss", "ETA"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("", overflow="fold")
+        lines.add_column(name, justify="right", no_wrap=True)
+    lines.add_column("", overflow="fold")
     order = list(STYLES)
     for state in sorted(states, key=lambda state: order.index(state.word)):
-        shown.add_row(
+        lines.add_row(
             Text(state.word, STYLES[state.word]),
             Text(f"{state.place.folder}/{state.place.name}"),
             state.epochs,
@@ -96,4 +101,4 @@ def table(states: Sequence[State]) -> Table:
             if state.silent > SILENT
             else Text(state.note),
         )
-    return shown
+    return lines
