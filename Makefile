@@ -11,7 +11,7 @@ quoted = $(foreach word,$(1),'$(subst ','\'',$(word))')
 # It keeps your runs apart from the committed ones; ARGS may name another results.root.
 SWEEP = $(PY) -m scripts.sweep --jobs $(call quoted,$(JOBS)) results.root=results/reproduced --args "$$ARGS"
 
-.PHONY: help reproduce paper tables figures report compare notebooks test fuzz torture test-examples bench bench-optim lint check build format clean distclean
+.PHONY: help reproduce paper tables figures report compare status notebooks test fuzz torture test-examples bench bench-optim lint check build format clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,10 +49,13 @@ figures: csv  ## the figures from the committed records
 compare: .venv/study  ## two variants user by user: make compare A=finalists/lion_8bit B=ablation/lion
 	@$(PY) -m scripts.compare $(call quoted,$(A) $(B)) $(call quoted,$(ARGS))
 
+status: .venv/study  ## how far your runs are: make status ARGS="--watch experiment=ablation"
+	@$(PY) -m scripts.status results.root=results/reproduced $(call quoted,$(ARGS))
+
 report: csv  ## results/report.html: all results in one page, from the committed records
 	@$(PY) -m scripts.report $(call quoted,$(filter results.root=%,$(ARGS)))
 
-notebooks: .venv/dev  ## execute the notebooks from their .py halves
+notebooks: .venv/dev  ## execute the notebooks from their .py halves; the last one trains on ml-100k
 	cd notebooks && ../$(PY) -m jupytext --quiet --to ipynb --update 0*.py
 	cd notebooks && ../$(PY) -m nbconvert --to notebook --inplace --execute \
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb

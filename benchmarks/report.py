@@ -9,14 +9,15 @@ import pandas as pd
 
 from scripts.records.files import write_atomically, write_json
 from scripts.reporting import render
-from scripts.running.provenance import PACKAGES, REPOSITORY, processor
+from scripts.running.provenance import PACKAGES, REPOSITORY, commit, processor
 
 FOLDER = REPOSITORY / "results" / "benchmarks"
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, and the versions of Python and packages."""
+    """The processor, its cores, the commit, and the versions of Python and packages."""
     return {
+        "commit": commit(),
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),

@@ -59,6 +59,17 @@ class TrainingBatch(Batch):
 
 
 @dataclass(frozen=True)
+class QueryBatch(Batch):
+    """The input sequences of B users, to be scored after their last item.
+
+    Args:
+        slots: (B,), ``row * L + column`` of each user's last input item.
+    """
+
+    slots: np.ndarray
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """The held-out items of B users and the items excluded from their rankings.
 
@@ -79,15 +90,13 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class RankingBatch(Batch):
+class RankingBatch(QueryBatch):
     """The input sequences of B users and their held-out items.
 
     Args:
-        slots: (B,), ``row * L + column`` of each user's last input item.
         held_out: the items to rank.
     """
 
-    slots: np.ndarray
     held_out: HeldOut
 
 
@@ -151,15 +160,13 @@ def ranking_batches(
         seen = data.lengths[batch] - from_the_end
         lengths = np.minimum(seen, maxlen)
         begin = data.offsets[batch] + seen - lengths
-        placement = place(lengths, maxlen, layout)
         targets = data.items[data.offsets[batch] + seen].astype(np.int64)
         seen_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
         is_target = np.repeat(targets, seen) == seen_items
         repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), is_target) > 0
         excluded = np.zeros_like(seen) if mask_seen == "none" else seen
         yield RankingBatch(
-            **vars(placement.batch(data.items[ranges(begin, lengths)])),
-            slots=placement.slots[np.cumsum(lengths) - 1],
+            **vars(query_batch(data.items[ranges(begin, lengths)], lengths, maxlen, layout)),
             held_out=HeldOut(
                 targets=targets,
                 seen_offsets=np.concatenate([[0], np.cumsum(excluded)]),
@@ -167,6 +174,20 @@ def ranking_batches(
                 masked=repeated & (mask_seen == "all"),
             ),
         )
+
+
+def query_batch(
+    items: np.ndarray, lengths: np.ndarray, maxlen: int, layout: Layout = "flat"
+) -> QueryBatch:
+    """The batch of given input sequences.
+
+    Args:
+        items: (T,), the sequences end to end, 1..num_items.
+        lengths: (B,), the length of each sequence, 1..maxlen.
+    """
+    placement = place(lengths, maxlen, layout)
+    slots = placement.slots[np.cumsum(lengths) - 1]
+    return QueryBatch(**vars(placement.batch(items)), slots=slots)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Cache of prepared sequences: checksummed binary files that are mapped into memory."""
+"""Cache of prepared data: checksummed files; sequences are mapped into memory."""
 
 import hashlib
 import json
@@ -9,16 +9,25 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.sequences import Sequences
 
 FOLDER = Path(__file__).resolve().parent / "prepared"
-VERSION = 2  # increase it when the parser gives another result for some file
+VERSION = 3  # increase it when the files below or what the parser reads change
 ARRAYS = ("items", "offsets")
-Content = tuple[Sequences, dict[str, Any]]  # sequences, and how the file was read
+ITEM_IDS = "item_ids.json"
+FILES = (*(f"{name}.npy" for name in ARRAYS), ITEM_IDS)
+
+
+class Content(NamedTuple):
+    """What is cached of a file."""
+
+    sequences: Sequences
+    item_ids: list[str]  # of items 1..num_items, as the file writes them
+    understood: dict[str, Any]  # how the file was read
 
 
 def cached(key: str, build: Callable[[], Content]) -> Content:
@@ -45,13 +54,16 @@ def _read(folder: Path) -> Content | None:
             return None
         if about["checksum"] != _checksum(about):
             raise ValueError("about.json")
-        for name in ARRAYS:
-            if sha256(folder / f"{name}.npy") != about[name]:
-                raise ValueError(f"{name}.npy")
+        for name in FILES:
+            if sha256(folder / name) != about[name]:
+                raise ValueError(name)
         items, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
         sequences = Sequences(items, offsets, about["num_items"])
         sequences.check()
-        return sequences, about["understood"]
+        item_ids = json.loads((folder / ITEM_IDS).read_text())
+        if len(item_ids) != sequences.num_items:
+            raise ValueError(ITEM_IDS)
+        return Content(sequences, item_ids, about["understood"])
     except (FileNotFoundError, NotADirectoryError):
         if not folder.is_dir():
             return None
@@ -69,14 +81,15 @@ def _checksum(about: dict[str, Any]) -> str:
 
 def _write(folder: Path, content: Content) -> None:
     """Write all files or none: write them to a temporary folder and rename it."""
-    sequences, understood = content
+    sequences, item_ids, understood = content
     FOLDER.mkdir(exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=FOLDER, prefix=".partial-"))
     try:
         about = {"version": VERSION, "num_items": sequences.num_items, "understood": understood}
         for name in ARRAYS:
             np.save(partial / f"{name}.npy", getattr(sequences, name))
-            about[name] = sha256(partial / f"{name}.npy")
+        (partial / ITEM_IDS).write_text(json.dumps(item_ids))
+        about |= {name: sha256(partial / name) for name in FILES}
         about["checksum"] = _checksum(about)
         (partial / "about.json").write_text(json.dumps(about))
         shutil.rmtree(folder, ignore_errors=True)  # it is damaged: an intact one would be used

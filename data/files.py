@@ -144,3 +144,8 @@ def quoted(value: object, most: int = 60) -> str:
     """A value's repr, cut to ``most`` characters, for an error message."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def printable(text: str) -> str:
+    """Escape control characters, so that a file cannot send them to a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

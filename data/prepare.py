@@ -1,4 +1,11 @@
-"""Fetch, verify and read a dataset: ``python -m data.prepare NAME [data.root=DIR ...]``."""
+"""Fetch, verify and read a dataset: ``python -m data.prepare NAME``.
+
+Examples:
+
+  python -m data.prepare beauty
+  python -m data.prepare ml-100k data.root=DIR
+  python -m data.prepare file data.path=my.csv data.k_core=5
+"""
 
 import argparse
 import hashlib
@@ -11,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.cache import cached, sha256
+from data.cache import Content, cached, sha256
 from data.errors import DataError
 from data.fetch import locate
+from data.files import printable
 from data.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ class Prepared:
     sequences: Sequences
     path: Path
     sha256: str  # the file's hexadecimal SHA-256
+    item_ids: list[str]  # of items 1..num_items, as the file writes them
     understood: dict[str, Any]  # how the file was read, in JSON values
 
 
@@ -56,12 +65,12 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
             f"{path}: sha256 is {checksum}, expected {cfg['sha256']}: "
             "truncated or another version; delete it to fetch it again"
         )
-    sequences, understood = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
+    content = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
     published = cfg.get("statistics")
-    counted = statistics(sequences)
+    counted = statistics(content.sequences)
     if published and not cfg.get("k_core") and not _agree(published, counted):
         raise DataError(f"{path}: data.statistics is {published}, the file holds {counted}")
-    return Prepared(sequences, path, checksum, understood)
+    return Prepared(path=path, sha256=checksum, **content._asdict())
 
 
 def _agree(published: Any, counted: Mapping[str, int]) -> bool:
@@ -80,7 +89,7 @@ def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
     return hashlib.sha256(repr(choices).encode()).hexdigest()[:32]
 
 
-def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any]]:
+def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
     # pandas is slow to import, and cached data does not need it
     from data.interactions import read_interactions
 
@@ -95,9 +104,9 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> tuple[Sequences, dict[str, Any
     if len(sequences.trainable()) == 0:
         raise DataError(f"{path}: zero users with two training items: nothing to train on")
     _check_negatives(path, sequences)
-    return sequences, interactions.understood | _repeats(sequences) | _first_user(
-        interactions, frame
-    )
+    understood = interactions.understood | _repeats(sequences) | _first_user(interactions, frame)
+    item_ids = [str(interactions.ids["item"][i]) for i in np.unique(frame["item"])]
+    return Content(sequences, item_ids, understood)
 
 
 def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
@@ -210,12 +219,7 @@ def described(understood: Mapping[str, Any]) -> dict[str, str]:
         f"{understood['repeated_targets']:.1%} of held-out targets",
         "first user": f"{understood['first_user']}: {items}{dots}",
     }
-    return {key: _printable(value) for key, value in lines.items() if value}
-
-
-def _printable(text: str) -> str:
-    """Escape control characters, so that a file cannot send them to a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return {key: printable(value) for key, value in lines.items() if value}
 
 
 def _check_negatives(path: Path, data: Sequences) -> None:
@@ -237,18 +241,27 @@ def compose(name: str, overrides: list[str]) -> Mapping[str, Any]:
     Raises:
         DataError: the dataset is unknown, or an override is wrong.
     """
+    known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
+    if name not in known:
+        raise DataError(f"unknown dataset {name!r}: one of {', '.join(known)}")
+    return data_section([f"data={name}", *overrides])
+
+
+def data_section(overrides: list[str]) -> Mapping[str, Any]:
+    """The resolved ``data`` section of the config with these overrides.
+
+    Raises:
+        DataError: an override is wrong.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
-    if name not in known:
-        raise DataError(f"unknown dataset {name!r}: one of {', '.join(known)}")
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = hydra_compose("train", overrides=[f"data={name}", *overrides])
+            cfg = hydra_compose("train", overrides=overrides)
         section = OmegaConf.to_container(cfg.data, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise DataError(" ".join(str(error).split())) from None
@@ -257,7 +270,11 @@ def compose(name: str, overrides: list[str]) -> Mapping[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = ", ".join(sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml")))
     parser.add_argument("name", metavar="NAME", help=f"one of: {names}")
     parser.add_argument(

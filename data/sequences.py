@@ -75,6 +75,11 @@ class Sequences:
         source = ranges(self.offsets[:-1], self.train_lengths)
         return np.bincount(self.items[source], minlength=self.num_items + 1)[1:]
 
+    @property
+    def test_popularity(self) -> np.ndarray:
+        """(evaluated users,) int64: how often each test item occurs among the training items."""
+        return self.popularity[self.items[self.offsets[1:][self.evaluated] - 1] - 1]
+
     @cached_property
     def train_pairs(self) -> np.ndarray:
         """The distinct training interactions as sorted int64: ``user * (num_items + 1) + item``."""

@@ -1,6 +1,7 @@
 """The base class of models that the study can train, evaluate and checkpoint."""
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,3 +79,22 @@ class SequenceModel(nn.Module, ABC):
     def forward(self, **inputs: Any) -> Tensor:
         """``loss``. Joint training calls it through ``torch.func.functional_call``."""
         return self.loss(**inputs)
+
+
+def check(model: SequenceModel) -> None:
+    """Check what Python does not check of a subclass.
+
+    Raises:
+        TypeError: its constructor does not call that of SequenceModel, or one of its methods does
+            not take the arguments above.
+    """
+    name = type(model).__name__
+    if not hasattr(model, "backend"):
+        raise TypeError(f"{name}.__init__ does not call super().__init__(maxlen, num_keys)")
+    for method in sorted(SequenceModel.__abstractmethods__):
+        _, *needed = signature(getattr(SequenceModel, method)).parameters
+        try:
+            signature(getattr(model, method)).bind(**dict.fromkeys(needed))
+        except TypeError as error:
+            names = ", ".join(needed) or "no argument"
+            raise TypeError(f"{name}.{method} must take {names}: {error}") from None

@@ -109,6 +109,27 @@ def _zero_padded(rows: Tensor, size: int) -> Tensor:
     return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
 
 
+def top_items(
+    hidden: Tensor, item_weight: Tensor, seen_offsets: Tensor, seen_items: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """The k items of the highest scores for each user, best first, without the user's seen items.
+
+    Of items with equal scores, the one with the lower number comes first.
+
+    Args:
+        hidden, item_weight, seen_offsets, seen_items: see ``rank_targets``.
+        k: at most N.
+
+    Returns:
+        (B, k) int64, items 1..N; and (B, k), their scores. A seen item has the score -inf.
+    """
+    scores = hidden @ item_weight.T
+    users = torch.arange(len(hidden), device=hidden.device)
+    scores[users.repeat_interleave(seen_offsets.diff()), seen_items - 1] = -torch.inf
+    ordered = scores.sort(dim=1, descending=True, stable=True)
+    return ordered.indices[:, :k] + 1, ordered.values[:, :k]
+
+
 def metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
     """HR@K and NDCG@K for every K, as means over users.
 

@@ -27,11 +27,6 @@
 #
 # This notebook reads `results/*.csv` and trains nothing.
 
-# %%
-from show import RESULTS, show_figures, show_tables
-
-print(f"{len(RESULTS.runs)} runs")
-
 # %% [markdown]
 # ## The six variants
 # A variant is an optimizer with its settings. In the setting that we assume for the note, the
@@ -42,6 +37,8 @@ print(f"{len(RESULTS.runs)} runs")
 # places.
 
 # %%
+from show import show_figures, show_power, show_tables
+
 show_tables("rows")
 
 # %%
@@ -53,12 +50,7 @@ show_figures("note")
 # for a figure that is off by three stds, and for all three figures of a variant:
 
 # %%
-from scripts.reporting.note import pass_probability, replicates
-from scripts.reporting.studies import of_study
-
-ablation = of_study(RESULTS.runs, ("ablation", "sasrec", "beauty"))
-print(f"one figure: {pass_probability(5):.2f}; off by three stds: {pass_probability(5, 3):.2f}")
-print(f"all three figures of a variant: {replicates(ablation):.2f}")
+show_power()
 
 # %% [markdown]
 # ## Figure by figure
@@ -77,6 +69,14 @@ show_tables("note_1", "note_2", "note_3")
 
 # %%
 show_tables("paired")
+
+# %% [markdown]
+# ## Who gains and who loses
+# The same differences for groups of users: by how often the user's test item occurs in training,
+# and by how many items the user has before it.
+
+# %%
+show_tables("popularity", "history")
 
 # %% [markdown]
 # ## Along the curve

@@ -13,15 +13,14 @@
 # A line is the mean over seeds; the band around it extends from the lowest seed to the highest. A
 # variant has the same colour in all figures.
 
-# %%
-from show import show_figures, show_tables
-
 # %% [markdown]
 # ## Learning curves
-# Left: the training loss; 1.386 is the loss if all scores are 0. Right: NDCG@10 of the held-out
+# Above: the training loss; 1.386 is the loss if all scores are 0. Below: NDCG@10 of the held-out
 # item on valid.
 
 # %%
+from show import show_figures, show_tables
+
 show_figures("curves")
 
 # %% [markdown]

@@ -27,19 +27,29 @@
 # interpretation of these records. Only an experiment can show a cause: see `causes` in
 # `04_signs_are_enough`.
 
+# %% [markdown]
+# ## The main result
+# The bars show the share of moves **against Lion** (dark).
+
 # %%
 from show import show_figures, show_tables
 
+show_figures("parts")
+
 # %% [markdown]
 # ## Over the epochs
-# The bars show the main result: the share of moves **against Lion** (dark). The second figure
-# sorts the items by how often they occur in training. It shows the share of an epoch's steps in
-# which an item moves while it is not in the batch, and the distance that an item moves in an
-# epoch. 100% is the distance of a weight that moves the same way in every step, without weight
-# decay.
 
 # %%
-show_figures("why")
+show_figures("looks")
+
+# %% [markdown]
+# ## By the popularity of items
+# The items are sorted by how often they occur in training. The figure shows the share of an
+# epoch's steps in which an item moves while it is not in the batch, and the distance that an item
+# moves in an epoch. 100% is the distance of a weight that moves the same way in every step,
+# without weight decay.
+
+# %%
 show_figures("drift")
 
 # %% [markdown]

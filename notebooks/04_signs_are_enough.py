@@ -19,9 +19,6 @@
 # - A counter is **leaky** if it decays, so that an old vote counts less than a new one.
 # - **Error feedback** adds the rounding error of a vote to the next gradient.
 
-# %%
-from show import show_figures, show_tables
-
 # %% [markdown]
 # ## From Simba to Lion, one change at a time
 # The runs are on Beauty, with 100 of the note's 500 epochs. A counter that decays closes half of
@@ -29,6 +26,8 @@ from show import show_figures, show_tables
 # without a gradient move.
 
 # %%
+from show import show_figures, show_tables
+
 show_figures("steps")
 
 # %%
@@ -54,10 +53,13 @@ show_tables("finalists-sasrec-beauty/along")
 
 # %% [markdown]
 # ## What is lost, and how to keep it
-# Ternary votes lose users whose test item is rare (`python -m scripts.compare` shows it). A rare
+# Ternary votes lose users whose test item is rare. A rare
 # item has no gradient in most steps. Lion's m then decays, but keeps its sign. A count decays to
 # zero, and a rounding error that does not decay outlives it. In the following runs the error decays
 # as the count does, and the count keeps its sign.
+
+# %%
+show_figures("gains", "finalists-sasrec-beauty", "lasting-sasrec-beauty")
 
 # %%
 show_tables("lasting-sasrec-beauty/rows", "lasting-sasrec-beauty/paired")

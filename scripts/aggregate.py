@@ -1,18 +1,21 @@
 """Write the CSV files from all records: ``python -m scripts.aggregate``.
 
-It writes runs.csv, curves.csv, paired.csv and diagnostics.csv; docs/results.md explains them.
+It writes runs.csv, curves.csv, paired.csv, gains.csv and diagnostics.csv; docs/results.md explains
+their columns. Examples:
+
+  python -m scripts.aggregate
+  python -m scripts.aggregate results.root=results/reproduced
 """
 
 import sys
 
 from scripts.reporting.collect import collect
-from scripts.reporting.command_line import parser, results_root, told
+from scripts.reporting.command_line import parse, parser, told
 
 
 @told
 def main(argv: list[str] | None = None) -> int:
-    args = parser("scripts.aggregate", __doc__).parse_args(argv)
-    root = results_root(args.overrides)
+    root = parse(parser("scripts.aggregate", __doc__), argv).root
     print(f"{root / 'runs.csv'}: {len(collect(root).runs)} runs")
     return 0
 

@@ -5,6 +5,7 @@ Its folder holds the tables that apply to it:
 
 - rows: every variant; in the note's setting, with the note's results and verdicts;
 - paired: every variant compared with the baseline, over seeds and over users;
+- popularity, history: which users gain and lose, by groups of users;
 - along: the same comparison at several epochs;
 - grid: every variant at every value of the one key that the study sweeps over;
 - steps: what each change adds, for an experiment that declares steps;
@@ -12,23 +13,27 @@ Its folder holds the tables that apply to it:
 - choices, memories: diagnostics, of runs with ``diagnose_every``.
 
 Tables over all studies: headline (for the README), note_1 to note_3 (the note's results, one by
-one), order, search.
+one), order, search. Examples:
+
+  python -m scripts.make_tables
+  python -m scripts.make_tables results.root=results/reproduced
 """
 
 import sys
 
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
-from scripts.reporting.command_line import parser, results_root, told
-from scripts.reporting.render import latex, markdown, page
-from scripts.reporting.studies import Study, studies
+from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.render import latex, markdown, show
+from scripts.reporting.studies import studies
 from scripts.reporting.tables import tables
+
+SHOWN = ("rows", "grid", "published")  # tables of a study that are printed, too
 
 
 @told
 def main(argv: list[str] | None = None) -> int:
-    args = parser("scripts.make_tables", __doc__).parse_args(argv)
-    root = results_root(args.overrides)
+    root = parse(parser("scripts.make_tables", __doc__), argv).root
     all_studies = studies(load(root))
     all_tables = tables(all_studies)
     for name, table in all_tables.items():
@@ -40,24 +45,14 @@ def main(argv: list[str] | None = None) -> int:
         ):
             write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
     for study in all_studies:
-        if lacking := missing(study):
+        if lacking := study.missing_runs:
             print(f"{study.name}: no run of {lacking}", file=sys.stderr)
-    print(f"\n{page(all_tables, 'rows', 'grid', 'published')}")
-    print("mean ± sample std over n seeds; Loss: the lowest of all epochs")
+    for name, table in all_tables.items():
+        owner, _, kind = name.partition("/")
+        if kind in SHOWN:
+            show(table, owner)
     print(f"tables: {root / 'tables'}; runs: {root / 'runs.csv'}; records: {root / 'runs'}")
     return 0
-
-
-def missing(study: Study) -> str:
-    """The missing runs of a study in words: optimizers without a run, and seeds of variants."""
-    seeds = set(study.runs["seed"])
-    lacking = [*study.missing]
-    for optimizer, swept in study.variants:
-        without = sorted(seeds - set(study.of(optimizer, swept)["seed"]))
-        if without:
-            variant = ", ".join(filter(None, (optimizer, swept)))
-            lacking.append(f"{variant} with seed {', '.join(map(str, without))}")
-    return "; ".join(lacking)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same kind of machine all results are equal to the bit: losses and valid metrics of all
-epochs, test metrics and test ranks. On other machines the last digits may differ. The records are
-not changed. The exit code is 1 if a result differs.
+On the same kind of machine all results are equal to the bit, on others the last digits may differ.
+The exit code is 1 if a result differs. Example:
+  python -m scripts.rerun results/runs/ml-100k/*/reproduce-sasrec-seed0.json
 """
 
 import argparse
@@ -58,7 +58,11 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 @stoppable("interrupted")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.rerun", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.rerun",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="its JSON file")
     differ = False
     try:

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.jobs < 1:
         parser.error(f"--jobs: an integer >= 1 is needed, got {args.jobs}")
 
-    from scripts.running.config import is_about_overrides, one_line
+    from scripts.running.config import is_users_mistake, one_line
     from scripts.running.supervisor import sweep
 
     try:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return sweep([*args.overrides, *more], args.jobs)
     except Exception as error:
-        if not is_about_overrides(error):
+        if not is_users_mistake(error):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -10,11 +10,13 @@ from scripts.records.stopping import stoppable
 def main() -> int:
     """Train the run or the sweep of the command line; returns the exit code."""
     import hydra  # here, since a signal may come while torch is loaded
+    from hydra.errors import HydraException
     from omegaconf import DictConfig
 
     from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
-    from scripts.running.config import CONFIGS, is_about_overrides
+    from scripts.running.config import CONFIGS, is_users_mistake
+    from scripts.running.launchers import told
     from scripts.running.own_simba import require_own_simba
 
     try:
@@ -39,10 +41,12 @@ def main() -> int:
         return max(code, sweep.finish())
     except SystemExit as stop:
         return int(stop.code or 0)
-    except OSError as error:  # Hydra writes a sweep's multirun.yaml
-        return report(cannot_write(error.filename or "results.root", error))
     except Exception as error:
-        if is_about_overrides(error):
+        if known := told(error):
+            return report(known)
+        if isinstance(error, OSError) and not isinstance(error, HydraException):
+            return report(cannot_write(error.filename or "results.root", error))  # multirun.yaml
+        if is_users_mistake(error):
             return report(error)
         raise
 

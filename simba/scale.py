@@ -36,8 +36,19 @@ def _whole(size: Tensor) -> Tensor:
 
 def first_scale(g: Tensor) -> Tensor:
     """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite."""
+    return size_biased_mean(moments(g))
+
+
+def moments(g: Tensor) -> Tensor:
+    """(2,) float64: ``sum(g^2)`` and ``sum(abs(g))`` without NaN and infinity."""
     g = torch.where(g.isfinite(), g, 0.0).double()
-    return torch.nan_to_num(g.square().sum() / g.abs().sum(), nan=0.0).float()
+    return torch.stack([g.square().sum(), g.abs().sum()])
+
+
+def size_biased_mean(moments: Tensor) -> Tensor:
+    """``sum(g^2) / sum(abs(g))``, a float32 scalar; 0 if both sums are 0."""
+    squares, size = moments.unbind()
+    return torch.nan_to_num(squares / size, nan=0.0).float()
 
 
 def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:

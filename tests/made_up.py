@@ -2,9 +2,11 @@
 
 import pandas as pd
 
+from scripts.records.users import Users
 from scripts.reporting.collect import Results
 from scripts.reporting.note import METRICS, ROWS
-from scripts.reporting.studies import RUN, STUDY, VARIANT, Study, studies
+from scripts.reporting.statistics import user_groups, user_tests
+from scripts.reporting.studies import RUN, Study, studies
 
 EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
 DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
@@ -43,13 +45,27 @@ def curves(frame, epochs=(200, 500), loss=lambda run, epoch: 0.5, valid=lambda r
     )
 
 
-def results(*frames, lines=None, diagnostics=None) -> Results:
+def gains(optimizer, differences, experiment="ablation"):
+    """Lines of gains.csv: a variant's difference in each group of users, the interval ± 0.1."""
+    groups = [(0, 0), *((1 + 10 * i, 9 + 10 * i) for i in range(len(differences) - 1))]
+    lines = [
+        {"experiment": experiment, "model": "sasrec", "dataset": "beauty", "optimizer": optimizer}
+        | {"swept": "", "seeds": 2, "by": by, "least": least, "most": most, "users": 100}
+        | {"better": 1, "worse": 2, "baseline": 0.4}
+        | {"difference": d, "low": d - 0.1, "high": d + 0.1}
+        for by in Users._fields
+        for (least, most), d in zip(groups, differences, strict=True)
+    ]
+    return pd.DataFrame(lines)
+
+
+def results(*frames, lines=None, diagnostics=None, gains=None) -> Results:
     """The ``Results`` that contain these runs."""
     whole = pd.concat(frames, ignore_index=True)
-    columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     diagnostics = pd.DataFrame(columns=DIAGNOSTICS) if diagnostics is None else diagnostics
     lines = curves(whole) if lines is None else lines
-    return Results(whole, lines, pd.DataFrame(columns=columns), diagnostics)
+    gains = user_groups([], {}) if gains is None else gains
+    return Results(whole, lines, user_tests([]), gains, diagnostics)
 
 
 def study(*frames, **more) -> Study:

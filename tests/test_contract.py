@@ -2,11 +2,15 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 
 from models.contract import SequenceModel
+from scripts.recommend import main
+from scripts.records.errors import UserError
+from scripts.running.training import build_model
 from tests.conftest import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "models.md").read_text()
@@ -40,13 +44,56 @@ def test_the_example_of_the_page_trains(train_mine, tmp_path, joint):
 def test_a_model_without_a_method_is_a_one_line_error(train_mine, tmp_path, name):
     done = train_mine(CODE.replace(f"def {name}(", f"def not_{name}("))
     assert_one_line(done, "abstract method", name)
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_a_module_that_is_no_model_is_a_one_line_error(train, tmp_path):
     done = train("model._target_=torch.nn.Identity")
     assert_one_line(done, "torch.nn.Identity is not a models.contract.SequenceModel")
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def loss(self, items,", "def loss(self, inputs,", "LastItem.loss must take items, pa"),
+        ("def item_weight(self", "def item_weight(self, x", "item_weight must take no argument"),
+        ("super().__init__(maxlen, num_keys=1)", "nn.Module.__init__(self)", "does not call super"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_an_error(monkeypatch, tmp_path, old, new, message):
+    assert old in CODE
+    (tmp_path / "broken.py").write_text(CODE.replace(old, new))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    section = {"_target_": "broken.LastItem", "maxlen": 5, "hidden": 4}
+    with pytest.raises(UserError, match=f"{message}.*docs/models.md"):
+        build_model(section, num_items=9)
+
+
+def test_a_model_of_ones_own_is_trained_again_and_recommends(
+    train_mine, module, monkeypatch, tmp_path, capsys
+):
+    assert train_mine(CODE, "save_best=true").returncode == 0
+    (record,) = map(str, (tmp_path / "results").rglob("*.json"))
+    again = module("scripts.rerun", record, PYTHONPATH=str(tmp_path))
+    assert again.stdout.endswith("the same to the bit\n"), again.stderr
+
+    def recommend() -> int:
+        monkeypatch.delitem(sys.modules, "last_item", raising=False)
+        return main([record, "--items", "1,2", "--csv", "--top", "3"])
+
+    assert recommend() == 2
+    assert "'last_item.LastItem'" in capsys.readouterr().err  # it is not on the Python path
+    monkeypatch.syspath_prepend(tmp_path)
+    assert recommend() == 0
+    assert capsys.readouterr().out.count("\n") == 4
+    other = CODE.replace("(SequenceModel)", "(nn.Module)").replace("maxlen, num_keys=1", "")
+    (tmp_path / "last_item.py").write_text(other)
+    assert recommend() == 2
+    told = capsys.readouterr().err
+    assert "last_item.LastItem is not a models.contract.SequenceModel" in told
+    assert told.count("\n") == 1
 
 
 def test_a_model_that_cannot_be_diagnosed_is_a_one_line_error(train_mine):

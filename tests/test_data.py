@@ -279,7 +279,7 @@ def rewrite(folder, sign=True, **changes):
     for name, value in changes.items():
         if isinstance(value, np.ndarray):
             np.save(folder / f"{name}.npy", value)
-            about[name] = cache.sha256(folder / f"{name}.npy")
+            about[f"{name}.npy"] = cache.sha256(folder / f"{name}.npy")
         else:
             about[name] = value
     if sign:
@@ -296,6 +296,8 @@ DAMAGE = {
     "binary metadata": lambda f: (f / "about.json").write_bytes(b"\xff\xfe"),
     "altered num_items": lambda f: rewrite(f, sign=False, num_items=9),
     "understood": lambda f: rewrite(f, sign=False, understood={}),
+    "an item's id": lambda f: (f / "item_ids.json").write_text('["1"]'),
+    "no ids": lambda f: (f / "item_ids.json").unlink(),
     "signed num_items": lambda f: rewrite(f, num_items=9),
     "item 0": lambda f: rewrite(f, items=np.load(f / "items.npy") - 1),
     "item too high": lambda f: rewrite(f, items=np.load(f / "items.npy") * 2),
@@ -366,7 +368,7 @@ def test_both_commands_end_in_one_line_and_write_nothing(module, tmp_path, case)
     root = tmp_path / "results"
     done = module("scripts.train", *train_arguments, f"results.root={root}")
     assert message in error_line(done)
-    assert not list(root.rglob("*.json"))
+    assert not list((root / "runs").rglob("*.json"))
 
 
 def test_checksum_and_network_through_both_commands(module, tmp_path):
@@ -387,7 +389,7 @@ def test_checksum_and_network_through_both_commands(module, tmp_path):
     ):
         assert "127.0.0.1:9" in line
         assert "SIMBA_DATA" in line
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_bad_content_through_both_commands(module, tmp_path):
@@ -399,7 +401,7 @@ def test_bad_content_through_both_commands(module, tmp_path):
         module("scripts.train", "data=file", f"data.path={bad}", results),
     ):
         assert "bad.txt: line 2: '1_4' is not an integer id" in error_line(done)
-    assert not list((tmp_path / "results").rglob("*.json"))
+    assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
 def test_repeats_are_kept_in_order():

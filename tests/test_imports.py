@@ -1,8 +1,11 @@
 """Which package may import which; docs/architecture.md has the picture."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -74,7 +77,22 @@ def test_commands_are_short():
         assert len(lines) <= 80, f"scripts/{command}.py: put its parts into running or reporting"
 
 
-@pytest.mark.parametrize("command", ["aggregate", "make_tables", "make_figures", "report"])
-def test_reporting_starts_without_torch(command):
+@pytest.mark.parametrize("module", [*(f"scripts.{c}" for c in COMMANDS), "data.prepare"])
+def test_help_has_an_example_and_fits_100_columns(module, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with suppress(SystemExit):
+        importlib.import_module(module).main()
+    told = capsys.readouterr().out
+    assert re.search(rf"^ +python -m {module}( [^-\[].*)?$", told, re.M)
+    if module != "scripts.train":  # Hydra prints a whole config
+        assert max(map(len, told.splitlines())) <= 100
+
+
+STARTS = ("aggregate", "make_tables", "make_figures", "report", "compare", "running.status")
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_reporting_and_status_start_without_torch(command):
     code = f"import scripts.{command}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

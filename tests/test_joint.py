@@ -16,6 +16,7 @@ from models.ops import REFERENCE
 from scripts.running.joint import JointTraining
 from scripts.running.training import Training
 from tests.conftest import REPOSITORY, SMALL
+from tests.test_train import kept_weights
 
 ROWS = ("sign_sgd", "lion", "simba", "simba_m", "simba_eq1", "simba_c_eq_m", "adam")
 
@@ -113,7 +114,7 @@ def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
 
 
 def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
-    sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true"]
+    sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true", "save_best=true"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train(*sweep, f"results.root={whole}").returncode == 0
     command = [sys.executable, "-m", "scripts.train", "-m", "data=file", f"data.path={toy}"]
@@ -125,7 +126,7 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(killed.rglob("*.json")), "it was not killed in time"
+    assert not list((killed / "runs").rglob("*.json")), "it was not killed in time"
     resumed = train(*sweep, f"results.root={killed}")
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stderr
@@ -133,6 +134,8 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     for path, record in ours.items():
         assert record["history"] == expected[path]["history"]
         assert record["test_ranks"] == expected[path]["test_ranks"]
+    assert len(kept_weights(killed)) == 2
+    assert kept_weights(killed) == kept_weights(whole)
 
 
 def test_a_failed_run_does_not_stop_or_change_the_others(train, tmp_path):

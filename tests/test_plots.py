@@ -1,14 +1,21 @@
 """Figures show the right values: lines are means over seeds, bands from lowest to highest."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from scripts.reporting import plots
+from scripts.reporting.collect import load
 from scripts.reporting.note import METRICS, ROWS, verdict
+from scripts.reporting.studies import studies
 from scripts.reporting.style import label_of, style_of
-from tests.made_up import EXACT, curves, runs, study
+from tests.conftest import REPOSITORY
+from tests.made_up import EXACT, curves, gains, runs, study
 
 TWO = {o: [row, row] for o, (row,) in EXACT.items()}
 
@@ -83,10 +90,10 @@ def test_grid():
 def test_beside_the_note():
     values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(ROWS)}
     figure = plots.beside_the_note(study(runs(values)))
-    points, note = figure.axes[0].lines[2:4]
+    points, note = figure.axes[0].lines[2:4]  # of sign-SGD
     assert list(points.get_xdata()) == [0.01, 0.01]
     assert note.get_xdata()[0] == ROWS["sign_sgd"].hr
-    assert figure.axes[2].lines[1].get_xdata()[0] == ROWS["lion"].loss
+    assert figure.axes[4].lines[1].get_xdata()[0] == ROWS["lion"].loss
     assert plots.beside_the_note(study(runs(values, "short"))) is None
 
 
@@ -94,7 +101,7 @@ def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
     values = {o: [(0.02 + 0.001 * seed,) * 3 for seed in (0, 1)] for o in ROWS}
     made = study(runs(values))
     figure = plots.beside_the_note(made)
-    for axis, (metric, column) in zip(figure.axes[3:], METRICS.items(), strict=True):
+    for axis, (metric, column) in zip(figure.axes[1::2], METRICS.items(), strict=True):
         line = axis.lines[list(ROWS).index("simba")]
         low, high = line.get_xdata()
         note = {"HR@10": 0.0195, "NDCG@10": 0.0094, "Loss": 0.872968}[metric]
@@ -103,7 +110,7 @@ def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
         assert (1 + low) * note == pytest.approx(0.0205 - 2 * 0.001 / 2**0.5 * 1.5**0.5)
 
 
-def test_why_and_drift():
+def test_diagnostics_over_epochs_at_the_last_look_and_by_popularity():
     def value(i, seed):
         return 0.1 * i + 0.1 * seed
 
@@ -120,13 +127,13 @@ def test_why_and_drift():
             value(i, seed) + (0.02 if i == 3 else 0.06) * k / 3
         )
     made = study(runs(TWO), diagnostics=diagnostics(values))
-    figure = plots.why(made)
+    looks = plots.looks(made)
     i = list(ROWS).index("simba_m")
-    x, y, low, high = drawn(figure.axes[1], "simba_m")
+    x, y, low, high = drawn(looks.axes[0], "simba_m")
     assert x == [10, 20]
     assert y == pytest.approx([0.05 * (i + 0.5), 0.1 * (i + 0.5)])
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
-    bars = figure.axes[0]
+    (bars,) = plots.parts(made).axes
     assert bars.get_yticklabels()[0].get_text() == "Simba + m"
     widths = [bar[0].get_width() for bar in bars.containers]  # agrees, rests, against
     agrees = 0.1 * (i + 0.5)
@@ -134,7 +141,8 @@ def test_why_and_drift():
     x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # only the last diagnosed epoch
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))
-    assert plots.why(study(runs(TWO))) is plots.drift(study(runs(TWO))) is None
+    for draw in (plots.looks, plots.parts, plots.drift):
+        assert draw(study(runs(TWO))) is None
 
 
 def test_memories_are_those_of_the_last_diagnosed_epoch():
@@ -152,3 +160,47 @@ def test_memories_are_those_of_the_last_diagnosed_epoch():
     assert np.isnan(widths[1][0])  # Lion has no counter: a dash, not 0%
     assert "–" in [text.get_text() for text in figure.axes[1].texts]
     assert widths[1][1:] == pytest.approx(widths[0][1:])
+
+
+def test_gains_are_drawn_with_their_intervals():
+    two = {"simba": EXACT["simba"] * 2, "lion": EXACT["lion"] * 2}
+    figure = plots.gains(study(runs(two), gains=gains("simba", [0.1, -0.2])))
+    for axis in figure.axes:
+        (points,) = axis.containers
+        line, _, (bars,) = points.lines
+        assert line.get_ydata().tolist() == [0.1, -0.2]
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        assert np.allclose(ends, [[0.0, 0.2], [-0.3, -0.1]])
+        assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "1 to 9"]
+    one_seed = gains("simba", [0.1, -0.2]).assign(seeds=1)
+    assert plots.gains(study(runs(two), gains=one_seed)) is None
+
+
+@pytest.mark.parametrize("kind", ["curves", "gains", "note"])
+def test_a_figure_for_a_dark_page_shows_through_it_and_has_no_dark_lines(kind):
+    frame = runs(TWO)
+    lines = gains("simba", [0.1, -0.2])
+    figure = plots.darkened(plots.FIGURES[kind](study(frame, gains=lines)))
+    assert figure.patch.get_alpha() == figure.axes[0].patch.get_alpha() == 0
+    drawn = [a for a in figure.findobj(Line2D) if a.get_linestyle() != "None"]
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    assert drawn
+    assert texts
+    for artist in (*drawn, *texts):
+        assert sum(to_rgb(artist.get_color())) > 0.9, artist
+
+
+def test_titles_and_labels_of_the_committed_figures_are_whole():
+    """No text is cut by the figure's edge, and no title runs into another."""
+    drawn = plots.figures(studies(load(REPOSITORY / "results")))
+    assert {name.partition("-")[0] for name in drawn} == set(plots.FIGURES)
+    for name, figure in drawn.items():
+        figure.draw_without_rendering()
+        (width, height), needed = figure.get_size_inches(), figure.get_tightbbox()
+        assert needed.x0 > -0.01, name
+        assert needed.y0 > -0.01, name
+        assert needed.x1 < width + 0.01, name
+        assert needed.y1 < height + 0.01, name
+        titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
+        for one, other in itertools.combinations(titles, 2):
+            assert not one.overlaps(other), name

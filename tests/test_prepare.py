@@ -63,6 +63,15 @@ def test_how_a_file_was_read_is_returned_and_cached(mine):
     assert prepare({"path": mine}).understood == json.loads(json.dumps(first)) == first
 
 
+def test_item_ids_are_those_of_the_file_in_the_order_of_their_numbers(mine):
+    first = prepare({"path": mine})
+    assert first.item_ids == ["007", "7", "NA", "nan", "null"]
+    assert prepare({"path": mine}).item_ids == first.item_ids
+    items = [first.item_ids[item - 1] for item in first.sequences.items]
+    assert items == ["nan", "NA", "null", "null", "007", "7", "007", "nan"]
+    assert prepare({"path": mine, "k_core": 2}).item_ids == ["007", "nan", "null"]
+
+
 def test_prepare_prints_how_it_read_a_file(module, mine):
     done = module("data.prepare", "file", f"data.path={mine}")
     assert done.returncode == 0, done.stderr

@@ -1,34 +1,35 @@
-"""Reporting: CSV files, tables, figures and notebooks from records."""
+"""Reporting: CSV files, tables and figures from records."""
 
 import copy
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from itertools import product
 
-import jupytext
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 from scipy import stats
 
+from data.prepare import compose, prepare
 from scripts.aggregate import main as aggregate
 from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
-from scripts.records.record import decode_ranks
+from scripts.records.place import Place
+from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
+from scripts.records.users import path_of, read_users
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
-from scripts.running.run import finished
+from scripts.running.run import finished, remember_users
 from tests.conftest import REPOSITORY
 
-NOTEBOOKS = REPOSITORY / "notebooks"
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
     "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
@@ -57,7 +58,8 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def results(study, tmp_path):
-    shutil.copytree(study / "runs", tmp_path / "runs")
+    for folder in ("runs", "users"):
+        shutil.copytree(study / folder, tmp_path / folder)
     return tmp_path
 
 
@@ -86,8 +88,9 @@ def test_runs_csv_has_one_line_per_record(results):
 def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert run(results) == 0
     folder = results / "tables" / "short-sasrec-toy"
+    names = ("rows", "paired", "popularity", "history", "choices", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        f"{t}.{e}" for t in ("rows", "paired", "choices", "memories") for e in ("csv", "md", "tex")
+        f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
     )
     table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
     assert table["note's place"].to_dict() == {
@@ -137,9 +140,9 @@ def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys)
     assert make_figures([root]) == 0
     files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
     assert sorted(files) == sorted(
-        f"{name}-short-sasrec-toy.{kind}"
-        for name in ("curves", "why", "drift", "memories")
-        for kind in ("png", "pdf")
+        f"{name}-short-sasrec-toy{kind}"
+        for name in ("curves", "gains", "parts", "looks", "drift", "memories")
+        for kind in (".png", "-dark.png", ".pdf")
     )
     assert make_figures([root]) == 0
     assert files == {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
@@ -231,6 +234,7 @@ def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figur
             path.unlink()
     path = next((results / "runs").glob("*/simba_m/*seed1.json"))
     record, refused = json.loads(path.read_text()), 0
+    at = Place(results, path.parent.relative_to(results / "runs").as_posix(), path.stem)
     cases = list(product(places(record), OTHERS))
     for number in np.random.default_rng(0).permutation(len(cases))[:150]:
         place, new = cases[number]
@@ -245,7 +249,7 @@ def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figur
         assert rerun([str(path)]) == 2
         assert capsys.readouterr().err == told
         with pytest.raises(UserError, match="not a record"):
-            finished(path, {})  # as scripts.train finds it
+            finished(at, {})  # as scripts.train finds it
         refused += 1
     assert refused > 50
 
@@ -283,7 +287,7 @@ def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(results, capsys, n
 def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsys):
     assert run(results) == 0
     capsys.readouterr()
-    root, figure = f"results.root={results}", tmp_path / "curves.png"
+    root, figure = f"results.root={results}", tmp_path / "curves.pdf"
     assert compare(["short/simba", "short/lion", root, "--figure", str(figure)]) == 0
     told = capsys.readouterr().out
     users = pd.read_csv(results / "paired.csv").set_index("optimizer").loc["simba"]
@@ -295,12 +299,90 @@ def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsy
     assert "│ 1 │" in capsys.readouterr().out
 
 
+def users_file(root):
+    (path,) = (root / "users").iterdir()
+    return path
+
+
+def test_a_training_writes_how_long_and_how_popular_its_users_are(study):
+    lines = [line.split()[1:] for line in (study / "toy.txt").read_text().splitlines()]
+    trained = Counter(item for items in lines for item in items[:-2])
+    users = read_users(users_file(study), len(lines))
+    assert users.history.tolist() == [len(items) - 1 for items in lines]
+    assert users.popularity.tolist() == [trained[items[-1]] for items in lines]
+    record = json.loads(next((study / "runs").glob("*/*/*.json")).read_text())
+    assert path_of(study, "toy", record["config"]["data"]) == users_file(study)
+    assert read_users(study / "users" / "others.csv", len(lines)) is None
+
+
+@pytest.mark.skipif("SIMBA_DATA" not in os.environ, reason="SIMBA_DATA is not set")
+@pytest.mark.parametrize("name", ["beauty", "toys", "sports"])
+def test_the_committed_users_are_those_of_the_data(tmp_path, name):
+    remember_users(tmp_path / "users.csv", prepare(compose(name, [])).sequences)
+    (committed,) = (REPOSITORY / "results" / "users").glob(f"{name}-*.csv")
+    assert (tmp_path / "users.csv").read_bytes() == committed.read_bytes()
+
+
+def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys):
+    """The groups of compare, of gains.csv and of the table agree; without the users, none."""
+    assert run(results) == 0
+    capsys.readouterr()
+    root = f"results.root={results}"
+    assert compare(["short/simba", "short/lion", root]) == 0
+    told = capsys.readouterr().out
+    gains = pd.read_csv(results / "gains.csv")
+    own = gains[gains["optimizer"] == "simba"]
+    assert set(own["by"]) == {"popularity", "history"}
+    assert (own.groupby("by")["users"].sum() == 30).all()
+    tables = results / "tables" / "short-sasrec-toy"
+    for by in ("popularity", "history"):
+        groups = own[own["by"] == by].to_dict("records")
+        names = [
+            f"{g['least']}" if g["least"] == g["most"] else f"{g['least']} to {g['most']}"
+            for g in groups
+        ]
+        table = pd.read_csv((tables / by).with_suffix(".csv"))
+        assert table.columns.tolist() == ["SASRec with", "n", *names]
+        for group, name in zip(groups, names, strict=True):
+            cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
+            assert re.search(f"│ +{cells} │", told)
+    users_file(results).unlink()
+    assert run(results) == 0
+    assert len(pd.read_csv(results / "gains.csv")) == 0
+    capsys.readouterr()
+    assert compare(["short/simba", "short/lion", root]) == 0
+    assert "no training wrote the users" in capsys.readouterr().out
+
+
+def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(results, capsys):
+    assert run(results) == 0
+    capsys.readouterr()
+    root = f"results.root={results}"
+    assert compare(["short", "short/lion", root]) == 0
+    assert capsys.readouterr().out.count("minus Lion (short)") == len(ROWS)
+    assert compare(["short", "short", root]) == 0
+    told = capsys.readouterr().out
+    assert "Simba (short) minus Simba (short)" in told
+    assert "Simba (short) minus Lion" not in told
+
+
+@pytest.mark.parametrize("damage", ["", "\0", "popularity,history\n1,2\n", "1,2\n" * 31, "cut"])
+def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage):
+    path = users_file(results)
+    path.write_text(path.read_text()[:-9] if damage == "cut" else damage)
+    assert run(results) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {path}: damaged (")
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["short/simba"], "expected two variants, got 1"),
-        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; there are short/lion"),
-        (["nonsense", "short/lion"], "nonsense: no such record"),
+        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; short has lion, "),
+        (["nonsense", "short/lion"], "nonsense: no experiment and no record; there are short"),
+        (["short", "short/lion", "--dataset", "x"], "short: no experiment on x and no record"),
+        (["short", "short/lion", "--figure", "x.png"], "--figure draws one comparison"),
     ],
 )
 def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
@@ -309,6 +391,20 @@ def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
     assert compare([*names, f"results.root={results}"]) == 2
     told = capsys.readouterr().err
     assert message in told
+    assert told.count("\n") == 1
+
+
+def test_runs_with_different_users_are_one_line_that_names_them(results, capsys):
+    path = next((results / "runs").glob("*/simba/*seed1.json"))
+    record = json.loads(path.read_text())
+    ranks = decode_ranks(record["test_ranks"])[:-1]
+    record |= {"test_ranks": encode_ranks(ranks)}
+    record["test"] |= {"HR@10": float(np.mean(ranks <= 10)), "NDCG@10": ndcg_at_10(ranks).mean()}
+    path.write_text(json.dumps(record))
+    assert run(results) == 2
+    told = capsys.readouterr().err
+    assert "simba/" in told
+    assert "were tested on different users" in told
     assert told.count("\n") == 1
 
 
@@ -321,7 +417,8 @@ def test_a_folder_without_records_is_an_error(tmp_path, capsys):
 
 
 def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_path):
-    shutil.copytree(REPOSITORY / "results" / "runs", tmp_path / "runs")
+    for folder in ("runs", "users"):
+        shutil.copytree(REPOSITORY / "results" / folder, tmp_path / folder)
     assert run(tmp_path) == 0
     assert make_figures([f"results.root={tmp_path}"]) == 0
     committed = REPOSITORY / "results"
@@ -337,26 +434,6 @@ def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_pa
 def test_the_readme_shows_a_committed_table():
     shown = (REPOSITORY / "README.md").read_text()
     assert (REPOSITORY / "results/tables/headline.md").read_text() in shown
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(p.stem for p in NOTEBOOKS.glob("0*.py")))
-def test_notebooks_run_on_the_committed_results(name):
-    notebook = nbformat.read(str(NOTEBOOKS / f"{name}.ipynb"), as_version=4)
-    script = jupytext.read(NOTEBOOKS / f"{name}.py")
-    assert [c.source for c in notebook.cells] == [c.source for c in script.cells], (
-        "run make notebooks"
-    )
-    committed = shown_by(notebook)
-    NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    assert committed, "it shows nothing: run make notebooks"
-    assert committed == shown_by(notebook), "run make notebooks"
-
-
-def shown_by(notebook) -> list[str]:
-    """A notebook's tables and a placeholder per figure, as its bits depend on matplotlib."""
-    data = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
-    return [d.get("text/markdown", "a figure") for d in data]
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "007", "1e3"])

@@ -117,14 +117,14 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
             time.sleep(0.1)
         assert not alive(root)
         since = newest(root)
-    done = module(*sweep)
+    done = module(*sweep, fresh=True)
     assert done.returncode == 0, done.stderr
     assert same(root, whole)
     assert not left_in(root)
     assert not list(root.rglob("*.pt"))
     assert (root / "tables" / "single-sasrec-toy" / "rows.md").exists()
     assert "another process" not in done.stderr
-    again = module(*sweep)
+    again = module(*sweep, fresh=True)
     assert again.returncode == 0
     assert again.stderr == ""
 
@@ -137,7 +137,7 @@ def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
         (f"results.root={toy}/below", "cannot be written"),
     ):
         where = words(toy, tmp_path / "r", "optimizer=lion,simba", override)
-        done = module("scripts.sweep", "--jobs", "2", *where)
+        done = module("scripts.sweep", "--jobs", "2", *where, fresh=True)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
@@ -252,6 +252,7 @@ model.eps=nan batch_size=99999999999999999999 negatives=99999999999 ks=[] ks=10 
 ks=[10,99999999999999999999] results.root= max_grad_norm=inf patience=nan joint=maybe device=
 experiment=nothing data.k_core=-1 data.k_core=x data.path=null data.path=[1] data.user_column=3
 model._target_=os.system optimizer._target_=nothing.x optimizer._partial_=false
+~model._target_ ~optimizer._target_
 hydra.run.dir=/proc/x seed=${x} seed=${oc.env:NOPE_NOT_SET} results.root=/dev/null/below
 """.split()  # noqa: SIM905
 
@@ -298,7 +299,7 @@ EVIL = [
 ]
 
 
-@pytest.mark.parametrize("target", ["reproduce", "paper", "tables", "figures"])
+@pytest.mark.parametrize("target", ["reproduce", "paper", "tables", "figures", "status"])
 @pytest.mark.parametrize("text", EVIL)
 def test_make_runs_nothing_that_args_holds(tmp_path, target, text):
     """The real Makefile; its python writes down what it is called with."""

@@ -1,21 +1,35 @@
 """Sweeps: names, launchers, sweepers and exit codes, in real processes."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import slurm
 from tests.conftest import REPOSITORY, SMALL
 
 LAUNCHERS = {
-    "basic": [],
-    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-    "submitit_local": [
-        "hydra/launcher=submitit_local",
-        "hydra.launcher.submitit_folder={tmp}/jobs",
-    ],
+    "local": [],
+    "joblib": ["hydra.launcher.n_jobs=2"],
+    "slurm": ["hydra.launcher.submitit_folder={tmp}/jobs", "hydra.launcher.partition=short"],
 }
+
+
+@pytest.fixture
+def launch(train, tmp_path):
+    """A function that runs a sweep with the preset of a launcher."""
+    slurm.install(tmp_path / "slurm")
+    path = f"{tmp_path / 'slurm'}:{os.environ['PATH']}"
+
+    def run(launcher, *arguments):
+        flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
+        return train(
+            "-m", f"launcher={launcher}", *flags, *arguments, PATH=path, fresh=launcher != "local"
+        )
+
+    return run
 
 
 def names(root: Path) -> set[str]:
@@ -23,11 +37,11 @@ def names(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_path, launcher):
-    flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
-    done = train("-m", *flags, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
+def test_every_launcher_gives_the_same_records_names_and_exit_codes(launch, tmp_path, launcher):
+    done = launch(launcher, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
     assert done.returncode == 1, done.stderr
     assert "optimizer.lr=1e+30-seed1.json: the loss is" in done.stderr
+    assert "optimizer.lr=1e+30-seed1.log)" in done.stderr
     records = {p: json.loads(p.read_text()) for p in (tmp_path / "results/runs").rglob("*.json")}
     status = {r["config"]["optimizer"]["lr"]: r["status"] for r in records.values()}
     assert status == {1e30: "failed", 1e-3: "finished"}
@@ -35,19 +49,34 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(train, tmp_p
     assert {p.name for p in records} == {
         f"{start}-optimizer.lr={lr}-seed1.json" for lr in ("0.001", "1e+30")
     }
-    mistaken = train("-m", *flags, "optimizer=lion", "epochs=0,1")
+    assert not any("launcher=" in r["command"] for r in records.values())
+    mistaken = launch(launcher, "optimizer=lion", "epochs=0,1")
     assert mistaken.returncode == 2
     assert "epochs must be an integer >= 1, got 0" in mistaken.stderr
     assert len(names(tmp_path / "results")) == 3  # the run with epochs=1 was trained
+    if launcher == "slurm":
+        asked = set((tmp_path / "slurm" / "batch").read_text().splitlines())
+        wanted = {"cpus-per-task=1", "mem=4GB", "time=240", "requeue", "partition=short"}
+        assert {f"#SBATCH --{flag}" for flag in wanted} <= asked
+        assert "export OMP_NUM_THREADS=1" in asked
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_joint_training_is_refused_if_each_run_has_its_own_process(train, tmp_path, launcher):
-    flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
-    done = train("-m", *flags, "optimizer=lion,simba", "joint=true")
+def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_path):
+    done = launch("joblib", "optimizer=lion,simba", "joint=true")
     assert done.returncode == 2
-    assert f"leave out hydra/launcher={launcher}" in done.stderr
+    assert "leave out launcher=joblib" in done.stderr
     assert not names(tmp_path / "results")
+
+
+def test_a_preset_names_the_extra_that_it_lacks(module, tmp_path):
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides all plugins
+    done = module(
+        "scripts.train", "-m", "launcher=slurm", "seed=0,1", PYTHONPATH=str(tmp_path), fresh=True
+    )
+    assert done.returncode == 2
+    extra = "hydra/launcher=submitit_slurm is not installed: pip install '.[slurm]'"
+    assert done.stderr == f"error: {extra}\n"
 
 
 def test_a_sweeper_gets_its_objective(train, tmp_path):

@@ -1,20 +1,24 @@
 """Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from scripts.records.errors import UserError
-from scripts.reporting.comparison import by_group
 from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
 from scripts.reporting.published import comparison
-from scripts.reporting.render import latex, markdown
-from scripts.reporting.statistics import differences, holm, t_interval
+from scripts.reporting.render import latex, markdown, narrow, show
+from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
 from scripts.reporting.tables import Table, along, grid, tables
-from tests.made_up import EXACT, curves, results, runs, study
+from tests.conftest import REPOSITORY
+from tests.made_up import EXACT, curves, gains, results, runs, study
 
 
 def made(*frames, **more) -> dict[str, pd.DataFrame]:
@@ -281,10 +285,79 @@ def test_steps_share_the_gap():
     assert "steps" not in " ".join(made(runs(values, "mine")))
 
 
-def test_who_gains_is_told_by_fifths_of_the_users():
-    d = np.repeat([0.1, 0.0, 0.0, -0.1, -0.2], 4)
-    lengths = np.arange(20)[::-1]
-    table = by_group(d, lengths, "length").frame.set_index("length")
-    assert table.index.tolist() == ["0 to 3", "4 to 7", "8 to 11", "12 to 15", "16 to 19"]
-    assert table.loc["0 to 3", "worse"] == table.loc["16 to 19", "better"] == "4"
-    assert table.loc["16 to 19", "difference"].startswith("+0.1000")
+def test_groups_hold_about_a_fifth_of_the_users_and_never_part_equal_ones():
+    values = np.array([7, 7, 7, 7, 1, 1, 2, 3, 3, 9])
+    d = np.array([0.1, 0.1, -0.1, 0.0, 0.0, -0.2, 0.3, 0.0, 0.0, 0.5])
+    found = groups(d, np.full(10, 0.4), values)
+    assert [(g.least, g.most) for g in found] == [(1, 1), (2, 3), (7, 7), (9, 9)]
+    assert [g.users for g in found] == [2, 3, 4, 1]
+    assert [(g.better, g.worse) for g in found] == [(0, 1), (1, 0), (2, 1), (1, 0)]
+    assert [g.difference for g in found] == pytest.approx([-0.1, 0.1, 0.025, 0.5])
+    low, high = t_interval(d[:4])
+    assert (found[2].low, found[2].high) == pytest.approx((low, high), abs=1e-6)
+    assert np.isnan(found[3].low)  # one user has no interval
+
+
+def test_who_gains_is_told_in_percent_of_the_baseline():
+    two = {"simba": EXACT["simba"] * 2, "lion": EXACT["lion"] * 2}
+    frames = made(runs(two), gains=gains("simba", [0.1, -0.2]))
+    line = frames["ablation-sasrec-beauty/popularity"].iloc[0]
+    assert line.tolist() == ["Simba", "2", "+25% [+0, +50]", "-50% [-75, -25]"]
+    assert line.index.tolist()[2:] == ["0", "1 to 9"]
+
+
+@pytest.mark.parametrize("width", [100, 60, 30])
+def test_a_table_fits_its_terminal_and_cuts_no_word(capsys, monkeypatch, width):
+    if width != 100:
+        monkeypatch.setenv("COLUMNS", str(width))
+    values = {o: [row, row] for o, (row,) in EXACT.items()}
+    table = tables(studies(results(runs(values))))["ablation-sasrec-beauty/rows"]
+    show(table)
+    told = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in told.splitlines()) <= width
+    assert "\x1b" not in told
+    words = {word for cell in table.frame.to_numpy().flat for word in cell.split()}
+    assert words <= set(told.split())
+
+
+def test_a_wide_table_is_shown_in_parts_that_begin_alike():
+    frame = pd.DataFrame({"a": ["x"], "b": ["y"]} | {name: ["1" * 25] for name in "cdefg"})
+    parts = narrow(frame)
+    assert [part.columns.tolist() for part in parts] == [[*"abcde"], [*"abfg"]]
+    wide = frame.map(lambda cell: cell * 10)  # a column that is too wide stands alone
+    assert [part.columns.tolist() for part in narrow(wide)] == [[*"ab", name] for name in "cdefg"]
+
+
+TEX = r"""\documentclass{article}
+\usepackage[a4paper]{geometry}
+\usepackage{booktabs,adjustbox}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def has_tex():
+    found = shutil.which("kpsewhich") and shutil.which("pdflatex")
+    return bool(found) and not subprocess.run(["kpsewhich", "adjustbox.sty"]).returncode
+
+
+@pytest.mark.skipif(not has_tex(), reason="no pdflatex with adjustbox")
+def test_latex_tables_compile_and_can_be_read_on_a4(tmp_path):
+    """Each table is set, and none is made smaller than 80% of footnotesize to fit."""
+    files = sorted((REPOSITORY / "results" / "tables").rglob("*.tex"))
+    text = "\\clearpage\n".join(path.read_text() for path in files)
+    measured = re.sub(
+        r"\\begin\{adjustbox\}\{max width=\\textwidth\}(.*?)\\end\{adjustbox\}",
+        r"\\sbox0{\1}\\typeout{WIDTH \\the\\wd0 of \\the\\textwidth}\g<0>",
+        text,
+        flags=re.S,
+    )
+    (tmp_path / "all.tex").write_text(TEX % measured)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
+    found = re.findall(r"WIDTH ([\d.]+)pt ?of ([\d.]+)pt", done.stdout)
+    assert len(found) >= len(files)
+    assert max(float(width) / float(page) for width, page in found) < 1.25

@@ -147,7 +147,7 @@ def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_
 
 
 def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
-    long = ["epochs=60", "diagnose_every=3"]
+    long = ["epochs=60", "diagnose_every=3", "save_best=true"]
     settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", *long]
     whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
@@ -168,6 +168,14 @@ def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
     ((_, ours),) = records(root).items()
     ((_, expected),) = records(tmp_path / "whole").items()
     assert results_of(ours) == results_of(expected)
+    assert kept_weights(root) == kept_weights(tmp_path / "whole")
+
+
+def kept_weights(root: Path) -> dict[str, bytes]:
+    """The bytes of the weights that ``save_best`` has kept, by their path; there must be some."""
+    found = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.best.pt")}
+    assert found
+    return found
 
 
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_path):
@@ -188,7 +196,9 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_pat
     assert done.returncode == 2, done.stderr
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not [p for p in (tmp_path / "r").rglob("*") if p.is_file()]
+    left = {p.suffix for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert left <= {".json", ".log", ".csv"}  # its status, its log, what is known of the users
+    assert not records(tmp_path / "r")
 
 
 @needs_mounts
@@ -265,7 +275,7 @@ def test_another_project_called_simba_is_a_one_line_error(train, tmp_path):
     other.mkdir(parents=True)
     (other / "__init__.py").touch()
     path = f"{other.parent}{os.pathsep}{REPOSITORY}"
-    done = train(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    done = train(PYTHONPATH=path, PYTHONSAFEPATH="1", fresh=True)
     assert done.returncode == 2
     assert f"`import simba` gives {other}/__init__.py, not {REPOSITORY}/simba" in done.stderr
     assert "pip uninstall simba" in done.stderr

@@ -5,15 +5,18 @@ import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from scripts.records.errors import UserError
+
+LOCKS = "SIMBA_LOCKS"  # soft: locks that do without flock
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -59,19 +62,23 @@ def locked(path: Path) -> Iterator[bool]:
     """Try to take the lock file ``path``; the context's value is whether this process holds it.
 
     The file is removed when the context ends. Processes that run the same sweep divide its runs by
-    these locks. The system releases the lock of a killed process.
+    these locks. The system releases the lock of a killed process. Without flock, the file's
+    existence is the lock; it names its host and process, so a killed one's is noticed on that host.
 
     Raises:
         UserError: the lock file cannot be written.
     """
-    lock = FileLock(path, blocking=False)
+    lock = (SoftFileLock if os.environ.get(LOCKS) == "soft" else FileLock)(path, blocking=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # there is no flock
+            lock.acquire()
     except Timeout:
         yield False
         return
     except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise UserError(f"{path}: no flock here ({error.strerror}); set {LOCKS}=soft") from None
         raise cannot_write(path, error) from None
     try:
         yield True

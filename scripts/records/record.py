@@ -14,7 +14,9 @@ import numpy as np
 from scripts.records.errors import UserError
 
 # These keys do not change a run's results. All other keys identify the run.
-WITHOUT_EFFECT = ("results", "tracker", "device", "force", "joint", "diagnose_every", "study")
+WITHOUT_EFFECT = (
+    *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
+)
 
 
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:

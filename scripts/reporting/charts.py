@@ -4,6 +4,7 @@ They show what plots.py draws for paper. A trace belongs to the variant in its `
 report shows a button for each, since plotly's own legend cannot be reached by keyboard.
 """
 
+import math
 import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,14 +22,24 @@ from scripts.reporting.plots import (
     PARTS,
     TITLES,
     dashes_of,
+    errors,
     grid_runs,
     grid_scale,
     has_curves,
+    shown_gains,
+    spread,
     step_shares,
 )
 from scripts.reporting.studies import Study, variant
 from scripts.reporting.style import label_of, short, style_of
-from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
+from scripts.reporting.tables import (
+    GROUPED_BY,
+    beside_note,
+    group_name,
+    groups_of,
+    last_looks,
+    looked_at_memories,
+)
 
 DASHES = {
     "-": "solid",
@@ -36,6 +47,7 @@ DASHES = {
     ":": "dot",
     "-.": "dashdot",
 }  # matplotlib's, in plotly's words
+PANEL, LABEL = 280, 16  # pixels: of a panel, and from one label at its right to the next
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 
@@ -46,6 +58,14 @@ class Key(NamedTuple):
     label: str
     colour: str
     dash: str = "solid"
+
+
+class End(NamedTuple):
+    """Where a line of a variant ends."""
+
+    label: str
+    colour: str
+    y: float
 
 
 class Chart(NamedTuple):
@@ -65,7 +85,8 @@ def curves(study: Study) -> Chart | None:
     points = study.shown_curves
     figure = _panels(list(TITLES.values()), height=760)
     for row, column in enumerate(TITLES, 1):
-        _lines(figure, row, study, points, "epoch", column)
+        ends = _lines(figure, row, study, points, "epoch", column)
+        _label_ends(figure, row, ends, log=row == 1)
     figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
     figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
     figure.update_xaxes(title="epoch", row=2, col=1)
@@ -108,7 +129,8 @@ def grid(study: Study) -> Chart | None:
     (key,) = study.swept
     figure = _panels(list(GRID_TITLES.values()), height=640)
     for row, column in enumerate(GRID_TITLES, 1):
-        _lines(figure, row, study, runs, "value", column, mode="lines+markers")
+        ends = _lines(figure, row, study, runs, "value", column, mode="lines+markers")
+        _label_ends(figure, row, ends)
     ticks = sorted(runs["value"].unique().tolist())
     texts = [short(float(tick)) for tick in ticks]
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
@@ -120,6 +142,51 @@ def grid(study: Study) -> Chart | None:
     ]
     alt = f"Figures over {key.split('.')[-1]}. Best by valid NDCG@10: {', '.join(told)}."
     return Chart(figure, "Each point is the mean over seeds.", alt, _keys(study, runs))
+
+
+def gains(study: Study) -> Chart | None:
+    """Who gains and who loses: differences to the baseline in groups of users, with intervals."""
+    lines = shown_gains(study)
+    if lines.empty:
+        return None
+    figure = _panels([""] * len(GROUPED_BY), height=640, shared=False, between=0.18)
+    for row, (quantity, words) in enumerate(GROUPED_BY.items(), 1):
+        own = lines[lines["by"] == quantity]
+        variants = dashes_of(study, own)
+        for i, (optimizer, swept) in enumerate(variants):
+            groups = groups_of(variant(own, optimizer, swept))
+            below, above = errors(groups)
+            figure.add_scatter(
+                **_named(optimizer, swept),
+                x=[place + spread(i, len(variants)) for place in range(len(groups))],
+                y=[_round(group.difference) for group in groups],
+                error_y={
+                    "symmetric": False,
+                    "array": [_round(error) for error in above],
+                    "arrayminus": [_round(error) for error in below],
+                },
+                mode="markers",
+                marker={"color": style_of(optimizer).colour, "size": 8},
+                customdata=[f"{group.better} users gain, {group.worse} lose" for group in groups],
+                hovertemplate="%{y:+.4f}, %{customdata}",
+                row=row,
+                col=1,
+            )
+        figure.update_xaxes(
+            title=words,
+            tickvals=list(range(len(groups))),
+            ticktext=[group_name(group) for group in groups],
+            zeroline=False,
+            row=row,
+            col=1,
+        )
+    base = label_of(study.declared.baseline)
+    caption = (
+        f"NDCG@10 on test minus {base}'s, a mean over equal seeds, in groups of users; bars are "
+        f"95% intervals over users. Above 0, the users gain beside {base}."
+    )
+    alt = "Differences in groups of users; the tables beside it have the numbers."
+    return Chart(figure, caption, alt, _keys(study, lines))
 
 
 def steps(study: Study) -> Chart | None:
@@ -240,6 +307,7 @@ def memories(study: Study) -> Chart | None:
 CHARTS: dict[str, Callable[[Study], Chart | None]] = {
     "curves": curves,
     "grid": grid,
+    "gains": gains,
     "steps": steps,
     "note": beside_the_note,
     "parts": parts,
@@ -247,14 +315,16 @@ CHARTS: dict[str, Callable[[Study], Chart | None]] = {
 }
 
 
-def _panels(titles: list[str], height: int, shared: bool = True) -> go.Figure:
+def _panels(
+    titles: list[str], height: int, shared: bool = True, between: float = 0.09
+) -> go.Figure:
     """One panel below the other, so that they fit a phone."""
     figure = make_subplots(
         rows=len(titles),
         cols=1,
         shared_xaxes=shared,
         subplot_titles=titles,
-        vertical_spacing=0.09,
+        vertical_spacing=between,
     )
     figure.update_layout(height=height, hovermode="x unified" if shared else "closest")
     return _styled(figure)
@@ -285,8 +355,9 @@ def _lines(
     x: str,
     y: str,
     mode: str = "lines",
-) -> None:
-    """A line for each variant, and a band from its lowest seed to its highest."""
+) -> list[End]:
+    """A line for each variant, and a band from its lowest seed to its highest; where they end."""
+    ends = []
     for (optimizer, swept), dashes in dashes_of(study, points).items():
         own = variant(points, optimizer, swept)
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
@@ -316,6 +387,33 @@ def _lines(
             row=row,
             col=1,
         )
+        ends.append(End(label_of(optimizer, swept), colour, float(over["mean"].iloc[-1])))
+    return ends
+
+
+def _label_ends(figure: go.Figure, row: int, ends: list[End], log: bool = False) -> None:
+    """Write the name of each line where it ends, one below the other where lines end together."""
+    axis = str(row) if row > 1 else ""
+    scale = math.log10 if log else float
+    drawn = [scale(y) for trace in figure.data if trace.yaxis == f"y{axis}" for y in trace.y]
+    pixels = PANEL / ((max(drawn) - min(drawn)) or 1)
+    above = math.inf
+    for end in sorted(ends, key=lambda end: -end.y):
+        own = scale(end.y) * pixels
+        above = min(own, above - LABEL)
+        figure.add_annotation(
+            x=1,
+            xref=f"x{axis} domain",
+            y=_round(scale(end.y)),
+            yref=f"y{axis}",
+            yshift=round(above - own),
+            text=f'<span style="color: {end.colour}">━</span> {end.label}',
+            name=end.label,
+            showarrow=False,
+            xanchor="left",
+        )
+    longest = max(len(end.label) for end in ends)
+    figure.update_layout(margin={"r": 30 + 7 * longest})
 
 
 def _bars(

@@ -1,11 +1,13 @@
 """Write the CSV files from the records, and read them as DataFrames.
 
 ``runs.csv`` has one line per run, ``curves.csv`` one per evaluated epoch of a run, ``paired.csv``
-one per variant that is compared with its baseline user by user, and ``diagnostics.csv`` one per
-quantity and epoch of a run with diagnostics. docs/results.md explains their columns.
+one per variant that is compared with its baseline user by user, ``gains.csv`` one per group of
+users of such a comparison, and ``diagnostics.csv`` one per quantity and epoch of a run with
+diagnostics. docs/results.md explains their columns.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +15,10 @@ import pandas as pd
 
 from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
-from scripts.records.record import digest, read_record
-from scripts.reporting.statistics import user_tests
-from scripts.reporting.studies import RUN, STUDY
+from scripts.records.record import decode_ranks, digest, read_record
+from scripts.records.users import Users, path_of, read_users
+from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
+from scripts.reporting.studies import RUN, STUDY, VARIANT
 from scripts.reporting.style import short
 
 TOLD_ALREADY = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
@@ -33,6 +36,7 @@ class Results(NamedTuple):
     runs: pd.DataFrame
     curves: pd.DataFrame
     paired: pd.DataFrame
+    gains: pd.DataFrame
     diagnostics: pd.DataFrame
 
 
@@ -64,15 +68,30 @@ def collect(root: Path) -> Results:
     ordered = {path: records[Path(path)] for path in runs["record"]}
     curves = [line for path, record in ordered.items() for line in curve(record, path)]
     diagnosed = [line for record in ordered.values() for line in diagnostics(record)]
+    found = paired_users(runs, ordered)
     results = Results(
         runs,
         pd.DataFrame(curves),
-        user_tests(runs, ordered),
+        user_tests(found),
+        user_groups(found, users_of(root, ordered)),
         pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "of", "value"]),
     )
     for name, frame in results._asdict().items():
         write_atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
     return results
+
+
+def users_of(root: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], Users]:
+    """The users of each study that has them, from the file that its trainings wrote."""
+    sources = {
+        tuple(record[key] for key in STUDY): (
+            path_of(root, record["dataset"], record["config"]["data"]),
+            len(decode_ranks(record["test_ranks"])),
+        )
+        for record in records.values()
+    }
+    read = {source: read_users(*source) for source in set(sources.values())}
+    return {study: users for study, source in sources.items() if (users := read[source])}
 
 
 def load(root: Path) -> Results:
@@ -107,7 +126,7 @@ def load(root: Path) -> Results:
 NUMBERS = {
     *("epochs", "lr", "weight_decay", "best_epoch", "test/HR@10", "test/NDCG@10", "valid/NDCG@10"),
     *("train/loss", "train/min_loss", "epoch", "value", "seeds", "users", "better", "worse"),
-    *("p_t", "p_wilcoxon", *FIGURES),
+    *("p_t", "p_wilcoxon", *Group._fields, *FIGURES),
 }
 REQUIRED = {
     "runs": {
@@ -116,6 +135,7 @@ REQUIRED = {
     },
     "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
     "paired": {*STUDY, "optimizer", "swept", "seeds", "users", "better", "worse", "p_t"},
+    "gains": {*STUDY, *VARIANT, "seeds", "by", *Group._fields},
     "diagnostics": {*RUN, "epoch", "quantity", "of", "value"},
 }
 

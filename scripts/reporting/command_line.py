@@ -13,36 +13,36 @@ Main = Callable[[list[str] | None], int]
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose one argument is ``results.root=DIR``."""
-    created = argparse.ArgumentParser(
+    """A parser that prints a command's own docstring as its help."""
+    return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    created.add_argument(
+
+
+def parse(arguments: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse a command line that may end with ``results.root=DIR``; the folder is in ``root``.
+
+    Raises:
+        UserError: there is another override, or the folder does not exist.
+    """
+    arguments.add_argument(
         "overrides",
         nargs="*",
         metavar="results.root=DIR",
         help="folder of the records, CSV files, tables and figures (default: results)",
     )
-    return created
-
-
-def results_root(overrides: list[str]) -> Path:
-    """The results folder that the overrides name; ``results`` by default.
-
-    Raises:
-        UserError: there is another override, or the folder does not exist.
-    """
-    root = Path("results")
-    for override in overrides:
+    args = arguments.parse_intermixed_args(argv)
+    args.root = Path("results")
+    for override in args.overrides:
         key, _, value = override.partition("=")
         if key != "results.root" or not value:
             raise UserError(f"{override}: expected results.root=DIR")
-        root = Path(value)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such directory (results.root)")
-    return root
+        args.root = Path(value)
+    if not args.root.is_dir():
+        raise UserError(f"{args.root}: no such directory (results.root)")
+    return args
 
 
 def told(main: Main) -> Callable[..., int]:

@@ -1,8 +1,10 @@
 """What the report's sentences say of the figures: every number in them is computed here."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
+from scripts.reporting.peers import compared
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
@@ -12,7 +14,7 @@ COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 class Beside(NamedTuple):
-    """A variant's mean NDCG@10 on test beside the baseline's, over the seeds that both have."""
+    """A variant's mean NDCG@10 on test and the baseline's, over the seeds that both have."""
 
     optimizer: str
     label: str
@@ -23,10 +25,20 @@ class Beside(NamedTuple):
     bytes: float
 
     @property
+    def share(self) -> float:
+        """Ours in % of theirs."""
+        return 100 * self.ours / self.theirs
+
+    @property
+    def told(self) -> bool:
+        """Whether there are seeds enough for an interval."""
+        return self.interval is not None
+
+    @property
     def percent(self) -> str:
         """How far ours lies below or above theirs."""
-        share = 100 * (self.ours / self.theirs - 1)
-        return f"{abs(share):.0f}% {'below' if share < 0 else 'above'}"
+        off = self.share - 100
+        return f"{abs(off):.0f}% {'below' if off < 0 else 'above'}"
 
     @property
     def significance(self) -> str:
@@ -40,6 +52,13 @@ class Beside(NamedTuple):
             f"95% interval {signed(low)} to {signed(high)}"
         )
 
+    @property
+    def significance_in_short(self) -> str:
+        """The same in as few words as possible."""
+        if self.interval is None:
+            return f"{seeds(self.seeds)}: too few to tell"
+        return f"{self.significance.partition(':')[0]}, {seeds(self.seeds)}"
+
 
 def beside(study: Study, optimizer: str) -> Beside:
     """A variant beside its study's baseline."""
@@ -47,22 +66,28 @@ def beside(study: Study, optimizer: str) -> Beside:
     own = study.of(optimizer)
     column = METRICS["NDCG@10"]
     d = differences(own, theirs, column)
+    both = own.merge(theirs, on="seed")
     return Beside(
         optimizer=optimizer,
         label=label_of(optimizer),
-        ours=float(own[column].mean()),
-        theirs=float(theirs[column].mean()),
+        ours=float(both[f"{column}_x"].mean()),
+        theirs=float(both[f"{column}_y"].mean()),
         seeds=len(d),
         interval=t_interval(d),
         bytes=float(own["state_bytes_per_param"].iloc[0]),
     )
 
 
-def nearest(study: Study) -> list[Beside]:
-    """A study's variants beside its baseline, the best first."""
-    optimizers = dict.fromkeys(o for o, _ in study.variants if o != study.declared.baseline)
-    found = [beside(study, optimizer) for optimizer in optimizers]
-    return sorted(found, key=lambda b: -b.ours)
+def nearest(studies: Sequence[Study]) -> list[Beside]:
+    """The variants of the studies that take the baseline of the note's setting, the best first."""
+    _, finalists = compared(studies)
+    found = [
+        beside(study, optimizer)
+        for study in finalists
+        for optimizer, _ in study.variants
+        if optimizer != study.declared.baseline
+    ]
+    return sorted((b for b in found if b.seeds), key=lambda b: -b.share)
 
 
 def verdicts(study: Study) -> dict[str, int]:

@@ -30,11 +30,21 @@ def lines(root: Path, name: str) -> list[dict[str, Any]]:
     Raises:
         UserError: its file is damaged.
     """
+    return _benchmark(root, name, "lines", [])
+
+
+def machine(root: Path, name: str) -> str:
+    """What a benchmark ran on, such as ``processor X, cores 2``; nothing where it was not run."""
+    about: dict[str, Any] = _benchmark(root, name, "machine", {})
+    return ", ".join(f"{key} {value}" for key, value in about.items())
+
+
+def _benchmark(root: Path, name: str, key: str, absent: Any) -> Any:
     path = root / "benchmarks" / f"{name}.json"
     if not path.is_file():
-        return []
+        return absent
     try:
-        return json.loads(path.read_text())["lines"]
+        return json.loads(path.read_text())[key]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); run `make bench bench-optim`") from None
 
@@ -167,11 +177,11 @@ def scale(root: Path) -> Table | None:
     return Table(pd.DataFrame(found), caption) if found else None
 
 
-# Name, the function, and the command that makes the file it reads.
+# Name, the function, the command that makes the file that it reads, and this file.
 BENCHMARKS = {
-    "steps": (steps_timed, "make bench-optim"),
-    "training": (training_timed, "make bench"),
-    "scale": (scale, "make bench"),
+    "steps": (steps_timed, "make bench-optim", "optim"),
+    "training": (training_timed, "make bench", "speed"),
+    "scale": (scale, "make bench", "scale"),
 }
 
 

@@ -1,26 +1,46 @@
 """The figures of a study, listed in ``FIGURES``. They are drawn from the CSV files only.
 
 To add a figure, write a function that returns a matplotlib figure, or None if it does not apply to
-a study, and add a line to ``FIGURES``.
+a study, and add a line to ``FIGURES``. ``paper.mplstyle`` is the style of all of them: a figure is
+as wide as a column of a paper, and its text can be read there.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import matplotlib.style
+import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 
 from scripts.reporting import note
 from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.statistics import Group
 from scripts.reporting.studies import VARIANT, Study, variant
-from scripts.reporting.style import label_of, short, style_of
-from scripts.reporting.tables import beside_note, last_looks, looked_at_memories
+from scripts.reporting.style import label_of, on_dark, short, style_of
+from scripts.reporting.tables import (
+    GROUPED_BY,
+    beside_note,
+    group_name,
+    groups_of,
+    last_looks,
+    looked_at_memories,
+)
 
+matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
+WIDTH = 3.4  # inches: a column of a paper
 # different widths, so that of two lines in the same place both can be seen
-WIDTHS = {optimizer: 3.6 - 0.5 * i for i, optimizer in enumerate(ROWS)}
+WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
+COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 DASHES = ("-", "--", ":", "-.")  # for variants of the same colour
 LOSSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
 MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
@@ -38,9 +58,9 @@ PARTS = {  # the bars of the diagnostics: how a step relates to Lion's
 LOOKS = {  # diagnostics drawn over the epochs
     ("agreement", "items"): "moves as Lion would\n(item embeddings)",
     ("agreement", "weights"): "moves as Lion would\n(all other weights)",
-    ("memory", "items"): "moves by its memory, whatever\nthe gradient (item embeddings)",
-    ("without_gradient", "items"): "moves without a gradient\n(item embeddings)",
-    ("counter", "items"): "how full its counters are,\nmean |s| / w (item embeddings)",
+    ("memory", "items"): "moves by its memory\n(item embeddings)",
+    ("without_gradient", "items"): "moves without gradient\n(item embeddings)",
+    ("counter", "items"): "mean |s| / w of counters\n(item embeddings)",
 }
 DRIFT = {  # diagnostics of the last diagnosed epoch, drawn over the items' popularity
     "absent": "share of an epoch's steps an item\nmakes while not in the batch",
@@ -48,8 +68,8 @@ DRIFT = {  # diagnostics of the last diagnosed epoch, drawn over the items' popu
 }
 MEMORIES = {
     "astray_m": "Lion's m points against\nthe epoch's sum of gradients",
-    "astray_s": "the counter s does",
-    "outvoted": "the epoch's own count\nof signs does",
+    "astray_s": "the counter s points against\nthe epoch's sum of gradients",
+    "outvoted": "the epoch's own count of signs points against\nits sum of gradients",
 }
 
 
@@ -66,7 +86,7 @@ def curves(study: Study) -> Figure | None:
     if not has_curves(study):
         return None
     points = study.shown_curves
-    figure, axes = _pair(study, points)
+    figure, axes = column_figure(_of_bands(study, points), 2, handles=_handles(study, points))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
@@ -80,7 +100,7 @@ def curves(study: Study) -> Figure | None:
         GUESSING,
         "guessing",
         ha="right",
-        va="top",
+        va="bottom",
         color="gray",
         transform=axes[0].get_yaxis_transform(),
     )
@@ -90,7 +110,7 @@ def curves(study: Study) -> Figure | None:
             colour = style_of(optimizer).colour
             axes[0].plot(last, row.loss, "D", color=colour, mfc="white", clip_on=False)
         axes[0].plot([], [], "D", color="gray", mfc="white", label="the note's")
-        axes[0].legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+        axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -113,7 +133,7 @@ def grid(study: Study) -> Figure | None:
     runs = grid_runs(study)
     if runs is None:
         return None
-    figure, axes = _pair(study, runs)
+    figure, axes = column_figure(_of_bands(study, runs), 2, handles=_handles(study, runs))
     ticks = sorted(runs["value"].unique())
     (key,) = study.swept
     for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
@@ -124,91 +144,167 @@ def grid(study: Study) -> Figure | None:
     return figure
 
 
+def gains(study: Study) -> Figure | None:
+    """Who gains and who loses: differences to the baseline in groups of users, with intervals."""
+    found = shown_gains(study)
+    if found.empty:
+        return None
+    base = label_of(study.declared.baseline)
+    where = f"{study.experiment}: {study.model} on {study.dataset}"
+    title = f"{where}: NDCG@10 on test minus {base}'s, by groups of users, with 95% intervals"
+    figure, axes = column_figure(title, 2, handles=_handles(study, found))
+    for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
+        draw_gains(axis, study, found[found["by"] == quantity])
+        axis.set(xlabel=words)
+    return figure
+
+
+def shown_gains(study: Study) -> pd.DataFrame:
+    """The lines of gains.csv that tables and figures of a study show."""
+    several = (study.gains["seeds"] > 1).any()
+    return study.gains if several else study.gains[:0]
+
+
+def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
+    """A point with an interval for each variant in each group of users.
+
+    Args:
+        lines: those of gains.csv with one ``by``.
+    """
+    variants = dashes_of(study, lines)
+    for i, (optimizer, swept) in enumerate(variants):
+        groups = groups_of(variant(lines, optimizer, swept))
+        axis.errorbar(
+            [place + spread(i, len(variants)) for place in range(len(groups))],
+            [group.difference for group in groups],
+            errors(groups),
+            fmt="o",
+            ms=3,
+            color=style_of(optimizer).colour,
+        )
+    axis.set_xticks(range(len(groups)), [group_name(group) for group in groups])
+    axis.axhline(0, color="gray", lw=0.8)
+    axis.grid(axis="x", visible=False)
+
+
+def spread(i: int, n: int) -> float:
+    """How far right of its group the i-th of n variants is drawn."""
+    return 0.6 * ((i + 0.5) / n - 0.5)
+
+
+def errors(groups: Sequence[Group]) -> list[list[float]]:
+    """How far the intervals of groups extend below and above their differences."""
+    return [
+        [0.0 if math.isnan(g.low) else g.difference - g.low for g in groups],
+        [0.0 if math.isnan(g.high) else g.high - g.difference for g in groups],
+    ]
+
+
 def steps(study: Study) -> Figure | None:
     """A waterfall chart of the lowest loss, from the first declared optimizer to the last."""
-    if not study.declared.steps:
+    changes = study.declared.steps
+    if not changes:
         return None
-    figure = Figure(figsize=(9, 0.6 * len(study.declared.steps) + 1.2), layout="constrained")
-    _title(figure, study, study.runs)
+    figure = Figure(figsize=(WIDTH, 0.55 * len(changes) + 0.7))
+    _title(figure, _of_study(study, study.runs))
     axis = figure.subplots()
-    labels, before = [], None
-    for y, (optimizer, change) in enumerate(study.declared.steps.items()):
-        labels.append(f"{label_of(optimizer)}:\n{change}")
+    before = None
+    for y, (optimizer, change) in enumerate(changes.items()):
+        axis.text(0, y - 0.46, label_of(optimizer), weight="bold", size=7, va="bottom")
+        axis.text(0, y - 0.22, change, size=6.5, va="bottom")
         losses = study.of(optimizer)["train/min_loss"]
         if len(losses) == 0:
             axis.text(0, y, " –", va="center")
             continue
         mean, colour = losses.mean(), style_of(optimizer).colour
-        axis.barh(y, mean, color=colour, alpha=0.25)
-        axis.plot(losses, [y] * len(losses), "o", color=colour, ms=4)
+        axis.barh(y, mean, height=0.36, color=colour, alpha=0.3)
+        axis.plot(losses, [y] * len(losses), "o", color=colour)
+        axis.text(0.01, y, f"{mean:.3f}", va="center", size=7)
         if before is not None:
-            axis.annotate("", (mean, y), (before, y), arrowprops={"arrowstyle": "->", "lw": 1.5})
+            arrow = {"arrowstyle": "->", "lw": 1, "shrinkA": 0, "shrinkB": 0}
+            axis.annotate("", (mean, y), (before, y), arrowprops=arrow)
         before = mean
-    axis.set_yticks(range(len(labels)), labels, fontsize=8)
-    axis.invert_yaxis()
-    axis.set(xlabel=TITLES["train/loss"], xlim=(0, None))
-    axis.grid(alpha=0.3, axis="x")
+    axis.set_yticks([])
+    axis.set(xlabel=TITLES["train/loss"], xlim=(0, None), ylim=(len(changes) - 0.7, -0.8))
+    axis.spines["left"].set_visible(False)
     return figure
 
 
 def beside_the_note(study: Study) -> Figure | None:
-    """Above, the note's figures and those of our runs; below, our mean relative to the note's.
+    """Left, the note's figures and those of our runs; right, our mean relative to the note's.
 
-    The bars below extend two standard errors of one more run to both sides of our mean. A figure is
-    reproduced if its bar contains the note's value.
+    The bars at the right extend two standard errors of one more run to both sides of our mean. A
+    figure is reproduced if its bar contains the note's value.
     """
     if not beside_note(study):
         return None
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
-    figure.suptitle(
+    figure = Figure(figsize=(WIDTH, 5.2))
+    _title(
+        figure,
         f"The note's figures and ours ({study.dataset}): HR@10 and NDCG@10 on test, lowest "
-        "training loss"
+        "training loss",
     )
-    axes = figure.subplots(2, 3, sharey=True)
+    axes = figure.subplots(len(METRICS), 2, sharey=True)
     for i, (metric, column) in enumerate(METRICS.items()):
-        runs, relative = axes[:, i]
+        runs, relative = axes[i]
         for y, (optimizer, published) in enumerate(ROWS.items()):
             ours, theirs = study.of(optimizer)[column], float(published[i])
             mean = ours.mean() / theirs - 1
             half = 2 * note.prediction_se(ours, len(ours)) / theirs
             colour = style_of(optimizer).colour
             runs.plot(ours, [y] * len(ours), "o", color=colour, alpha=0.6)
-            runs.plot(theirs, y, "D", color=colour, mfc="white", ms=9, zorder=0)
-            relative.plot([mean - half, mean + half], [y, y], color=colour, lw=4)
-        runs.set(title=f"{metric} ({'lower' if metric == 'Loss' else 'higher'} is better)")
+            runs.plot(theirs, y, "D", color=colour, mfc="white", ms=6, zorder=0)
+            relative.plot([mean - half, mean + half], [y, y], color=colour, lw=3)
+        runs.set(title=metric)
         runs.set_xlim(left=0)
-        relative.set(xlabel=f"{metric} beside the note's")
+        relative.set(title="beside the note's")
         relative.xaxis.set_major_formatter(lambda x, _: f"{100 * x:+.0f}%" if x else "equal")
         relative.axvline(0, color="gray", ls=":")
-        for axis in (runs, relative):
-            axis.grid(alpha=0.3)
     axes[0, 0].set_yticks(range(len(ROWS)), [label_of(o) for o in ROWS])
     axes[0, 0].invert_yaxis()
     handles = [
-        Line2D([], [], ls="", marker="D", color="gray", mfc="white", ms=9, label="the note"),
+        Line2D([], [], ls="", marker="D", color="gray", mfc="white", ms=6, label="the note"),
         Line2D([], [], ls="", marker="o", color="gray", alpha=0.6, label="a run of ours"),
-        Line2D([], [], color="gray", lw=4, label="our mean ± 2 standard\nerrors of one more run"),
-        Line2D([], [], color="gray", ls=":", label="the note: reproduced\nif the bar crosses it"),
+        Line2D([], [], color="gray", lw=3, label="mean ± 2 s.e. of one more run"),
+        Line2D([], [], color="gray", ls=":", label="the note: reproduced if crossed"),
     ]
-    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
-def why(study: Study) -> Figure | None:
+def parts(study: Study) -> Figure | None:
+    """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
+    if study.diagnostics.empty:
+        return None
+    last = last_looks(study.diagnostics)
+    shares = step_shares(last)
+    figure = Figure(figsize=(WIDTH, 0.22 * len(shares) + 1.2))
+    _title(figure, f"{_of_study(study, last)}: all steps of item embeddings at the last look")
+    axis = figure.subplots()
+    labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
+    for part, (colour, label) in PARTS.items():
+        axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def looks(study: Study) -> Figure | None:
     """The diagnostics of the variants' steps; scripts/running/diagnostics.py defines them."""
     lines = study.diagnostics
     if lines.empty:
         return None
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    _title(figure, study, lines)
-    axes = figure.subplots(2, 3)
-    _beside_lion(axes[0, 0], last_looks(lines))
-    for axis, ((quantity, of), title) in zip(axes.flat[1:], LOOKS.items(), strict=True):
+    figure = Figure(figsize=(WIDTH, 5.4))
+    _title(figure, _of_bands(study, lines))
+    axes = figure.subplots(3, 2)
+    for axis, ((quantity, of), title) in zip(axes.flat, LOOKS.items(), strict=False):
         shown = lines[(lines["quantity"] == quantity) & (lines["of"] == of)].assign(swept="")
         _bands(axis, study, shown, "epoch", "value")
         axis.set(xlabel="epoch", title=title)
         _percent(axis)
-    _key(figure, study, lines.assign(swept=""))
+    axes[-1, -1].set_axis_off()
+    axes[-1, -1].legend(handles=_handles(study, lines.assign(swept="")), loc="center")
     return figure
 
 
@@ -217,15 +313,13 @@ def drift(study: Study) -> Figure | None:
     if study.diagnostics.empty:
         return None
     last = last_looks(study.diagnostics).assign(swept="")
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    _title(figure, study, last)
-    for axis, (quantity, title) in zip(figure.subplots(1, 2), DRIFT.items(), strict=True):
+    figure, axes = column_figure(_of_bands(study, last), 2, handles=_handles(study, last))
+    for axis, (quantity, title) in zip(axes, DRIFT.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, study, shown, "of", "value", marker="o")
         axis.set(xlabel="items by popularity, in fifths", title=title)
         axis.set_xticks(range(1, 6), ["rarest", "2", "3", "4", "most\npopular"])
         _percent(axis)
-    _key(figure, study, last)
     return figure
 
 
@@ -233,11 +327,9 @@ def memories(study: Study) -> Figure | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     if not looked_at_memories(study):
         return None
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
     last = last_looks(study.diagnostics)
-    _title(figure, study, last, ", item embeddings")
     optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
-    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure, axes = column_figure(_of_study(study, last), 3, height=0.15 * len(optimizers) + 0.6)
     for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
         shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
         shown = shown.reindex(optimizers)
@@ -245,11 +337,10 @@ def memories(study: Study) -> Figure | None:
         for y in (y for y, value in enumerate(shown) if pd.isna(value)):
             axis.text(0.01, y, "–", va="center")  # the variant has no such memory
         axis.axvline(0.5, color="gray", ls=":")
-        axis.set(title=title, xlim=(0, 0.6))
+        axis.set(title=title, xlim=(0, 0.6), ylim=(len(shown) - 0.4, -0.6))
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_yticks(range(len(optimizers)), [label_of(o) for o in optimizers])
     axes[0].text(0.49, 0, "a coin", ha="right", va="center", color="gray")
-    axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes[0].set_yticks(range(len(optimizers)), [label_of(o) for o in optimizers])
-    axes[0].invert_yaxis()
     return figure
 
 
@@ -264,16 +355,19 @@ def step_shares(last: pd.DataFrame) -> pd.DataFrame:
     return shares[list(PARTS)].sort_values("against", kind="stable")
 
 
-def _beside_lion(axis: Axes, last: pd.DataFrame) -> None:
-    """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
-    shares = step_shares(last)
-    labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
-    for part, (colour, label) in PARTS.items():
-        axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
-    axis.set(title="all steps of item embeddings,\nat the last look")
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.invert_yaxis()
-    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.08), ncols=3, frameon=False)
+def darkened(figure: Figure) -> Figure:
+    """Turn the colours of a figure into those for a dark page, which shows through it."""
+    artists = figure.findobj(Artist)
+    artists += [a.arrow_patch for a in artists if isinstance(a, Annotation) and a.arrow_patch]
+    for artist in artists:
+        kinds = [kind for kind in COLOURED if hasattr(artist, f"get_{kind}")]
+        # all are read before one is written: to write one may change another
+        colours = {kind: _on_dark(getattr(artist, f"get_{kind}")()) for kind in kinds}
+        for kind, colour in colours.items():
+            getattr(artist, f"set_{kind}")(colour)
+    for patch in (figure.patch, *(axis.patch for axis in figure.axes)):
+        patch.set_alpha(0)
+    return figure
 
 
 def _percent(axis: Axes) -> None:
@@ -281,23 +375,41 @@ def _percent(axis: Axes) -> None:
     axis.set_ylim(0, max(1.03, axis.get_ylim()[1]))
 
 
-def _pair(study: Study, lines: pd.DataFrame) -> tuple[Figure, list[Axes]]:
-    """A figure of two panels with a title and a legend."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    _title(figure, study, lines)
-    _key(figure, study, lines)
-    return figure, figure.subplots(1, 2)
+def column_figure(
+    title: str, n: int, height: float = 1.8, handles: Sequence[Line2D] = ()
+) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels, one below the other, with a title and a legend of these handles.
+
+    Args:
+        height: of a panel, in inches.
+    """
+    lines = math.ceil(len(handles) / 2)
+    figure = Figure(figsize=(WIDTH, n * height + 0.4 + 0.15 * lines))
+    _title(figure, title)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure, list(figure.subplots(n, 1, squeeze=False).flat)
 
 
-def _title(figure: Figure, study: Study, lines: pd.DataFrame, of: str = "") -> None:
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(textwrap.fill(text, 56))
+
+
+def _of_study(study: Study, lines: pd.DataFrame) -> str:
+    """What the runs of a study are, and over how many seeds these lines of them go."""
     counts = lines.groupby("optimizer")["seed"].nunique()
     seeds = "one seed"
     if counts.max() > 1:
         n = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else counts.max()
-        seeds = f"mean of {n} seeds (band: lowest to highest)"
+        seeds = f"mean of {n} seeds"
     epochs = study.runs["epochs"].max()
-    where = f"{study.experiment}: {study.model} on {study.dataset}"
-    figure.suptitle(f"{where}{of}, {epochs} epochs, {seeds}")
+    return f"{study.experiment}: {study.model} on {study.dataset}, {epochs} epochs, {seeds}"
+
+
+def _of_bands(study: Study, lines: pd.DataFrame) -> str:
+    """The same, for a figure that shows the range over seeds."""
+    title = _of_study(study, lines)
+    return title if title.endswith("one seed") else f"{title} (band: lowest to highest)"
 
 
 def _bands(
@@ -307,10 +419,9 @@ def _bands(
     for (optimizer, swept), dashes in dashes_of(study, points).items():
         own = variant(points, optimizer, swept)
         over = own.groupby(x)[y].agg(["mean", "min", "max"])
-        colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 2.0)
+        colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 1.2)
         axis.plot(over.index, over["mean"], dashes, marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
-    axis.grid(alpha=0.3)
 
 
 def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -327,21 +438,33 @@ def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
     return dashes
 
 
-def _key(figure: Figure, study: Study, points: pd.DataFrame) -> None:
-    handles = [
+def _handles(study: Study, points: pd.DataFrame) -> list[Line2D]:
+    """One line of a legend for each variant that points belong to."""
+    return [
         Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
         for (o, swept), dashes in dashes_of(study, points).items()
     ]
-    figure.legend(handles=handles, loc="outside right center", frameon=False)
+
+
+def _on_dark(colour: Any) -> Any:
+    """A colour, or an array of colours, for a dark page; anything else as it is."""
+    if isinstance(colour, np.ndarray) and colour.ndim == 2:
+        return [_on_dark(tuple(one)) for one in colour]
+    if not is_color_like(colour):
+        return colour
+    *_, alpha = to_rgba(colour)
+    return to_rgba(on_dark(to_hex(colour)), alpha) if alpha else "none"
 
 
 # A study's figure NAME is written to results/figures/NAME-STUDY.
 FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "curves": curves,
     "grid": grid,
+    "gains": gains,
     "steps": steps,
     "note": beside_the_note,
-    "why": why,
+    "parts": parts,
+    "looks": looks,
     "drift": drift,
     "memories": memories,
 }

@@ -1,8 +1,10 @@
-"""Tables as Markdown and LaTeX."""
+"""Tables as Markdown, as LaTeX, and in a terminal."""
 
+import itertools
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 import rich.console
@@ -11,6 +13,9 @@ import rich.text
 
 from scripts.reporting.tables import MISSING, Table
 
+WIDTH = 100  # columns of text where there is no terminal
+ON_PAPER = 110  # characters of small print in a page's width
+BETWEEN = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 
@@ -22,39 +27,81 @@ def markdown(frame: pd.DataFrame) -> str:
     return text.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
 
 
+def narrow(frame: pd.DataFrame, width: int = WIDTH) -> list[pd.DataFrame]:
+    """A table of text in parts of at most ``width`` characters.
+
+    Each part begins with the columns of words that name its lines.
+    """
+    names = list(itertools.takewhile(lambda column: not is_number(frame[column]), frame))
+    wide = {column: BETWEEN + max(map(len, [column, *frame[column]])) for column in frame}
+    begin = sum(wide[column] for column in names)
+    parts, used = [names], begin
+    for column in frame.columns[len(names) :]:
+        if used + wide[column] > width and parts[-1] != names:
+            parts, used = [*parts, names], begin
+        parts[-1] = [*parts[-1], column]
+        used += wide[column]
+    return [frame[part] for part in parts]
+
+
 def latex(table: Table, name: str) -> str:
     """A LaTeX table environment with caption and label, at most as wide as the text.
 
-    It needs the LaTeX packages booktabs and adjustbox.
+    It needs the LaTeX packages booktabs and adjustbox. A wide table is in parts, one below the
+    other.
     """
-    frame = table.frame.rename(columns=_escaped).map(_escaped)
-    align = "".join("r" if is_number(table.frame[column]) else "l" for column in table.frame)
-    tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
+    parts = "\\par\\medskip\n".join(
+        f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{_tabular(part)}\\end{{adjustbox}}\n"
+        for part in narrow(table.frame, ON_PAPER)
+    )
     return (
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_escaped(table.caption)}}}\n\\label{{tab:{name.replace('/', ':')}}}\n"
-        f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{tabular}\\end{{adjustbox}}\n"
-        "\\end{table}\n"
+        f"\\footnotesize\n{parts}\\end{{table}}\n"
     )
 
 
-def page(tables: Mapping[str, Table], *titles: str) -> str:
-    """The tables with these titles as Markdown, each below the name of its study."""
-    chosen = [name for name in tables if name.split("/")[-1] in titles]
-    return "\n".join(
-        f"**{name.rpartition('/')[0] or name}**\n\n{markdown(tables[name].frame)}"
-        for name in chosen
-    )
+def _tabular(frame: pd.DataFrame) -> str:
+    align = "".join("r" if is_number(frame[column]) else "l" for column in frame)
+    escaped = frame.rename(columns=_escaped).map(_escaped)
+    return escaped.style.hide(axis="index").to_latex(hrules=True, column_format=align)
 
 
-def show(table: Table) -> None:
-    """Print a table for a terminal: it fits its width, and NO_COLOR is honoured."""
-    shown = rich.table.Table(title=table.caption, title_justify="left", title_style="")
-    for column in table.frame:
-        shown.add_column(str(column), justify="right" if is_number(table.frame[column]) else "left")
-    for line in table.frame.itertuples(index=False):
-        shown.add_row(*map(rich.text.Text, line))
-    rich.console.Console(width=None if sys.stdout.isatty() else 100).print(shown, "")
+def show(table: Table, name: str = "") -> None:
+    """Print a table for a reader: it fits the terminal, or 100 columns where there is none.
+
+    Cells wrap between words. A table that does not fit is printed cell by cell.
+    """
+    terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = rich.console.Console(width=None if terminal else WIDTH, highlight=False)
+    console.print(rich.text.Text(f"{name}: {table.caption}" if name else table.caption))
+    columns, lines = list(map(str, table.frame)), table.frame.to_numpy().tolist()
+    if widths := widths_of([columns, *lines], console.width):
+        shown = rich.table.Table()
+        for name, width in zip(columns, widths, strict=True):
+            right = is_number(table.frame[name])
+            shown.add_column(name, justify="right" if right else "left", width=width)
+        for line in lines:
+            shown.add_row(*map(rich.text.Text, line))
+        console.print(shown, "")
+        return
+    for line in lines:
+        cells = rich.table.Table.grid(padding=(0, 2))
+        for name, cell in zip(columns, line, strict=True):
+            cells.add_row(name, rich.text.Text(cell))
+        console.print(cells, "")
+
+
+def widths_of(lines: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The widths of the columns of a table that is ``width`` wide; none if a word would be cut."""
+    columns = list(zip(*lines, strict=True))
+    space = width - len(columns) * BETWEEN - 1
+    wanted = [max(map(len, cells)) for cells in columns]
+    widths = [max(len(word) for cell in cells for word in cell.split()) for cells in columns]
+    for _ in range(space - sum(widths)):
+        i = max(range(len(widths)), key=lambda i: wanted[i] - widths[i])
+        widths[i] += wanted[i] > widths[i]
+    return widths if sum(widths) <= space else []
 
 
 def is_number(column: pd.Series) -> bool:

@@ -21,8 +21,9 @@ from plotly.offline import get_plotlyjs
 
 from scripts.reporting import findings, note
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.peers import BENCHMARKS, memory, peers, runs_of_peers
+from scripts.reporting.peers import BENCHMARKS, compared, machine, memory, peers, runs_of_peers
 from scripts.reporting.render import is_number
+from scripts.reporting.robustness import memory_used, robustness
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, on_dark, short
@@ -31,7 +32,6 @@ from scripts.reporting.tables import Table, tables
 TEMPLATES = Path(__file__).parent / "templates"
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
 HEX = re.compile("#[0-9A-Fa-f]{6}")
-MOST_LINKS = 5  # to runs in one row; more are in the list below the table
 
 
 def report(studies: Sequence[Study], root: Path) -> str:
@@ -78,8 +78,13 @@ class Page:
         self.root = root
         self.environment = environment
         self.tables = tables(studies)
-        if beside := peers(studies, root):
-            self.tables["peers"] = beside
+        made = {
+            "peers": peers(studies, root),
+            "memory": memory_used(studies),
+            "robustness": robustness(studies),
+        }
+        self.of_peers = {name: table for name, table in made.items() if table is not None}
+        self.tables |= self.of_peers
         self.definitions: dict[str, str] = yaml.safe_load((TEMPLATES / "terms.yaml").read_text())
         self.terms_used: dict[str, str] = {}  # word -> definition
         self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
@@ -93,11 +98,18 @@ class Page:
     def study(self, name: str) -> Study:
         return self.by_name[name]
 
-    def term(self, word: str) -> str:
-        """A word that tells what it means when it is pressed."""
+    def term(self, word: str, shown: str = "") -> str:
+        """A word that tells what it means when it is pressed; ``shown`` is a form of it."""
         self.terms_used[word] = self.definitions[word]
         target = f"term-{_slug(word)}"
-        return f'<button class="term" type="button" popovertarget="{target}">{word}</button>'
+        return (
+            f'<button class="term" type="button" popovertarget="{target}">{shown or word}</button>'
+        )
+
+    @property
+    def finalists(self) -> list[Study]:
+        """The studies that are compared with the baseline of the note's setting."""
+        return compared(self.studies)[1]
 
     def memory(self, optimizer: str) -> float | None:
         """Bytes of optimizer state a weight; None for an optimizer without a run."""
@@ -116,25 +128,33 @@ class Page:
         return f"[@@number {name}@@](#{_slug(name)})"
 
     def table(self, name: str, title: str) -> str:
-        """A table of tables.py, or ``peers``; nothing where it does not apply."""
+        """A table of tables.py, or one beside the peers; nothing where it does not apply."""
         if name not in self.tables:
             return ""
         made = self.tables[name]
         runs = (
             runs_of_peers(self.studies, made)
-            if name == "peers"
+            if name in self.of_peers
             else runs_behind(self.studies, name, made)
         )
-        files = (
-            [] if name == "peers" else [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
-        )
+        written = () if name in self.of_peers else ("csv", "md", "tex")
+        files = [f"tables/{name}.{kind}" for kind in written]
         return self._table(name, title, made, runs, files)
 
     def benchmark(self, name: str, title: str) -> str:
         """A table of the benchmarks; nothing where it was not run."""
-        make, command = BENCHMARKS[name]
+        make, command, file = BENCHMARKS[name]
         made = make(self.root)
-        return self._table(f"benchmark-{name}", title, made, command=command) if made else ""
+        if made is None:
+            return ""
+        return self._table(
+            f"benchmark-{name}",
+            title,
+            made,
+            files=[f"benchmarks/{file}.json"],
+            command=command,
+            machine=machine(self.root, file),
+        )
 
     def figure(self, kind: str, study: str, title: str) -> str:
         """A figure of charts.py; nothing where it does not apply."""
@@ -150,6 +170,7 @@ class Page:
             "Figure",
             title=title,
             chart=chart,
+            files=[f"figures/{kind}-{study}.{suffix}" for suffix in ("png", "pdf")],
             json=json,
             sources=self._sources(runs),
         )
@@ -172,17 +193,19 @@ class Page:
         runs: pd.DataFrame | None = None,
         files: Sequence[str] = (),
         command: str = "",
+        machine: str = "",
     ) -> str:
         numeric = {column: is_number(table.frame[column]) for column in table.frame}
         lines = [
             {
+                "id": f"row-{i}",
                 "cells": [
                     {"text": text, "number": numeric[column], "order": _order(text)}
                     for column, text in line.items()
                 ],
-                "runs": [] if runs is None else _links(runs_of_row(runs, line)),
+                "runs": [] if runs is None else _described(runs_of_row(runs, line)),
             }
-            for _, line in table.frame.iterrows()
+            for i, (_, line) in enumerate(table.frame.iterrows(), 1)
         ]
         return self._block(
             "table.html",
@@ -192,9 +215,9 @@ class Page:
             caption=table.caption,
             columns=numeric,
             lines=lines,
-            most=MOST_LINKS,
             files=files,
             command=command,
+            machine=machine,
             sources=None if runs is None else self._sources(runs),
         )
 
@@ -209,26 +232,18 @@ class Page:
         return {
             "commands": commands(runs),
             "commits": commits(runs),
-            "runs": [
-                (record, f"{label_of(optimizer, swept)}, {experiment}, {dataset}, seed {seed}")
-                for record, optimizer, swept, experiment, dataset, seed in runs[
-                    ["record", "optimizer", "swept", "experiment", "dataset", "seed"]
-                ].itertuples(index=False)
-            ],
+            "runs": _described(runs),
         }
 
 
-def _links(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """(record, text) of each run: its seed, and what else sets it apart from the others."""
-    runs = runs.sort_values(["lr", "seed"], kind="stable")
-    several = runs["optimizer"].nunique() > 1
-    texts = [
-        ", ".join(filter(None, [label_of(optimizer) if several else "", swept, str(seed)]))
-        for optimizer, swept, seed in runs[["optimizer", "swept", "seed"]].itertuples(index=False)
+def _described(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """(record, words) of each run."""
+    return [
+        (record, f"{label_of(optimizer, swept)}, {experiment}, {dataset}, seed {seed}")
+        for record, optimizer, swept, experiment, dataset, seed in runs[
+            ["record", "optimizer", "swept", "experiment", "dataset", "seed"]
+        ].itertuples(index=False)
     ]
-    if runs["swept"].nunique() == len(runs) > 1:
-        texts = runs["swept"].tolist()
-    return list(zip(runs["record"], texts, strict=True))
 
 
 def _order(text: str) -> str:

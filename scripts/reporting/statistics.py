@@ -1,13 +1,16 @@
 """Statistical comparison of variants with a baseline, over seeds and over users."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks, ndcg_at_10
+from scripts.records.users import Users
 from scripts.reporting.studies import (
     STUDY,
     VARIANT,
@@ -17,19 +20,30 @@ from scripts.reporting.studies import (
     of_study,
 )
 
+FIFTHS = (0.2, 0.4, 0.6, 0.8)
 
-def user_tests(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One line per variant that has seeds in common with its study's baseline.
 
-    The difference of a user's NDCG@10 on test is averaged over these seeds. ``better`` and
-    ``worse`` count the users with a positive and a negative mean. ``p_t`` and ``p_wilcoxon`` are
-    those of ``p_values``, not yet corrected for the number of variants.
+class Paired(NamedTuple):
+    """A variant beside its study's baseline, user by user, as means over their common seeds."""
+
+    study: tuple[str, ...]  # of STUDY
+    variant: tuple[str, ...]  # of VARIANT
+    seeds: int
+    difference: np.ndarray  # (users,) float64: NDCG@10 on test minus the baseline's
+    baseline: np.ndarray  # (users,) float64: the baseline's NDCG@10 on test
+
+
+def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[Paired]:
+    """Every variant that has seeds in common with its study's baseline.
 
     Args:
         records: the record of each run, by its path in ``runs``.
+
+    Raises:
+        UserError: two runs of a study were tested on different users.
     """
     gains = {path: user_gains(record) for path, record in records.items()}
-    lines = []
+    found = []
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         baseline = declared(keys[0]).baseline
@@ -39,12 +53,90 @@ def user_tests(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> 
             pairs = paths_by_seed(own, baseline_of(pool, baseline, swept))
             if optimizer == baseline or not pairs:
                 continue
+            for one, other in pairs:
+                if len(gains[one]) != len(gains[other]):
+                    raise UserError(f"{one} and {other} were tested on different users; delete one")
             d = mean_difference([(gains[a], gains[b]) for a, b in pairs])
-            counts = [len(pairs), len(d), int((d > 0).sum()), int((d < 0).sum())]
-            rounded = [float(f"{p:.6g}") for p in p_values(d)]
-            lines.append([*keys, optimizer, swept, *counts, *rounded])
+            theirs = np.mean([gains[b] for _, b in pairs], axis=0)
+            found.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
+    return found
+
+
+def user_tests(found: Sequence[Paired]) -> pd.DataFrame:
+    """One line per variant: how many users gain and lose, and two tests over users.
+
+    ``better`` and ``worse`` count the users with a positive and a negative difference. ``p_t`` and
+    ``p_wilcoxon`` are those of ``p_values``, not yet corrected for the number of variants.
+    """
+    lines = []
+    for paired in found:
+        d = paired.difference
+        counts = [paired.seeds, len(d), int((d > 0).sum()), int((d < 0).sum())]
+        rounded = [float(f"{p:.6g}") for p in p_values(d)]
+        lines.append([*paired.study, *paired.variant, *counts, *rounded])
     columns = [*STUDY, *VARIANT, "seeds", "users", "better", "worse", "p_t", "p_wilcoxon"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def user_groups(found: Sequence[Paired], users: Mapping[tuple[str, ...], Users]) -> pd.DataFrame:
+    """One line per variant and group of users: who gains and who loses, by what each user has.
+
+    Args:
+        users: the users of each study; a study without them has no line.
+    """
+    columns = [*STUDY, *VARIANT, "seeds", "by", *Group._fields]
+    lines = [
+        [*paired.study, *paired.variant, paired.seeds, by, *group]
+        for paired in found
+        if paired.study in users
+        for by in Users._fields
+        for group in groups(paired.difference, paired.baseline, getattr(users[paired.study], by))
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+class Group(NamedTuple):
+    """Users with a number from ``least`` to ``most``, and what a variant changes for them."""
+
+    least: int
+    most: int
+    users: int
+    better: int
+    worse: int
+    baseline: float  # mean NDCG@10 on test
+    difference: float  # mean of the users' differences
+    low: float  # of the 95% interval of this mean, over users; NaN for fewer than three
+    high: float
+
+
+def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Group]:
+    """Differences in about five groups of about equal size; users with one value stay together.
+
+    Args:
+        d: (users,) differences.
+        baseline: (users,) what the differences are to.
+        values: (users,) integers, such as the length of a history.
+    """
+    edges = np.unique(np.quantile(values, FIFTHS, method="inverted_cdf"))
+    place = np.searchsorted(edges, values)
+    found = []
+    for i in np.unique(place):
+        own = place == i
+        low, high = t_interval(d[own]) or (math.nan, math.nan)
+        found.append(
+            Group(
+                least=int(values[own].min()),
+                most=int(values[own].max()),
+                users=int(own.sum()),
+                better=int((d[own] > 0).sum()),
+                worse=int((d[own] < 0).sum()),
+                baseline=round(float(baseline[own].mean()), 7),
+                difference=round(float(d[own].mean()), 7),
+                low=round(low, 7),
+                high=round(high, 7),
+            )
+        )
+    return found
 
 
 def user_gains(record: Mapping[str, Any]) -> np.ndarray:

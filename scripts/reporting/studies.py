@@ -55,6 +55,7 @@ class Study:
     runs: pd.DataFrame
     curves: pd.DataFrame  # columns VARIANT, seed, epoch, train/loss and valid/NDCG@10
     paired: pd.DataFrame
+    gains: pd.DataFrame
     diagnostics: pd.DataFrame
     baseline: pd.DataFrame  # runs of the study that holds the baseline; may be empty
     baseline_curves: pd.DataFrame
@@ -84,6 +85,18 @@ class Study:
     def missing(self) -> list[str]:
         """The optimizers of the experiment's sweep that have no run."""
         return [o for o in self.declared.optimizers if o not in set(self.runs["optimizer"])]
+
+    @property
+    def missing_runs(self) -> str:
+        """The missing runs in words: optimizers without a run, and seeds of variants."""
+        seeds = set(self.runs["seed"])
+        lacking = [*self.missing]
+        for optimizer, swept in self.variants:
+            without = sorted(seeds - set(self.of(optimizer, swept)["seed"]))
+            if without:
+                variant = ", ".join(filter(None, (optimizer, swept)))
+                lacking.append(f"{variant} with seed {', '.join(map(str, without))}")
+        return "; ".join(lacking)
 
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
         """The runs of a variant."""
@@ -127,6 +140,7 @@ def studies(results: "Results") -> list[Study]:
             runs=runs,
             curves=of_study(curves, keys),
             paired=of_study(results.paired, keys),
+            gains=of_study(results.gains, keys),
             diagnostics=of_study(results.diagnostics, keys),
             baseline=of_study(results.runs, baseline_study(keys)),
             baseline_curves=of_study(curves, baseline_study(keys)),

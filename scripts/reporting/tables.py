@@ -4,6 +4,7 @@ To add a table, write a function that returns a ``Table``, or None if it does no
 line to ``TABLES`` or ``OVERALL``.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from scipy import stats
 from scripts.reporting import note
 from scripts.reporting.note import BY_SIGN_M, METRICS, ROWS, VERDICTS
 from scripts.reporting.published import FIGURES, comparison
-from scripts.reporting.statistics import differences, holm, t_interval
+from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
 from scripts.reporting.style import label_of, short
 
@@ -148,6 +149,7 @@ def paired(study: Study) -> Table | None:
         line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
         for metric, column in METRICS.items():
             line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
+        line["NDCG@10 alike within"] = MISSING
         if bounds := t_interval(differences(ours, theirs, "test/NDCG@10"), 0.9):
             within = max(map(abs, bounds)) / theirs["test/NDCG@10"].mean()
             line["NDCG@10 alike within"] = f"{100 * within:.1f}%"
@@ -164,6 +166,60 @@ def paired(study: Study) -> Table | None:
         "paired tests over users, corrected by Holm."
     )
     return Table(frame, caption)
+
+
+GROUPED_BY = {  # quantities of gains.csv that divide users into groups
+    "popularity": "how often the user's test item occurs in training",
+    "history": "how many items the user has before the test item",
+}
+
+
+def gains_by(quantity: str) -> Callable[[Study], Table | None]:
+    """A function that makes the table of who gains and who loses, one column per group of users."""
+
+    def table(study: Study) -> Table | None:
+        own = study.gains[study.gains["by"] == quantity]
+        if not (own["seeds"] > 1).any():
+            return None
+        lines = []
+        for optimizer, swept in study.variants:
+            found = variant(own, optimizer, swept)
+            if len(found) == 0:
+                continue
+            line = {WITH: label_of(optimizer, swept), "n": str(found["seeds"].iloc[0])}
+            lines.append(line | {group_name(g): share_with_interval(g) for g in groups_of(found)})
+        base, sizes = label_of(study.declared.baseline), own.drop_duplicates(["least", "most"])
+        caption = (
+            f"Who gains and who loses: differences to {base}'s NDCG@10 on test over n equal seeds, "
+            f"in % of {base}'s in the same group, with the 95% interval over users. The columns "
+            f"divide users by {GROUPED_BY[quantity]}; they have "
+            f"{', '.join(f'{users:,}' for users in sizes['users'])} users."
+        )
+        return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+    return table
+
+
+def groups_of(lines: pd.DataFrame) -> list[Group]:
+    """The groups in lines of gains.csv, of the least number first."""
+    fields = lines.sort_values("least")[list(Group._fields)]
+    return [Group(*line) for line in fields.itertuples(index=False)]
+
+
+def group_name(group: Group) -> str:
+    """The numbers of a group's users, such as ``5 to 8``."""
+    return f"{group.least}" if group.least == group.most else f"{group.least} to {group.most}"
+
+
+def share_with_interval(group: Group) -> str:
+    """A group's difference in % of the baseline, with its interval."""
+    if not group.baseline:
+        return MISSING
+    text = f"{100 * group.difference / group.baseline:+z.0f}%"
+    if math.isnan(group.low):
+        return text
+    low, high = (100 * bound / group.baseline for bound in (group.low, group.high))
+    return f"{text} [{low:+z.0f}, {high:+z.0f}]"
 
 
 def along(study: Study) -> Table | None:
@@ -307,6 +363,7 @@ def memories(study: Study) -> Table | None:
 TABLES: dict[str, Callable[[Study], Table | None]] = {
     "rows": rows,
     "paired": paired,
+    **{quantity: gains_by(quantity) for quantity in GROUPED_BY},
     "along": along,
     "grid": grid,
     "steps": steps,

@@ -1,4 +1,4 @@
-"""Save and load a training's state; a checksum ensures that only an intact file is used."""
+"""Save and load tensors and plain values; a checksum ensures that only an intact file is used."""
 
 import hashlib
 import io
@@ -13,11 +13,14 @@ from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
 
 FORMAT = b"simba checkpoint 4\n"  # a checkpoint of another format is ignored
-HEADER = len(FORMAT) + hashlib.sha256().digest_size
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write FORMAT, the content's SHA-256 and the content, which torch.save gives.
+class Unusable(UserError):
+    """The file is damaged or of another format, or torch cannot read it."""
+
+
+def save(path: Path, state: dict[str, Any], format: bytes = FORMAT) -> None:
+    """Write the format, the content's SHA-256 and the content, which torch.save gives.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
@@ -25,28 +28,43 @@ def save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    write_atomically(path, FORMAT + hashlib.sha256(content).digest() + content)
+    write_atomically(path, format + hashlib.sha256(content).digest() + content)
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The saved state; None without a usable file. One line on stderr reports a damaged one.
+def read(path: Path, device: torch.device, format: bytes = FORMAT) -> dict[str, Any]:
+    """The saved state.
 
     Raises:
+        FileNotFoundError: there is no such file.
+        Unusable: the file is damaged or of another format, or torch cannot read it.
         UserError: the file exists and cannot be read.
     """
     try:
         whole = path.read_bytes()
     except FileNotFoundError:
-        return None
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    content = whole[HEADER:]
-    if whole[:HEADER] != FORMAT + hashlib.sha256(content).digest():
-        print(f"{path}: damaged or of another version; the run starts again", file=sys.stderr)
-        return None
+    header = len(format) + hashlib.sha256().digest_size
+    content = whole[header:]
+    if whole[:header] != format + hashlib.sha256(content).digest():
+        raise Unusable(f"{path}: damaged or of another version")
     try:
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:  # another version of torch saved it
-        reason = str(error).splitlines()[0]
-        print(f"{path}: torch cannot read it ({reason}); the run starts again", file=sys.stderr)
+        raise Unusable(f"{path}: torch cannot read it ({str(error).splitlines()[0]})") from None
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """A training's checkpoint; None without a usable one. One line on stderr reports a damaged one.
+
+    Raises:
+        UserError: the file exists and cannot be read.
+    """
+    try:
+        return read(path, device)
+    except FileNotFoundError:
+        return None
+    except Unusable as error:
+        print(f"{error}; the run starts again", file=sys.stderr)
         return None

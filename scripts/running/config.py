@@ -6,15 +6,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.errors import DataError
 from scripts.records.errors import UserError
 from scripts.running.tracking import MODES
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
 LARGEST = 2**63 - 1  # integer that torch and NumPy take
+EXTRAS = {  # of pyproject.toml, for parts of Hydra that are not its own
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
 
 
 @dataclass
@@ -51,6 +59,7 @@ class Train:
     device: str = "auto"
     joint: bool | None = None
     force: bool = False
+    save_best: bool = False
     diagnose_every: int | None = None
     study: Any = None
     results: Results = field(default_factory=Results)
@@ -92,6 +101,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
     _require_one_of("tracker.mode", config["tracker"]["mode"], MODES)
     for group in ("model", "optimizer"):
+        _require("_target_" in config[group], f"{group}._target_", None, "a class")
         for key, value in config[group].items():
             if not key.startswith("_"):
                 numbers = value if isinstance(value, list) else [value]
@@ -102,16 +112,20 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-def is_about_overrides(error: Exception) -> bool:
-    """Whether Hydra or OmegaConf raised an error; they raise ValueErrors, too."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
+def is_users_mistake(error: Exception) -> bool:
+    """Whether an error is ours to a user, or Hydra or OmegaConf raised it, also as a ValueError."""
+    if isinstance(error, UserError | DataError | HydraException | OmegaConfBaseException):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").split(".")[0] in ("hydra", "omegaconf")
 
 
 def one_line(error: Exception) -> str:
-    """An error as one line; if an override cannot be read, with a hint."""
+    """An error as one line, with a hint if an override cannot be read or needs an extra."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file in EXTRAS:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        extra = EXTRAS[str(error.missing_cfg_file)]
+        return f"{group}={name} is not installed: pip install '.[{extra}]'"
     line = " ".join(str(error).split("Config search path")[0].split())
     if isinstance(error, OverrideParseException):
         line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"

@@ -23,7 +23,7 @@ from scripts.records.record import digest
 from scripts.running.training import Training, build, build_model
 
 BACKEND = REFERENCE  # on every device, because vmap needs torch operations
-MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force")
+MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force", "save_best")
 
 
 def common(config: Mapping[str, Any]) -> str:

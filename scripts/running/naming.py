@@ -1,7 +1,8 @@
-"""The name of a record: its experiment, model, overrides and seed."""
+"""The name of a run, from its experiment, model, overrides and seed, and where its files lie."""
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -9,10 +10,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 
+from data.fetch import locate
+from data.prepare import dataset_name
+from scripts.records.place import Place
 from scripts.records.record import WITHOUT_EFFECT
 
-# A record's path names the first five separately; the last two only say where the data file is.
-NOT_IN_NAME = ("optimizer", "data", "model", "experiment", "seed", "data.path", "data.root")
+# A record's path names the first five separately; the others only say where the data file is and
+# where the run is trained.
+NOT_IN_NAME = (
+    *("optimizer", "data", "model", "experiment", "seed"),
+    *("data.path", "data.root", "launcher"),
+)
 LONGEST = 160  # file systems allow 255 bytes; lock files and temporary files have longer names
 
 
@@ -21,6 +29,21 @@ def choices() -> dict[str, str]:
     chosen = HydraConfig.get().runtime.choices
     names = {key: str(chosen[key]) for key in ("data", "model", "optimizer")}
     return names | {"experiment": str(chosen.get("experiment") or "single")}
+
+
+def place_of(config: dict[str, Any], names: dict[str, str]) -> Place:
+    """Where the files of a run lie.
+
+    Args:
+        config: the checked config.
+        names: the result of ``choices``.
+
+    Raises:
+        DataError: ``data=file`` without a file.
+    """
+    data = locate(config["data"]).stem if names["data"] == "file" else names["data"]
+    folder = f"{dataset_name(data)}/{flat(names['optimizer'])}"
+    return Place(Path(config["results"]["root"]), folder, record_name(config, names))
 
 
 def record_name(config: dict[str, Any], names: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 EVERY = 180.0  # seconds between two lines of a log
-WORKER = "SIMBA_WORKER"  # set for a worker of a sweep
+WORKER = "SIMBA_WORKER"  # for a worker of a sweep: the Unix time when the sweep began
 EVENT = "\x1e"  # starts a line that is an event and no message
 
 
@@ -49,6 +49,11 @@ def bar(**settings: Any) -> tqdm:
 
 def is_worker() -> bool:
     return WORKER in os.environ
+
+
+def sweep_began() -> float:
+    """The Unix time when this worker's sweep began; infinity for a process that is no worker."""
+    return float(os.environ.get(WORKER, "inf"))
 
 
 def message(line: str) -> None:

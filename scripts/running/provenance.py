@@ -19,11 +19,16 @@ def provenance(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     status = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "dirty": None if status is None else bool(status),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
     }
+
+
+def commit() -> str | None:
+    """The commit that is checked out; None outside a checkout."""
+    return _git("rev-parse", "HEAD")
 
 
 def processor() -> str:

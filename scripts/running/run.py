@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,29 +15,38 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import dataset_name, prepare, statistics
+from data.prepare import prepare, statistics
+from data.sequences import Sequences
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.files import locked, remove_partials, write_json
+from scripts.records.files import locked, write_json
+from scripts.records.place import Place
 from scripts.records.record import differences, digest, identity, read_record
+from scripts.records.status import read_status
+from scripts.records.users import Users, write_users
+from scripts.records.users import path_of as users_path
+from scripts.running import weights
 from scripts.running.config import checked
-from scripts.running.naming import choices, flat, record_name
-from scripts.running.progress import message
-from scripts.running.provenance import provenance
+from scripts.running.naming import choices, place_of
+from scripts.running.progress import message, sweep_began
+from scripts.running.provenance import REPOSITORY, provenance
+from scripts.running.trace import Trace
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 
 # Whoever reruns a record chooses these.
-NOT_IN_COMMAND = ("results.root", "results.name", "data.root", "tracker.mode", "force", "device")
+NOT_IN_COMMAND = (
+    *("results.root", "results.name", "data.root", "tracker.mode", "force", "save_best", "device"),
+)
 
 
 @dataclass
 class Run:
-    """A training and where its record and checkpoint lie."""
+    """A training, where its files lie, and what it tells others."""
 
     tracker_mode: Mode
     training: Training
-    path: Path  # of the record
-    checkpoint: Path
+    place: Place
+    trace: Trace
     start: dict[str, Any]  # what a record holds before any training
     label: str
 
@@ -47,35 +56,53 @@ class Run:
         Raises:
             RunFailed: the loss is NaN or infinite; the record then says so.
         """
-        config = self.training.config
-        with tracked(self.tracker_mode, config, self.start, self.path, self.label) as (
-            log,
-            log_record,
-        ):
+        config, path = self.training.config, self.place.record
+        with tracked(self.tracker_mode, config, self.start, path, self.label) as (log, log_record):
             try:
                 for entry in self.training.history:  # of a checkpoint or of a joint training
                     log(entry)
-                self.training.fit(self.checkpoint, self.start["config_hash"], log, self.label)
+                self.training.fit(self.save, log, self.label)
             except RunFailed as failure:
                 raise self.failed(failure) from None
             record = {**self.start, **self.training.summary(), **self.training.test()}
-            write_json(self.path, record)
-            self.checkpoint.unlink(missing_ok=True)
+            self.write(record)
+            self.place.clear()
             log_record(record)
-        tqdm.write(f"{self.path}: {headline(record)}", file=sys.stderr)
+        tqdm.write(f"{path}: {headline(record)}", file=sys.stderr)
         return record
+
+    def save(self) -> None:
+        """Write the checkpoint, and tell how far the training is.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
+        self.training.save(self.place.checkpoint, self.start["config_hash"])
+        self.trace.reached(len(self.training.history), self.training.latest())
 
     def failed(self, failure: RunFailed) -> RunFailed:
         """Write the record of a failure; returns the failure with the record's name."""
         failed = {"status": "failed", "error": str(failure)}
-        write_json(self.path, {**self.start, **self.training.summary(), **failed})
-        return RunFailed(f"{self.path}: {failure}")
+        self.write({**self.start, **self.training.summary(), **failed})
+        named = RunFailed(f"{self.place.record}: {failure}")
+        self.trace.failed(named)
+        return named
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write the record. With ``save_best``, the weights are there before the record is."""
+        keep = self.training.config["save_best"] and record["status"] == "finished"
+        if keep:
+            weights.save(self.place.record, record, self.training.best)
+        write_json(self.place.record, record)
+        if not keep:  # they belong to a record that this one has replaced
+            self.place.weights.unlink(missing_ok=True)
 
 
-def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
-    """The run of a config, ready to train and locked in ``lock``.
+def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
+    """The run of a config, ready to train. ``held`` gets its lock and its trace.
 
-    Returns the record instead if the run is finished, and None if another process is at it.
+    Returns the record instead if the run is finished, and None if another process is at it or has
+    failed with it in this sweep.
 
     Raises:
         UserError: a value is wrong, or the record's place holds a run of another config.
@@ -84,27 +111,34 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     config, names = checked(cfg), choices()
     device = pick_device(config["device"])
     prepared = prepare(config["data"])
-    dataset = dataset_name(prepared.path.stem if names["data"] == "file" else names["data"])
+    place = place_of(config, names)
     identified = identity(config, prepared.sha256)
-    name = record_name(config, names)
-    root, folder = Path(config["results"]["root"]), Path(dataset) / flat(names["optimizer"])
-    path = root / "runs" / folder / f"{name}.json"
-    work = root / "checkpoints" / folder
-    if not lock.enter_context(locked(work / f"{name}.lock")):
-        message(f"{path}: another process is at it, skipped")
+    if not held.enter_context(locked(place.lock)):
+        message(f"{place.record}: another process is at it, skipped ({holder(place)})")
         return None
-    checkpoint = work / f"{name}.pt"
-    for file in (path, checkpoint):
-        remove_partials(file)
-    if not config["force"] and (record := finished(path, identified)):
-        message(f"{path}: finished already, skipped")
+    place.remove_partials()
+    dataset = place.folder.split("/")[0]
+    users = users_path(place.root, dataset, identified["data"])
+    remember_users(users, prepared.sequences)
+    if not config["force"] and (record := finished(place, identified)):
+        place.clear()
+        if config["save_best"] and not place.weights.exists():
+            raise UserError(
+                f"{place.record}: finished without weights; save_best=true needs another training: "
+                "results.root=DIR keeps this record, force=true replaces it"
+            )
+        message(f"{place.record}: finished already, skipped")
         return record
+    if (earlier := read_status(place.status)) and earlier.error and earlier.updated > sweep_began():
+        return None
+    overrides = list(HydraConfig.get().overrides.task)
+    trace = held.enter_context(Trace(place, command(overrides), config["epochs"]))
     start = {
         "status": "finished",
         "dataset": dataset,
         **{key: names[key] for key in ("model", "optimizer", "experiment")},
         "seed": config["seed"],
-        "command": rerun_command(name),
+        "command": rerun_command(overrides, place.name),
         "config": identified,
         "config_hash": digest(identified),
         **provenance(device),
@@ -117,39 +151,64 @@ def open_run(cfg: DictConfig, lock: ExitStack) -> Run | dict[str, Any] | None:
     }
     tracker_mode = tracking_mode(config["tracker"])
     training = Training(config, prepared.sequences, device)
-    training.resume(checkpoint, start["config_hash"])
-    label = f"{dataset}-{names['optimizer']}-{name}"
-    return Run(tracker_mode, training, path, checkpoint, start, label)
+    training.resume(place.checkpoint, start["config_hash"])
+    trace.reached(len(training.history), training.latest())
+    label = f"{dataset}-{names['optimizer']}-{place.name}"
+    return Run(tracker_mode, training, place, trace, start, label)
 
 
-def finished(path: Path, identified: Mapping[str, Any]) -> dict[str, Any] | None:
+def remember_users(path: Path, data: Sequences) -> None:
+    """Write what comparisons ask of a dataset's users, unless it is there."""
+    if not path.exists():
+        write_users(path, Users(data.test_popularity, data.lengths[data.evaluated] - 1))
+
+
+def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of this very run, if it is finished.
 
     Raises:
         UserError: there is a finished record of another config, or a file that is no record.
     """
-    if not path.exists():
+    if not place.record.exists():
         return None
-    record = read_record(path)
+    record = read_record(place.record)
     if record["status"] != "finished":
         return None
     changed = differences(record["config"], identified)
     if changed:
         raise UserError(
-            f"{path} holds a finished run of another config ({'; '.join(changed)}); "
+            f"{place.record} holds a finished run of another config ({'; '.join(changed)}); "
             "force=true replaces it, results.name=NAME or results.root=DIR keeps both"
         )
     return record
 
 
-def rerun_command(name: str) -> str:
-    """A command line that does this run again."""
-    overrides = HydraConfig.get().overrides.task
-    kept = [o for o in overrides if o.split("=")[0].lstrip("+") not in NOT_IN_COMMAND]
+def holder(place: Place) -> str:
+    """Who trains a run that this process cannot lock."""
+    status = read_status(place.status)
+    return f"process {status.pid} on {status.host}" if status else str(place.lock)
+
+
+def rerun_command(overrides: Sequence[str], name: str) -> str:
+    """The command line that a record gives for its run; whoever runs it chooses the folders."""
+    kept = [o for o in overrides if key_of(o) not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
-    kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
+    return command([*kept, f"results.name={name}" if plain else f"results.name='{name}'"])
+
+
+def command(overrides: Sequence[str]) -> str:
+    """A command line that trains one run, in one process, wherever it was trained before."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
+    here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
+    kept = [f"--config-dir={folder}" for folder in here]
+    kept += [o for o in overrides if key_of(o) != "launcher"]
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
     return f"{threads} {shlex.join(['python', '-m', 'scripts.train', *kept])}"
+
+
+def key_of(override: str) -> str:
+    return override.split("=")[0].lstrip("+")
 
 
 def pick_device(device: str) -> torch.device:

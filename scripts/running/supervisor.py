@@ -8,15 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from tqdm import tqdm
 
+from scripts.records.errors import UserError
 from scripts.running.children import children, run
-from scripts.running.config import CONFIGS
+from scripts.running.plan import plan
 from scripts.running.progress import EVENT, EVERY, WORKER, Log
 
 AFTER = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
@@ -30,30 +28,21 @@ def sweep(overrides: list[str], jobs: int) -> int:
 
     Raises:
         HydraException: the overrides do not fit together.
+        UserError: they name another launcher or sweeper.
     """
-    runs, root = plan(overrides)
+    planned = plan(overrides)
+    if planned.foreign:
+        others = " ".join(planned.foreign)
+        raise UserError(f"scripts.sweep starts its own processes; {others} is for scripts.train -m")
+    runs = len(planned.runs)
     command = ["scripts.train", "-m", *overrides]
-    settings = {"OMP_NUM_THREADS": "1", WORKER: "1", "PYTHONUNBUFFERED": "1"}
+    settings = {"OMP_NUM_THREADS": "1", WORKER: str(time.time()), "PYTHONUNBUFFERED": "1"}
     with children([command] * min(jobs, runs), settings, subprocess.PIPE) as workers:
         Display(runs, len(workers)).show(workers)
         code = max(exit_code(worker.wait()) for worker in workers)
     for module in AFTER if code == 0 else ():
-        code = code or run([module, f"results.root={root}"])
+        code = code or run([module, f"results.root={planned.root}"])
     return code
-
-
-def plan(overrides: list[str]) -> tuple[int, str]:
-    """The number of runs of a sweep, and its ``results.root``; wrong overrides end here."""
-    parser = OverridesParser.create()
-    fixed = [o.input_line for o in parser.parse_overrides(overrides) if not o.is_sweep_override()]
-    with initialize_config_dir(CONFIGS, version_base="1.3"):
-        cfg = compose("train", [str(line) for line in fixed], return_hydra_config=True)
-    swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
-    values = {
-        o.key_or_group: len(list(o.sweep_string_iterator())) if o.is_sweep_override() else 1
-        for o in parser.parse_overrides([*swept, *overrides])  # the later one counts, as in Hydra
-    }
-    return prod(values.values()), str(cfg.results.root)
 
 
 class Display:

@@ -13,6 +13,7 @@ from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
 from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, common
+from scripts.running.launchers import foreign_parts
 from scripts.running.progress import bar, is_worker, send
 from scripts.running.run import Run, open_run
 from simba import SignOptimizer
@@ -41,13 +42,16 @@ class Sweep:
             UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
             SystemExit: the same, of a command that is one run.
         """
+        hydra = HydraConfig.get()
+        os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder
         try:
             return self._run(cfg)
         except ERRORS as error:
             self.code = max(self.code, report(error))
-            if HydraConfig.get().mode == RunMode.RUN:
+            send_end(trained=True)
+            if hydra.mode == RunMode.RUN:
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
-            if foreign_parts():
+            if foreign_parts(hydra):
                 raise
             return None
 
@@ -67,8 +71,7 @@ class Sweep:
                 raise UserError(f"out of memory: {error}; {advice}") from None
             if opened is None:
                 return None
-            if is_worker():
-                send(run=HydraConfig.get().job.num, trained=trained)
+            send_end(trained)
             return float(opened["valid"]["NDCG@10"])
 
     def finish(self) -> int:
@@ -92,7 +95,7 @@ def trains_jointly(run: Run) -> bool:
         UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
     """
     joint: bool | None = run.training.config["joint"]
-    foreign = foreign_parts()
+    foreign = foreign_parts(HydraConfig.get())
     if joint and foreign:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
@@ -100,16 +103,6 @@ def trains_jointly(run: Run) -> bool:
     if run.training.diagnostics or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
-
-
-def foreign_parts() -> list[str]:
-    """The launcher and the sweeper, as overrides, if they are not Hydra's own."""
-    hydra = HydraConfig.get()
-    return [
-        f"hydra/{part}={hydra.runtime.choices[f'hydra/{part}']}"
-        for part in ("launcher", "sweeper")
-        if not str(getattr(hydra, part)["_target_"]).startswith("hydra._internal.")
-    ]
 
 
 def train_jointly(runs: list[Run]) -> int:
@@ -141,22 +134,30 @@ def train_jointly(runs: list[Run]) -> int:
                 code = report(run.failed(failure))
                 runs.remove(run)
         for run in evaluated:
-            run.training.save(run.checkpoint, run.start["config_hash"])
+            run.save()
     for run in runs:
         try:
-            run.complete()
+            with run.trace:
+                run.complete()
         except ERRORS as error:
             code = report(error)
     return code
 
 
+def send_end(trained: bool) -> None:
+    """Tell the supervisor, if there is one, that a run has ended."""
+    if is_worker():
+        send(run=HydraConfig.get().job.num, trained=trained)
+
+
 def report(error: Exception) -> int:
-    """Print an error in one line, once per process.
+    """Print an error in one line, with its notes, once per process.
 
     Returns:
         The exit code: 1 for a failed training, 2 for a user's mistake.
     """
     if getattr(error, "told_in", None) != os.getpid():
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        print(f"error: {one_line(error)}{notes}", file=sys.stderr)
         error.told_in = os.getpid()  # type: ignore[attr-defined]
     return 1 if isinstance(error, RunFailed) else 2

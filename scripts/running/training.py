@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data.batches import TrainingBatch, ranking_batches, training_batches
 from data.sequences import Sequences
-from models.contract import SequenceModel
+from models.contract import SequenceModel, check
 from models.ops import backend_for
 from models.packing import Layout, model_inputs
 from models.ranking import block_size, metrics, rank_targets
@@ -55,12 +55,11 @@ class Training:
         self.seconds = {"train": 0.0, "eval": 0.0}
         self.evaluations = 0
 
-    def fit(self, path: Path, run_hash: str, log: Log, description: str) -> None:
+    def fit(self, save: Callable[[], None], log: Log, description: str) -> None:
         """Train to the last epoch, or until the config's ``patience`` is exceeded.
 
         Args:
-            path: the checkpoint to write after each evaluation.
-            run_hash: identifies the run in the checkpoint.
+            save: called after each evaluation.
             log: gets the history's entry after each epoch.
             description: the label of the progress bar.
 
@@ -77,7 +76,7 @@ class Training:
                 loss = self.train_epoch(epoch)
                 self.seconds["train"] += time.perf_counter() - start
                 if self.end_epoch(epoch, loss):
-                    self.save(path, run_hash)
+                    save()
                 log(self.history[-1])
                 latest = {key: f"{value:.4f}" for key, value in self.latest().items()}
                 shown.set_postfix(latest, refresh=False)
@@ -163,9 +162,9 @@ class Training:
         return patience is not None and since >= patience
 
     def latest(self) -> dict[str, float]:
-        """The latest loss and, if there is one, the latest valid NDCG@10."""
+        """The latest loss and the latest valid NDCG@10, each if there is one."""
         evaluated = [e for e in self.history if "valid/NDCG@10" in e]
-        loss = {"loss": self.history[-1]["train/loss"]}
+        loss = {"loss": self.history[-1]["train/loss"]} if self.history else {}
         return loss | ({"NDCG@10": evaluated[-1]["valid/NDCG@10"]} if evaluated else {})
 
     def test(self) -> dict[str, Any]:
@@ -243,14 +242,15 @@ def build_model(section: Mapping[str, Any], num_items: int) -> SequenceModel:
     """Instantiate the config's model.
 
     Raises:
-        UserError: a key or value is wrong, or the class is not a SequenceModel.
+        UserError: a key or value is wrong, or the class does not keep to the contract.
     """
     model = build(section, "model", num_items=num_items)
-    if not isinstance(model, SequenceModel):
-        raise UserError(
-            f"model: {section['_target_']} is not a models.contract.SequenceModel; "
-            "docs/models.md says what a model needs"
-        )
+    try:
+        if not isinstance(model, SequenceModel):
+            raise TypeError(f"{section['_target_']} is not a models.contract.SequenceModel")
+        check(model)
+    except TypeError as error:
+        raise UserError(f"model: {error}; docs/models.md says what a model needs") from None
     return model
 
 

@@ -14,7 +14,12 @@ for (const figure of document.querySelectorAll("figure.block")) {
   const plot = figure.querySelector(".plot");
   const draw = () => {
     const { data, layout } = inScheme(figure.querySelector(".data").textContent);
-    if (phone) Object.assign(layout, { hovermode: "closest", dragmode: false });
+    if (phone) {
+      // the buttons name the lines; there is no room beside them
+      layout.annotations = (layout.annotations ?? []).filter((label) => !label.name);
+      layout.margin.r = 10;
+      Object.assign(layout, { hovermode: "closest", dragmode: false });
+    }
     return Plotly.newPlot(plot, data, layout, config);
   };
   await draw();
@@ -33,6 +38,8 @@ for (const figure of document.querySelectorAll("figure.block")) {
       } else {
         const own = plot.data.flatMap((trace, i) => (trace.legendgroup === group ? [i] : []));
         Plotly.restyle(plot, { visible: on }, own);
+        const labels = (plot.layout.annotations ?? []).flatMap((label, i) => (label.name === group ? [i] : []));
+        Plotly.relayout(plot, Object.fromEntries(labels.map((i) => [`annotations[${i}].visible`, on])));
       }
     });
   }
@@ -61,6 +68,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
     order: [],
     language: { search: "Filter: " },
     layout: { topStart: filter ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
+  });
+}
+// A number leads to its row's records, as the button at the row's end does.
+for (const button of document.querySelectorAll("button.records")) {
+  const row = button.closest("tr");
+  row.classList.add("led");
+  row.addEventListener("click", ({ target }) => {
+    if (target.closest("td") && target !== button) button.click();
   });
 }
 document.documentElement.dataset.ready = "true";

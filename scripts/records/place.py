@@ -1,0 +1,80 @@
+"""Where the files of a run lie."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.records.files import remove_partials
+
+
+def weights_of(record: Path) -> Path:
+    """The file of the weights that belong to a record."""
+    return record.with_suffix(".best.pt")
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """The paths of a run's files, which exist at different times.
+
+    Args:
+        root: the folder of all results.
+        folder: DATASET/OPTIMIZER.
+        name: the file name of the record, without its ending.
+    """
+
+    root: Path
+    folder: str
+    name: str
+
+    @property
+    def record(self) -> Path:
+        """What the run gave; from its end on."""
+        return self.root / "runs" / self.folder / f"{self.name}.json"
+
+    @property
+    def weights(self) -> Path:
+        """The weights of the best epoch; beside the record, if the run keeps them."""
+        return weights_of(self.record)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The training's state; from the first evaluation to the end."""
+        return self._beside("pt")
+
+    @property
+    def lock(self) -> Path:
+        """Held while a process trains the run."""
+        return self._beside("lock")
+
+    @property
+    def status(self) -> Path:
+        """How far the run is, or why it failed; from the start until it is finished."""
+        return self._beside("status.json")
+
+    @property
+    def log(self) -> Path:
+        """What happened, line by line; from the start until the run is finished."""
+        return self._beside("log")
+
+    def remove_partials(self) -> None:
+        """Remove temporary files of killed writers. The caller must hold the lock."""
+        for path in (self.record, self.weights, self.checkpoint, self.status):
+            remove_partials(path)
+
+    def clear(self) -> None:
+        """Remove what a finished run no longer needs. The caller must hold the lock."""
+        for path in (self.checkpoint, self.status, self.log):
+            path.unlink(missing_ok=True)
+
+    def _beside(self, ending: str) -> Path:
+        return self.root / "checkpoints" / self.folder / f"{self.name}.{ending}"
+
+
+def places(root: Path) -> Iterator[Place]:
+    """The runs that have a record, a checkpoint or a status below ``root``, in order."""
+    found = set()
+    for top, ending in (("runs", ".json"), ("checkpoints", ".pt"), ("checkpoints", ".status.json")):
+        for path in (root / top).glob(f"*/*/*{ending}"):
+            folder = path.parent.relative_to(root / top).as_posix()
+            found.add(Place(root, folder, path.name.removesuffix(ending)))
+    yield from sorted(found)

@@ -1,0 +1,79 @@
+"""Whether a run is done, running, failed or to do, from its record, status file and lock alone."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scripts.records.errors import UserError
+from scripts.records.place import Place
+from scripts.records.record import differences, identity, read_record
+from scripts.records.status import Status, read_status
+
+Word = Literal["failed", "running", "to do", "done"]
+
+
+@dataclass
+class State:
+    """A run as its files show it."""
+
+    place: Place
+    word: Word
+    epochs: str = ""  # trained, of all
+    loss: float | None = None
+    note: str = ""  # where it runs, why it failed, its figures
+    left: float | None = None  # seconds to the end of a running one
+    silent: float = 0.0  # seconds since a running one last wrote its status
+    took: float | None = None  # seconds of training of a finished one
+    command: str = ""  # trains a failed one again
+
+
+def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
+    """Read the files of a run. Nothing is locked or written.
+
+    Args:
+        config: the checked config; with it, a record of another config is a failure.
+    """
+    status = read_status(place.status)
+    if status and place.lock.exists() and status.may_be_alive():
+        return _running(place, status)
+    try:
+        record = read_record(place.record) if place.record.exists() else None
+    except UserError as error:
+        return State(place, "failed", note=str(error))
+    if record and record["status"] == "finished":
+        return _finished(place, record, config)
+    if status and status.error:
+        return State(
+            place, "failed", _epochs(status), status.loss, status.error, command=status.command
+        )
+    if record:
+        command = f"{record['command']} results.root={shlex.quote(str(place.root))}"
+        epochs = str(len(record["history"]))
+        return State(place, "failed", epochs, note=record.get("error", ""), command=command)
+    if status and status.epoch:
+        return State(place, "to do", _epochs(status), status.loss, "goes on from its checkpoint")
+    return State(place, "to do")
+
+
+def _running(place: Place, status: Status) -> State:
+    now = time.time()
+    left = None if status.ends is None else max(0.0, status.ends - now)
+    where = f"{status.host}, process {status.pid}"
+    silent = now - status.updated
+    return State(place, "running", _epochs(status), status.loss, where, left, silent)
+
+
+def _finished(place: Place, record: Mapping[str, Any], config: Mapping[str, Any] | None) -> State:
+    sha256 = record["config"].get("data", {}).get("sha256", "")
+    if config and (changed := differences(record["config"], identity(config, sha256))):
+        note = f"the record is of another config ({'; '.join(changed)}); force=true replaces it"
+        return State(place, "failed", note=note)
+    epochs, loss = str(len(record["history"])), record["history"][-1]["train/loss"]
+    note = f"NDCG@10 {record['test']['NDCG@10']:.4f}"
+    return State(place, "done", epochs, loss, note, took=record.get("train_seconds"))
+
+
+def _epochs(status: Status) -> str:
+    return f"{status.epoch}/{status.epochs}"

@@ -1,0 +1,71 @@
+"""What an optimizer's memory costs, and how much its result depends on a seed and on the rate."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from scripts.reporting.note import METRICS
+from scripts.reporting.peers import BYTES, compared, memory, rate_grids
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of, short
+from scripts.reporting.tables import MISSING, WITH, Table
+
+REFERENCES = ("adamw",)  # beside the variants, by memory alone
+
+
+def memory_used(studies: Sequence[Study]) -> Table | None:
+    """The optimizer state of every variant in the note's setting, the smallest first."""
+    runs = _runs(studies)
+    if runs is None:
+        return None
+    column = METRICS["NDCG@10"]
+    bytes_of = {o: memory(studies, o) for o in [*runs["optimizer"].unique(), *REFERENCES]}
+    known = sorted((b, o) for o, b in bytes_of.items() if b is not None)
+    lines = []
+    for per_weight, optimizer in known:
+        own = runs.loc[runs["optimizer"] == optimizer, column]
+        line = {WITH: label_of(optimizer), BYTES: f"{per_weight:g}"}
+        for other in ("lion", *REFERENCES):
+            if whole := bytes_of.get(other):
+                line[f"of {label_of(other)}'s"] = f"{100 * per_weight / whole:.0f}%"
+        lines.append(line | {"NDCG@10": f"{own.mean():.4f}" if len(own) else MISSING})
+    caption = (
+        "Optimizer state, the smallest first, without the weights and their gradients; beside it, "
+        "the mean NDCG@10 on test."
+    )
+    return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+
+def robustness(studies: Sequence[Study]) -> Table | None:
+    """How far the results of a variant lie apart, over seeds and over learning rates."""
+    base, _ = compared(studies)
+    runs = _runs(studies)
+    if base is None or runs is None:
+        return None
+    column = METRICS["NDCG@10"]
+    rates = pd.concat([study.runs for study in (base, *rate_grids(studies, base))])
+    rates = rates[rates["experiment"] != base.experiment]
+    lines = []
+    for optimizer in dict.fromkeys([*runs["optimizer"], *rates["optimizer"]]):
+        own = runs.loc[runs["optimizer"] == optimizer, column]
+        line = {WITH: label_of(optimizer), "n": str(len(own))}
+        if len(own) > 1:
+            line |= {"lowest seed": f"{own.min():.4f}", "highest seed": f"{own.max():.4f}"}
+            line["std, in % of the mean"] = f"{100 * own.std(ddof=1) / own.mean():.1f}%"
+        at = rates[rates["optimizer"] == optimizer].groupby("lr")["valid/NDCG@10"].mean()
+        if len(at):
+            line |= {"best rate": short(float(at.idxmax())), "rates": str(len(at))}
+            line["worst rate, in % of the best"] = f"{100 * at.min() / at.max():.0f}%"
+        lines.append(line)
+    caption = (
+        f"NDCG@10 on test over n seeds in the note's setting, {base.runs['epochs'].max()} epochs. "
+        "At the right, NDCG@10 on valid over the learning rates of a shorter grid, one seed: how "
+        "much is left at the worst rate of the grid."
+    )
+    return Table(pd.DataFrame(lines).fillna(MISSING), caption)
+
+
+def _runs(studies: Sequence[Study]) -> pd.DataFrame | None:
+    """The runs in the note's setting, of the note's variants and of those compared with them."""
+    base, finalists = compared(studies)
+    return None if base is None else pd.concat([study.runs for study in (base, *finalists)])

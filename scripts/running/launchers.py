@@ -1,0 +1,36 @@
+"""What can go wrong in launchers and sweepers that are not Hydra's own."""
+
+import traceback
+
+from hydra.conf import HydraConf
+
+from scripts.records.errors import RunFailed, UserError
+
+PARTS = ("launcher", "sweeper")
+ENGINES = ("joblib", "ray", "submitit")  # packages that start processes for launchers
+
+
+def foreign_parts(hydra: HydraConf) -> list[str]:
+    """The launcher and the sweeper of Hydra's config, as overrides, if they are not its own."""
+    choices = hydra.runtime.choices
+    named = {part: f"hydra/{part}={choices[f'hydra/{part}']}" for part in PARTS}
+    if choices.get("launcher"):
+        named["launcher"] = f"launcher={choices['launcher']}"
+    own = "hydra._internal."
+    return [
+        named[part] for part in PARTS if not str(getattr(hydra, part)["_target_"]).startswith(own)
+    ]
+
+
+def told(error: Exception) -> UserError | RunFailed | None:
+    """What a launcher's error means to a user; None for any other error."""
+    first = str(error).strip().split("\n")[0]
+    if (engine := _package(type(error).__module__)) in ENGINES:  # a process of it died
+        return RunFailed(f"{engine}: {first}; the same command trains what is missing")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    engine = _package(frame.f_globals.get("__name__", ""))
+    return UserError(f"{engine}: {first}") if engine in ENGINES else None
+
+
+def _package(module: str) -> str:
+    return module.split(".")[0]

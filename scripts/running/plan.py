@@ -1,0 +1,60 @@
+"""The runs of a command line, before any of them is started."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from scripts.records.place import Place
+from scripts.running.config import CONFIGS, checked
+from scripts.running.launchers import foreign_parts
+from scripts.running.naming import choices, place_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``scripts.train -m OVERRIDES`` will do."""
+
+    runs: list[list[str]]  # the overrides of each
+    root: Path  # results.root
+    foreign: list[str]  # the launcher and the sweeper, if they are not Hydra's own
+
+
+def plan(overrides: Sequence[str]) -> Plan:
+    """Read the overrides of a sweep as Hydra's own sweeper does.
+
+    Raises:
+        HydraException: the overrides do not fit together, or need another sweeper.
+    """
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(list(overrides))
+    fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        cfg = compose("train", fixed, return_hydra_config=True)
+    swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    (runs,) = BasicSweeper.split_arguments(parser.parse_overrides([*swept, *overrides]), None)
+    return Plan(runs, Path(str(cfg.results.root)), foreign_parts(cfg.hydra))
+
+
+def composed(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, Any]]]:
+    """Where the files of runs lie, each given by its overrides, and their checked configs.
+
+    Raises:
+        HydraException: the overrides of a run do not fit together.
+        UserError, DataError: a value is wrong.
+    """
+    found = []
+    with initialize_config_dir(CONFIGS, version_base="1.3"):
+        for overrides in runs:
+            cfg = compose("train", list(overrides), return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            config = checked(own)
+            found.append((place_of(config, choices()), config))
+    return found
