@@ -104,14 +104,15 @@ class Guard:
     def __call__(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         if self.failed:
             return None
-        timer = threading.Timer(LIMIT, _kill_service)
+        late = threading.Event()
+        timer = threading.Timer(LIMIT, _kill_service, [late])
         timer.daemon = True
         timer.start()
         try:
             return function(*arguments, **more)
         except Exception as error:
             self.failed = True
-            reason = _reason(error) if timer.is_alive() else f"no answer in {LIMIT:.0f} seconds"
+            reason = f"no answer in {LIMIT:.0f} seconds" if late.is_set() else _reason(error)
             _abandon()  # first: it gives stderr back
             told = f"W&B: failed ({reason}); the run goes on without it, to the same record"
             print(told, file=sys.stderr)
@@ -192,10 +193,11 @@ def _abandon() -> None:
     wandb.run = None  # it stays there if its service is gone, and then W&B takes no key
 
 
-def _kill_service() -> None:
+def _kill_service(late: threading.Event) -> None:
     """Kill W&B's service, so that the call that waits for it fails."""
     import wandb
 
+    late.set()
     with suppress(Exception):  # no service, or one that another process has started
         wandb.setup().assert_service()._proc._process.kill()  # type: ignore[union-attr]
 
