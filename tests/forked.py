@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
+LIMIT = 300  # seconds
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preloaded"])
 
@@ -28,7 +29,10 @@ def run_module(
     files = output / "stdout", output / "stderr"
     process = SERVER.Process(target=_child, args=(name, arguments, cwd, env, *files))
     process.start()
-    process.join()
+    process.join(LIMIT)
+    if process.is_alive():
+        process.kill()
+        raise TimeoutError(f"{name} did not end; does it start Python? It then needs fresh=True")
     stdout, stderr = (file.read_text() for file in files)
     assert process.exitcode is not None
     return subprocess.CompletedProcess([name, *arguments], process.exitcode, stdout, stderr)

@@ -49,7 +49,7 @@ def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, 
     assert "error: joblib: A worker process" in told
     assert "; the same command trains what is missing\n" in told
     assert "Traceback" not in told
-    again = module("scripts.train", *sweep)
+    again = module("scripts.train", *sweep, fresh=True)
     assert again.returncode == 0, again.stderr
     assert "going on after epoch" in again.stderr
     assert complete(root, whole)
