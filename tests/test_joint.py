@@ -42,6 +42,7 @@ def configs(form: str, clip: float | None):
                 "diagnose_every": None,
                 "ks": [10],
                 "mask_seen": "others",
+                "corrupt": None,
             }
 
 

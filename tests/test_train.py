@@ -147,7 +147,7 @@ def test_a_sweep_names_what_it_sweeps_and_failed_runs_do_not_stop_it(train, tmp_
 
 
 def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
-    long = ["epochs=60", "diagnose_every=3", "save_best=true"]
+    long = ["epochs=60", "diagnose_every=3", "save_best=true", "corrupt=noise-0.1"]
     settings = [*SMALL, "data=file", f"data.path={toy}", "optimizer=simba_eq1", *long]
     whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
@@ -257,6 +257,7 @@ def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, mo
         ("+optimizer.momentum=0.9", "momentum"),
         ("model.heads=3", "model.heads must be a divisor"),
         ("device=tpu", "device must be one of"),
+        ("corrupt=flip-2", "the strength of flip must be from 0 to 1"),
         ("tracker.mode=loud", "tracker.mode must be one of"),
         ("ks=[1,5]", "ks must be"),
         ("epoch=3", "epoch"),

@@ -18,6 +18,9 @@ WITHOUT_EFFECT = (
     *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
 )
 
+# Keys that older records do not have, and their values there. A record has them with other values.
+LATER_KEYS = {"mask_seen": "others", "corrupt": None}
+
 
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     """The part of a config that decides a run's results, as a record holds it under ``config``.
@@ -27,8 +30,9 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
         data_sha256: the SHA-256 of the data file.
     """
     identifying = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
-    if identifying.get("mask_seen") == "others":  # older records do not have this key
-        del identifying["mask_seen"]
+    for key, value in LATER_KEYS.items():
+        if identifying[key] == value:
+            del identifying[key]
     data = {
         key: value
         for key, value in config["data"].items()

@@ -37,6 +37,7 @@ class Declaration:
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
     baseline: str = "lion"  # the optimizer that variants are compared with, seed by seed
     baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
+    rules: dict[str, Any] | None = None  # values of other keys, by the value of a swept key
     optimizers: tuple[str, ...] = ()  # the optimizers of the experiment's sweep
 
     @property

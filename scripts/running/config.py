@@ -54,6 +54,7 @@ class Train:
     eval_every: int = 1
     patience: int | None = None
     max_grad_norm: float | None = None
+    corrupt: str | None = None
     ks: list[int] = field(default_factory=list)
     mask_seen: str = "others"
     device: str = "auto"
@@ -126,7 +127,8 @@ def one_line(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         extra = EXTRAS[str(error.missing_cfg_file)]
         return f"{group}={name} is not installed: pip install '.[{extra}]'"
-    line = " ".join(str(error).split("Config search path")[0].split())
+    text = str(error) or str(error.__cause__)  # Hydra raises an empty one for a YAML file's value
+    line = " ".join(text.split("Config search path")[0].split())
     if isinstance(error, OverrideParseException):
         line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"
     return line

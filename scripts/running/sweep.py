@@ -88,8 +88,9 @@ class Sweep:
 def trains_jointly(run: Run) -> bool:
     """Whether a run trains together with others: as ``joint`` says, else on a GPU.
 
-    A diagnosed run is looked at step by step, and so trains alone. So does a variant that keeps
-    a scale or noise of each tensor: a joint training has all tensors of a run in one.
+    A diagnosed run is looked at step by step, and so trains alone. So do a variant that keeps a
+    scale or noise of each tensor and a run whose gradients are corrupted tensor by tensor: a joint
+    training has all tensors of a run in one.
 
     Raises:
         UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
@@ -100,7 +101,7 @@ def trains_jointly(run: Run) -> bool:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
     by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
-    if run.training.diagnostics or by_tensor or foreign:
+    if run.training.diagnostics or run.training.corruption or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
 

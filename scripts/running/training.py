@@ -21,6 +21,7 @@ from models.ranking import block_size, metrics, rank_targets
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.record import encode_ranks
 from scripts.running import checkpoint
+from scripts.running.corruption import Corruption
 from scripts.running.diagnostics import Diagnostics
 from scripts.running.memory import keep_freed_memory, peak_rss_mib, reset_peak_memory
 from scripts.running.progress import bar
@@ -46,6 +47,9 @@ class Training:
         if device.type == "cpu":
             keep_freed_memory()
         self.optimizer = build(config["optimizer"], "optimizer")(self.model.parameters())
+        self.corruption: Corruption | None = None
+        if config["corrupt"] is not None:
+            self.corruption = Corruption(config["corrupt"])
         self.diagnostics: Diagnostics | None = None
         if (every := config["diagnose_every"]) is not None:
             self.diagnostics = Diagnostics(self.model, self.optimizer, data.popularity, every)
@@ -87,7 +91,8 @@ class Training:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.diagnostics:
             self.diagnostics.start_epoch(epoch)
-        for batch, keys in self.batches(epoch, self.model.backend.layout):
+        batches = self.batches(epoch, self.model.backend.layout)
+        for number, (batch, keys) in enumerate(batches):
             tensors = self.tensors(batch.arrays() | {"keys": keys})
             loss = self.model.loss(**model_inputs(tensors, batch.layout))
             self.optimizer.zero_grad()
@@ -95,6 +100,8 @@ class Training:
             if self.config["max_grad_norm"] is not None:
                 norm = self.config["max_grad_norm"]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+            if self.corruption:
+                self.corruption(self.model.parameters(), (self.config["seed"], epoch, number))
             if self.diagnostics:
                 self.diagnostics.before_step()
             self.optimizer.step()
