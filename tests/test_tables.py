@@ -10,13 +10,14 @@ import pytest
 from scipy import stats
 
 from scripts.records.errors import UserError
+from scripts.reporting.cells import Table
 from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
 from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
-from scripts.reporting.tables import Table, along, grid, tables
+from scripts.reporting.tables import along, grid, tables
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, curves, gains, results, runs, study
 
@@ -132,6 +133,52 @@ def test_a_grid_is_ranked_by_valid_and_says_where_it_ends():
     assert lines.columns.tolist() == ["lr 1e-4", "lr 3e-4", "lr 1e-3", "best"]
     assert lines.loc["Lion"].tolist() == ["0.0100", "0.0200", "0.0300", "1e-3, at the edge"]
     assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.0150", "3e-4"]
+
+
+def test_corrupted_gradients_are_compared_with_exact_ones():
+    def of(corrupt, ndcg):
+        values = {"lion": [(0.1, ndcg, 0.5)] * 2, "simba": [(0.1, 0.02, 0.5)]}
+        return runs(values, "mine", corrupt=corrupt, swept=f"corrupt {corrupt}")
+
+    frames = [of(None, 0.04), of("noise-3", 0.03), of("noise-0.5", 0.04), of("flip-0.1", 0.01)]
+    only_lion = frames[1][frames[1]["optimizer"] == "lion"]
+    frame = tables([study(frames[0], only_lion, *frames[2:])])[
+        "mine-sasrec-beauty/corrupted_ndcg"
+    ].frame
+    assert frame.values.tolist() == [
+        ["exact", "–", "0.0400", "0.0200", "2, 1"],
+        ["flip", "0.1", "0.0100 (25%)", "0.0200 (100%)", "2, 1"],
+        ["noise", "0.5", "0.0400 (100%)", "0.0200 (100%)", "2, 1"],
+        ["noise", "3", "0.0300 (75%)", "–", "2"],
+    ]
+    assert frame.columns[2:4].tolist() == ["Lion", "Simba"]
+
+
+def test_tuning_chooses_by_valid_and_says_where_it_ends():
+    def of(experiment, lr, decay, valid, ndcg):
+        swept = f"lr {short(lr)}, weight_decay {decay}"
+        return runs(
+            {"lion": [(0.1, ndcg, 0.5)]},
+            experiment,
+            lr=lr,
+            weight_decay=decay,
+            swept=swept,
+            **{"valid/NDCG@10": valid},
+        )
+
+    rates = [of("lr", lr, 0.5, v, 0.09) for lr, v in ((1e-4, 0.01), (3e-4, 0.02), (1e-3, 0.01))]
+    decays = [of("tuning", 3e-4, decay, v, 0.04) for decay, v in ((0, 0.01), (1.5, 0.03))]
+    found = studies(results(*rates, *decays, runs(EXACT)))
+    (line,) = tables(found)["tuned"].frame.to_dict("records")
+    assert line == {
+        "SASRec with": "Lion", "runs": "5", "lr": "3e-4", "decay": "1.5",
+        "NDCG@10 on valid": "0.0300", "HR@10": "0.1000", "NDCG@10": "0.0400",
+        "Loss": "0.5000", "at the edge": "decay",
+    }
+    (line,) = tables([s for s in found if s.experiment != "tuning"])["tuned"].frame.to_dict(
+        "records"
+    )
+    assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
 
 
 def test_a_search_counts_the_figures_that_a_setting_explains():

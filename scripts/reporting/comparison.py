@@ -13,6 +13,14 @@ from matplotlib.figure import Figure
 from scripts.records.errors import UserError
 from scripts.records.record import read_record
 from scripts.records.users import path_of, read_users
+from scripts.reporting.cells import (
+    MISSING,
+    Table,
+    bracketed,
+    mean_and_std,
+    signed,
+    with_interval,
+)
 from scripts.reporting.note import METRICS
 from scripts.reporting.plots import TITLES, column_figure, errors
 from scripts.reporting.statistics import (
@@ -26,16 +34,7 @@ from scripts.reporting.statistics import (
 )
 from scripts.reporting.studies import VARIANT, Study
 from scripts.reporting.style import label_of, style_of
-from scripts.reporting.tables import (
-    GROUPED_BY,
-    MISSING,
-    Table,
-    bracketed,
-    group_name,
-    mean_and_std,
-    signed,
-    with_interval,
-)
+from scripts.reporting.tables import GROUPED_BY, group_name
 
 
 class Side(NamedTuple):

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from scripts.reporting.cells import signed
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
 from scripts.reporting.peers import compared
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import Step, declared_steps, rows_beside_note, signed
+from scripts.reporting.tables import Step, declared_steps, rows_beside_note
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

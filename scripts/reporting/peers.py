@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from scripts.records.errors import UserError
+from scripts.reporting.cells import MISSING, WITH, Table, mean_and_std, with_interval
 from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import MISSING, WITH, Table, beside_note, mean_and_std, with_interval
+from scripts.reporting.tables import beside_note
 
 SIZE = "10 M"  # of the benchmark: weights in one tensor
 TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}

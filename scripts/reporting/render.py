@@ -11,7 +11,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from scripts.reporting.tables import MISSING, Table
+from scripts.reporting.cells import MISSING, Table
 
 WIDTH = 100  # columns of text where there is no terminal
 ON_PAPER = 110  # characters of small print in a page's width

@@ -20,6 +20,7 @@ from markdown_it import MarkdownIt
 from plotly.offline import get_plotlyjs
 
 from scripts.reporting import findings, note
+from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
 from scripts.reporting.peers import BENCHMARKS, compared, machine, memory, peers, runs_of_peers
 from scripts.reporting.render import is_number
@@ -27,7 +28,7 @@ from scripts.reporting.robustness import memory_used, robustness
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, on_dark, short
-from scripts.reporting.tables import Table, tables
+from scripts.reporting.tables import tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from scripts.reporting.cells import MISSING, WITH, Table
 from scripts.reporting.note import METRICS
 from scripts.reporting.peers import BYTES, compared, memory, rate_grids
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, short
-from scripts.reporting.tables import MISSING, WITH, Table
 
 REFERENCES = ("adamw",)  # beside the variants, by memory alone
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from scripts.reporting.cells import Table
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
-from scripts.reporting.tables import Table, beside_note
+from scripts.reporting.tables import beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
 DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone

@@ -6,21 +6,32 @@ line to ``TABLES`` or ``OVERALL``.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from scripts.reporting import note
+from scripts.reporting.cells import (
+    MISSING,
+    WITH,
+    Table,
+    bracketed,
+    four_decimals,
+    mean_and_std,
+    p_value,
+    signed,
+    values_in,
+    with_interval,
+)
+from scripts.reporting.corrupted import corrupted_by
 from scripts.reporting.note import BY_SIGN_M, METRICS, ROWS, VERDICTS
 from scripts.reporting.published import FIGURES, comparison
 from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
 from scripts.reporting.style import label_of, short
+from scripts.reporting.tuned import tuned
 
-MISSING = "–"
-WITH = "SASRec with"
 ALONG = (60, 100, 200, 300, 400, 500)  # epochs
 CURVES = {"training loss": "train/loss", "valid NDCG@10": "valid/NDCG@10"}
 CHOICES = {  # (quantity, of) of scripts/running/diagnostics.py
@@ -43,13 +54,6 @@ MEMORIES = {
 }
 
 
-class Table(NamedTuple):
-    """A table whose cells are text, and the caption above it."""
-
-    frame: pd.DataFrame
-    caption: str
-
-
 def rows(study: Study) -> Table | None:
     """One line per variant; in the note's setting, together with the note's figures."""
     if study.declared.shown_elsewhere:
@@ -65,8 +69,11 @@ def rows(study: Study) -> Table | None:
         baseline = study.declared.baseline
         shown.append((baseline, baseline_of(study.baseline, baseline, "")))
     for optimizer, own in shown:
-        line = {WITH: label_of(optimizer), "bytes": _values(own["state_bytes_per_param"].round(2))}
-        line |= {key.split(".")[-1]: _values(own[key]) for key in study.swept}
+        line = {
+            WITH: label_of(optimizer),
+            "bytes": values_in(own["state_bytes_per_param"].round(2)),
+        }
+        line |= {key.split(".")[-1]: values_in(own[key]) for key in study.swept}
         line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(own)), "best epoch": best_epochs(own)}
         if places and optimizer in ROWS:
@@ -154,8 +161,8 @@ def paired(study: Study) -> Table | None:
             within = max(map(abs, bounds)) / theirs["test/NDCG@10"].mean()
             line["NDCG@10 alike within"] = f"{100 * within:.1f}%"
         line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
-        line |= {"p, t-test": _p(adjusted["p_t"][i])}
-        lines.append(line | {"p, Wilcoxon": _p(adjusted["p_wilcoxon"][i])})
+        line |= {"p, t-test": p_value(adjusted["p_t"][i])}
+        lines.append(line | {"p, Wilcoxon": p_value(adjusted["p_wilcoxon"][i])})
     order = {label_of(*v): i for i, v in enumerate(study.variants)}
     frame = pd.DataFrame(lines).fillna(MISSING)
     frame = frame.sort_values(WITH, key=lambda labels: labels.map(order), ignore_index=True)
@@ -265,7 +272,7 @@ def grid(study: Study) -> Table | None:
     for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing]:
         cells = values.reindex([optimizer]).loc[optimizer]
         line = {WITH: label_of(optimizer)}
-        line |= {f"{name} {short(value)}": _cell(cell) for value, cell in cells.items()}
+        line |= {f"{name} {short(value)}": four_decimals(cell) for value, cell in cells.items()}
         best = cells.idxmax() if cells.notna().any() else None
         line["best"] = MISSING if best is None else short(best)
         if best in (values.columns[0], values.columns[-1]):
@@ -366,6 +373,8 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
     **{quantity: gains_by(quantity) for quantity in GROUPED_BY},
     "along": along,
     "grid": grid,
+    "corrupted_ndcg": corrupted_by("NDCG@10 on test", METRICS["NDCG@10"]),
+    "corrupted_loss": corrupted_by("The lowest training loss", METRICS["Loss"]),
     "steps": steps,
     "published": published,
     "choices": choices,
@@ -491,6 +500,7 @@ OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
     "headline": headline,
     **{name: note_table(name) for name in note.TABLES},
     "order": order,
+    "tuned": tuned,
     "search": search,
 }
 
@@ -536,30 +546,6 @@ def best_epochs(runs: pd.DataFrame) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def mean_and_std(values: pd.Series) -> str:
-    """``mean ± sample std``; the value alone if there is one, a dash if there is none."""
-    if len(values) == 0:
-        return MISSING
-    if len(values) == 1:
-        return f"{values.iloc[0]:.4f}"
-    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
-
-
-def with_interval(d: np.ndarray) -> str:
-    """The mean of differences (n,), with its 95% interval if there are three or more."""
-    bounds = t_interval(d)
-    return signed(d.mean()) + (f" {bracketed(*bounds)}" if bounds else "")
-
-
-def bracketed(low: float, high: float) -> str:
-    return f"[{signed(low)}, {signed(high)}]"
-
-
-def signed(value: float) -> str:
-    """A number with its sign and four decimals, such as +0.0012; zero is +0.0000."""
-    return f"{value:+z.4f}"
-
-
 def _looked_at(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
     keys = ["quantity", "of"]
     last = last_looks(study.diagnostics)
@@ -597,17 +583,4 @@ def _stand_ins(study: Study) -> pd.DataFrame:
 
 
 def _six(values: Mapping[str, float] | pd.Series) -> dict[str, str]:
-    return {label_of(o): _cell(values[o]) for o in ROWS}
-
-
-def _values(column: pd.Series) -> str:
-    values = column.dropna().unique()
-    return ", ".join(short(v) for v in values) if len(values) else MISSING
-
-
-def _cell(value: Any) -> str:
-    return MISSING if pd.isna(value) else f"{value:.4f}"
-
-
-def _p(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return {label_of(o): four_decimals(values[o]) for o in ROWS}

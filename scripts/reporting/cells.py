@@ -1,0 +1,60 @@
+"""A table as text: its type, and how figures are written in its cells."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scripts.reporting.statistics import t_interval
+from scripts.reporting.style import short
+
+MISSING = "–"
+WITH = "SASRec with"
+
+
+class Table(NamedTuple):
+    """A table whose cells are text, and the caption above it."""
+
+    frame: pd.DataFrame
+    caption: str
+
+
+def mean_and_std(values: pd.Series) -> str:
+    """``mean ± sample std``; the value alone if there is one, a dash if there is none."""
+    if len(values) == 0:
+        return MISSING
+    if len(values) == 1:
+        return f"{values.iloc[0]:.4f}"
+    return f"{values.mean():.4f} ± {values.std(ddof=1):.4f}"
+
+
+def with_interval(d: np.ndarray) -> str:
+    """The mean of differences (n,), with its 95% interval if there are three or more."""
+    bounds = t_interval(d)
+    return signed(d.mean()) + (f" {bracketed(*bounds)}" if bounds else "")
+
+
+def bracketed(low: float, high: float) -> str:
+    """An interval, such as [-0.0011, +0.0010]."""
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def signed(value: float) -> str:
+    """A number with its sign and four decimals, such as +0.0012; zero is +0.0000."""
+    return f"{value:+z.4f}"
+
+
+def values_in(column: pd.Series) -> str:
+    """The different values of a column, such as ``1, 2``; a dash if there is none."""
+    values = column.dropna().unique()
+    return ", ".join(short(v) for v in values) if len(values) else MISSING
+
+
+def four_decimals(value: Any) -> str:
+    """A number with four decimals; a dash for NaN."""
+    return MISSING if pd.isna(value) else f"{value:.4f}"
+
+
+def p_value(p: float) -> str:
+    """A probability with four decimals, or that it is smaller."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"

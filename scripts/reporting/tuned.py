@@ -1,0 +1,41 @@
+"""The table of each optimizer's best rate and decay."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from scripts.reporting.cells import WITH, Table, four_decimals
+from scripts.reporting.note import METRICS
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of, short
+
+VALID = "valid/NDCG@10"
+
+
+def tuned(studies: Sequence[Study]) -> Table | None:
+    """One line per optimizer: the run with the best NDCG@10 on valid of all that tuned it."""
+    tuning = [study for study in studies if study.declared.tuning]
+    if not tuning:
+        return None
+    runs = pd.concat([study.runs for study in tuning])
+    lines = []
+    for _, own in runs.groupby("optimizer"):
+        best = own.sort_values(VALID, kind="stable").iloc[-1]
+        line = {WITH: label_of(str(best["optimizer"])), "runs": str(len(own))}
+        line |= {"lr": short(best["lr"]), "decay": short(best["weight_decay"])}
+        line |= {"NDCG@10 on valid": four_decimals(best[VALID])}
+        line |= {name: four_decimals(best[column]) for name, column in METRICS.items()}
+        rates = own.loc[own["weight_decay"] == own["weight_decay"].mode()[0], "lr"]
+        decays = own.loc[own["lr"] == best["lr"], "weight_decay"]
+        edges = ["lr"] if best["lr"] in (rates.min(), rates.max()) else []
+        edges += ["decay"] if best["weight_decay"] == decays.max() else []
+        lines.append((best[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
+    lines.sort(key=lambda pair: -pair[0])
+    epochs, seeds = int(runs["epochs"].max()), runs["seed"].nunique()
+    caption = (
+        f"Each optimizer at its best rate and decay of so many runs, chosen by NDCG@10 on valid, "
+        f"{epochs} epochs, {'one seed' if seeds == 1 else f'{seeds} seeds'}; beside it HR@10 and "
+        "NDCG@10 on test and the lowest training loss. A choice at the edge of what was tried may "
+        "not be the best there is."
+    )
+    return Table(pd.DataFrame([line for _, line in lines]), caption)
