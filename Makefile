@@ -76,8 +76,9 @@ torture: .venv/study  ## N=200 trainings killed at random moments: the records s
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	@touch $@
 
-bench-optim: .venv/bench  ## an optimizer step beside others, and two small tasks: minutes
+bench-optim: .venv/bench  ## an optimizer step and its memory beside others, and two small tasks: minutes
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(call quoted,$(ARGS))
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.memory
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence
 
 bench: .venv/study  ## speed and size beside installed peers (python -m benchmarks.peers): minutes

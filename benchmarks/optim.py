@@ -19,10 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import yaml
 from tqdm import tqdm
 
 import simba
 from benchmarks.report import machine, markdown, write
+from scripts.running.provenance import REPOSITORY
 
 SIZES: dict[str, list[tuple[int, ...]]] = {
     "0.88 M": [
@@ -37,7 +39,8 @@ ROUNDS = {"0.88 M": 60, "10 M": 15, "100 M": 5}
 
 
 def peers() -> dict[str, Callable[..., Any]]:
-    """The implementations of Lion in other libraries, by name."""
+    """The implementations of Lion, and 8-bit optimizers, in other libraries, by name."""
+    import bitsandbytes
     import lion_pytorch.foreach
     import optimi
     import pytorch_optimizer
@@ -49,6 +52,8 @@ def peers() -> dict[str, Callable[..., Any]]:
         "pytorch-optimizer Lion, foreach": lambda p: pytorch_optimizer.Lion(p, foreach=True),
         "torch-optimi Lion": lambda p: optimi.Lion(p, lr=1e-4, foreach=False),
         "torch-optimi Lion, foreach": lambda p: optimi.Lion(p, lr=1e-4, foreach=True),
+        "bitsandbytes Lion, 8 bits": bitsandbytes.optim.Lion8bit,
+        "bitsandbytes AdamW, 8 bits": bitsandbytes.optim.AdamW8bit,
     }
 
 
@@ -65,10 +70,11 @@ def optimizers() -> dict[str, Callable[..., Any]]:
         "Simba, leaky": simba.SimbaLeaky,
         "Ternary Lion": simba.TernaryLion,
         "Ternary Lion EF, one byte": simba.TernaryLionEF,
-        "Ternary Lion EF, two bytes": lambda p, **kw: simba.TernaryLionEF(
-            p, gain=16, bound=127, error_bound=64, per_vote=64, **kw
-        ),
+        "Ternary Lion EF, two bytes": _from_config("ternary_lion_ef"),
+        "Ternary Lion EF, one byte, lasting": _from_config("ternary_lion_byte_lasting"),
+        "Ternary Lion EF, two bytes, lasting": _from_config("ternary_lion_ef_lasting"),
         "8-bit Lion": simba.Lion8bit,
+        "8-bit Lion, lasting": _from_config("lion_8bit_lasting"),
     }
     named = {f"ours: {name}, fused": _with(make, fused=True) for name, make in variants.items()}
     named |= {f"ours: {name}": make for name, make in variants.items()}
@@ -78,6 +84,14 @@ def optimizers() -> dict[str, Callable[..., Any]]:
         "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),
     }
     return named | peers()
+
+
+def _from_config(name: str) -> Callable[..., Any]:
+    """An optimizer with the settings of ``configs/optimizer/NAME.yaml``, but not ``fused``."""
+    section = yaml.safe_load((REPOSITORY / "configs" / "optimizer" / f"{name}.yaml").read_text())
+    settings = {k: v for k, v in section.items() if not k.startswith("_") and k != "fused"}
+    make = getattr(simba, section["_target_"].rpartition(".")[2])
+    return lambda p, **switches: make(p, **{**settings, **switches})
 
 
 def _with(make: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
@@ -116,8 +130,7 @@ def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
         end = time.perf_counter()
         times.append(end - middle)
         ratios.append((end - middle) / (middle - start))
-    tensors = [v for state in optimizer.state.values() for v in state.values()]
-    state = sum(t.numel() * t.element_size() for t in tensors if torch.is_tensor(t) and t.ndim)
+    state = state_bytes(optimizer)
     ratio = statistics.median(ratios)
     ns = 1e9 * statistics.median(times) / numel
     moved = 12 + 2 * state / numel  # bytes: read and write p, read g, read and write the state
@@ -128,6 +141,12 @@ def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
         "share_of_bandwidth": moved / 12 / ratio,
         "state_bytes": state / numel,
     }
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """The bytes of an optimizer's tensors, without scalars."""
+    tensors = [v for state in optimizer.state.values() for v in state.values()]
+    return sum(t.numel() * t.element_size() for t in tensors if torch.is_tensor(t) and t.ndim)
 
 
 def first_step(name: str, folder: str) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 RATE = 0.1  # the weight of a step's gradients in the moving average
 LARGEST = 128.0
+PART = {True: 2**16, False: 2**22}  # elements, on a CPU and elsewhere
 FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
 
 
@@ -35,8 +36,14 @@ def _whole(size: Tensor) -> Tensor:
 
 
 def first_scale(g: Tensor) -> Tensor:
-    """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite."""
-    return size_biased_mean(moments(g))
+    """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite.
+
+    It goes through the gradient in parts, because the temporaries of ``moments`` take 29 bytes an
+    element.
+    """
+    size = g.numel() if torch.compiler.is_compiling() else PART[g.is_cpu]
+    parts = g.flatten().split(max(1, size))
+    return size_biased_mean(torch.stack([moments(part) for part in parts]).sum(0))
 
 
 def moments(g: Tensor) -> Tensor:

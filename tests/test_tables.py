@@ -171,9 +171,15 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     found = studies(results(*rates, *decays, runs(EXACT)))
     (line,) = tables(found)["tuned"].frame.to_dict("records")
     assert line == {
-        "SASRec with": "Lion", "runs": "5", "lr": "3e-4", "decay": "1.5",
-        "NDCG@10 on valid": "0.0300", "HR@10": "0.1000", "NDCG@10": "0.0400",
-        "Loss": "0.5000", "at the edge": "decay",
+        "SASRec with": "Lion",
+        "runs": "5",
+        "lr": "3e-4",
+        "decay": "1.5",
+        "NDCG@10 on valid": "0.0300",
+        "HR@10": "0.1000",
+        "NDCG@10": "0.0400",
+        "Loss": "0.5000",
+        "at the edge": "decay",
     }
     (line,) = tables([s for s in found if s.experiment != "tuning"])["tuned"].frame.to_dict(
         "records"
