@@ -24,6 +24,7 @@ import sys
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
 from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.overview import overview
 from scripts.reporting.render import latex, markdown, show
 from scripts.reporting.studies import studies
 from scripts.reporting.tables import tables
@@ -35,7 +36,7 @@ SHOWN = ("rows", "grid", "published")  # tables of a study that are printed, too
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_tables", __doc__), argv).root
     all_studies = studies(load(root))
-    all_tables = tables(all_studies)
+    all_tables = tables(all_studies) | overview(all_studies, root)
     for name, table in all_tables.items():
         stem = root / "tables" / name
         for suffix, text in (

@@ -59,6 +59,15 @@ def memory(studies: Sequence[Study], optimizer: str) -> float | None:
     return None
 
 
+def step_time(root: Path, optimizer: str) -> float | None:
+    """The ns a weight of a fused step of ``SIZE`` weights; None where it was not measured."""
+    name = TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused")
+    for line in lines(root, "optim"):
+        if line["optimizer"] == name and SIZE in line:
+            return float(line[SIZE]["ns"])
+    return None
+
+
 def compared(studies: Sequence[Study]) -> tuple[Study | None, list[Study]]:
     """The study in the note's setting, and those that take its baseline, on the same dataset."""
     base = next(filter(beside_note, studies), None)
@@ -80,22 +89,12 @@ def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
     ]
 
 
-def runs_of_peers(studies: Sequence[Study], table: Table) -> pd.DataFrame:
-    """The runs behind the table that ``peers`` returns."""
-    base, finalists = compared(studies)
-    assert base is not None
-    shown = [base, *finalists, *rate_grids(studies, base)]
-    runs = pd.concat([study.runs for study in shown])
-    return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]
-
-
 def peers(studies: Sequence[Study], root: Path) -> Table | None:
     """The finalists beside Lion, Simba and AdamW: memory, quality and speed."""
     base, finalists = compared(studies)
     if base is None or not finalists:
         return None
     lion = base.of(base.declared.baseline)
-    timed = {line["optimizer"]: line.get(SIZE) for line in lines(root, "optim")}
     tuned = _best_of_rates(studies, base)
     runs = pd.concat([base.runs, *(s.runs for s in finalists)])
     finalist = dict.fromkeys(o for s in finalists for o, _ in s.variants)
@@ -105,7 +104,7 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
         if optimizer not in there:
             continue
         own = runs[runs["optimizer"] == optimizer]
-        time = timed.get(TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused"))
+        time = step_time(root, optimizer)
         line = {WITH: label_of(optimizer), BYTES: f"{memory(studies, optimizer):g}"}
         line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(own)), DIFFERENCE: MISSING, TUNED: MISSING, NANOSECONDS: MISSING}
@@ -114,8 +113,8 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
             line[DIFFERENCE] = with_interval(d)
         if optimizer in tuned:
             line[TUNED] = f"{tuned[optimizer]:.4f}"
-        if time:
-            line[NANOSECONDS] = f"{time['ns']:.2f}"
+        if time is not None:
+            line[NANOSECONDS] = f"{time:.2f}"
         found.append(line)
     epochs = int(base.runs["epochs"].max())
     caption = (

@@ -38,6 +38,7 @@ from scripts.reporting.tables import (
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 3.4  # inches: a column of a paper
+HALF = 36  # letters of a label that fit half of it
 # different widths, so that of two lines in the same place both can be seen
 WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
@@ -383,11 +384,15 @@ def column_figure(
     Args:
         height: of a panel, in inches.
     """
-    lines = math.ceil(len(handles) / 2)
+    columns = 1 if any(len(str(handle.get_label())) > HALF for handle in handles) else 2
+    for handle in handles:
+        handle.set_label(textwrap.fill(str(handle.get_label()), 2 * HALF - 12))
+    rows = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
+    lines = math.ceil(rows / columns)
     figure = Figure(figsize=(WIDTH, n * height + 0.4 + 0.15 * lines))
     _title(figure, title)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure, list(figure.subplots(n, 1, squeeze=False).flat)
 
 

@@ -22,9 +22,9 @@ from plotly.offline import get_plotlyjs
 from scripts.reporting import findings, note
 from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.peers import BENCHMARKS, compared, machine, memory, peers, runs_of_peers
+from scripts.reporting.overview import overview, runs_of_overview
+from scripts.reporting.peers import BENCHMARKS, compared, machine, memory
 from scripts.reporting.render import is_number
-from scripts.reporting.robustness import memory_used, robustness
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, on_dark, short
@@ -79,13 +79,8 @@ class Page:
         self.root = root
         self.environment = environment
         self.tables = tables(studies)
-        made = {
-            "peers": peers(studies, root),
-            "memory": memory_used(studies),
-            "robustness": robustness(studies),
-        }
-        self.of_peers = {name: table for name, table in made.items() if table is not None}
-        self.tables |= self.of_peers
+        self.overview = overview(studies, root)
+        self.tables |= self.overview
         self.definitions: dict[str, str] = yaml.safe_load((TEMPLATES / "terms.yaml").read_text())
         self.terms_used: dict[str, str] = {}  # word -> definition
         self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
@@ -134,12 +129,11 @@ class Page:
             return ""
         made = self.tables[name]
         runs = (
-            runs_of_peers(self.studies, made)
-            if name in self.of_peers
+            runs_of_overview(self.studies, name, made)
+            if name in self.overview
             else runs_behind(self.studies, name, made)
         )
-        written = () if name in self.of_peers else ("csv", "md", "tex")
-        files = [f"tables/{name}.{kind}" for kind in written]
+        files = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         return self._table(name, title, made, runs, files)
 
     def benchmark(self, name: str, title: str) -> str:

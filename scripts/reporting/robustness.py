@@ -1,6 +1,7 @@
 """What an optimizer's memory costs, and how much its result depends on a seed and on the rate."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from scripts.reporting.style import label_of, short
 REFERENCES = ("adamw",)  # beside the variants, by memory alone
 
 
-def memory_used(studies: Sequence[Study]) -> Table | None:
+def memory_used(studies: Sequence[Study], _: Path) -> Table | None:
     """The optimizer state of every variant in the note's setting, the smallest first."""
     runs = _runs(studies)
     if runs is None:
@@ -36,9 +37,9 @@ def memory_used(studies: Sequence[Study]) -> Table | None:
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
-def robustness(studies: Sequence[Study]) -> Table | None:
+def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     """How far the results of a variant lie apart, over seeds and over learning rates."""
-    base, _ = compared(studies)
+    base = compared(studies)[0]
     runs = _runs(studies)
     if base is None or runs is None:
         return None

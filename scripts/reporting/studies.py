@@ -32,6 +32,7 @@ class Declaration:
 
     beside_note: bool = False  # compare its results with the note's
     beside_published: bool = False  # compare its runs of Adam with published results
+    answers: bool = False  # the table of the study's answer shows its runs
     tuning: bool = False  # its runs choose rates and decays
     departs_from: str | None = None  # the experiment from which it differs in one setting
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants

@@ -1,0 +1,66 @@
+"""The study's answer in one table: what an optimizer stores, what it reads, and what it reaches."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.reporting.cells import MISSING, WITH, Table
+from scripts.reporting.note import METRICS
+from scripts.reporting.peers import BYTES, NANOSECONDS, memory, step_time
+from scripts.reporting.statistics import differences
+from scripts.reporting.studies import Study, baseline_of
+from scripts.reporting.style import label_of
+
+BITS = "bits of a gradient"
+LEVELS = {  # of the gradient, as the variants read it; without a number: float32
+    "lion": None,
+    "lion_8bit_lasting": None,
+    "ternary_lion_ef_lasting": 3,
+    "ternary_lion_byte_lasting": 3,
+    "simba": 2,
+    "sign_sgd": 2,
+}
+
+
+def answer(studies: Sequence[Study], root: Path) -> Table | None:
+    """One line per optimizer: memory, bits of the gradient, NDCG@10 on every dataset, a step."""
+    datasets = [s for s in studies if s.declared.answers]
+    if not datasets:
+        return None
+    names = list(dict.fromkeys(study.dataset for study in datasets))
+    lines = []
+    for optimizer, levels in LEVELS.items():
+        if (stored := memory(datasets, optimizer)) is None:
+            continue
+        bits = 32.0 if levels is None else math.log2(levels)
+        line = {WITH: label_of(optimizer), BYTES: f"{stored:g}", BITS: f"{bits:.2g}"}
+        for dataset in names:
+            of_dataset = [study for study in datasets if study.dataset == dataset]
+            line[f"NDCG@10, {dataset}"] = _reached(of_dataset, optimizer)
+        time = step_time(root, optimizer)
+        lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
+    caption = (
+        "What an optimizer stores, how many bits of each gradient it uses, and its mean NDCG@10 on "
+        "test: Lion's in itself, the others' in % of Lion's with the same seeds, the number of "
+        "seeds in brackets. A fused step on one thread."
+    )
+    return Table(pd.DataFrame(lines), caption)
+
+
+def _reached(studies: Sequence[Study], optimizer: str) -> str:
+    """The mean NDCG@10 of an optimizer, in % of its baseline's."""
+    column = METRICS["NDCG@10"]
+    for study in studies:
+        own = study.of(optimizer)
+        if len(own) == 0:
+            continue
+        if optimizer == study.declared.baseline:
+            return f"{own[column].mean():.4f} ({len(own)})"
+        theirs = baseline_of(study.baseline, study.declared.baseline, "")
+        d = differences(own, theirs, column)
+        if len(d):
+            of_both = theirs[theirs["seed"].isin(own["seed"])][column].mean()
+            return f"{100 + 100 * d.mean() / of_both:.1f}% ({len(d)})"
+    return MISSING

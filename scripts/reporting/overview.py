@@ -1,0 +1,38 @@
+"""The tables over all studies that need benchmarks, too, listed in ``OVERVIEW``."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.reporting.answer import answer
+from scripts.reporting.cells import WITH, Table
+from scripts.reporting.peers import compared, peers, rate_grids
+from scripts.reporting.robustness import memory_used, robustness
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of
+
+OVERVIEW: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
+    "answer": answer,
+    "peers": peers,
+    "memory": memory_used,
+    "robustness": robustness,
+}
+
+
+def overview(studies: Sequence[Study], root: Path) -> dict[str, Table]:
+    """All of these tables that apply, by their names."""
+    made = {name: make(studies, root) for name, make in OVERVIEW.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.DataFrame:
+    """The runs behind one of these tables."""
+    if name == "answer":
+        shown = [study for study in studies if study.declared.answers]
+    else:
+        base, finalists = compared(studies)
+        assert base is not None
+        shown = [base, *finalists, *rate_grids(studies, base)]
+    runs = pd.concat([study.runs for study in shown])
+    return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]
