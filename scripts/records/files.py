@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,16 +27,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Named before it exists, so that an interrupt at any moment leaves no partial file.
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with open(partial, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(partial, 0o644)
             os.replace(partial, path)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)  # an interrupt may come after os.replace
+            partial.unlink(missing_ok=True)  # an interrupt may come after os.replace
             raise
     except OSError as error:
         raise cannot_write(path, error) from None
