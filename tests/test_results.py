@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from itertools import product
 
@@ -29,6 +28,7 @@ from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
 from scripts.running.run import finished, remember_users
 from tests.conftest import REPOSITORY
+from tests.forked import python
 
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
@@ -47,7 +47,7 @@ def study(tmp_path_factory):
     settings += " optimizer.lr=0.01 tracker.mode=disabled"
     subprocess.run(
         [
-            *(sys.executable, "-m", "scripts.train", "-m", "experiment=short", "data=file"),
+            *(python(), "-m", "scripts.train", "-m", "experiment=short", "data=file"),
             *(f"data.path={root / 'toy.txt'}", f"results.root={root}", *settings.split()),
         ],
         cwd=REPOSITORY,

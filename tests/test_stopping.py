@@ -16,6 +16,7 @@ from scripts.records.files import write_atomically
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 from tests.test_train import records, results_of
 
 LINE = "interrupted; the same command goes on"
@@ -32,10 +33,10 @@ def left_in(root: Path) -> list[str]:
     return [p.name for p in root.rglob("*") if p.name.startswith(".") or p.suffix == ".lock"]
 
 
-def start(*command: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own, as a shell starts it."""
+def start(*command: str, fresh: bool = False) -> subprocess.Popen[str]:
+    """A command in a process group of its own, as a shell starts it; see ``module``."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable if fresh else python(), "-m", *command],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -117,14 +118,14 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
             time.sleep(0.1)
         assert not alive(root)
         since = newest(root)
-    done = module(*sweep, fresh=True)
+    done = module(*sweep)
     assert done.returncode == 0, done.stderr
     assert same(root, whole)
     assert not left_in(root)
     assert not list(root.rglob("*.pt"))
     assert (root / "tables" / "single-sasrec-toy" / "rows.md").exists()
     assert "another process" not in done.stderr
-    again = module(*sweep, fresh=True)
+    again = module(*sweep)
     assert again.returncode == 0
     assert again.stderr == ""
 
@@ -137,7 +138,7 @@ def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
         (f"results.root={toy}/below", "cannot be written"),
     ):
         where = words(toy, tmp_path / "r", "optimizer=lion,simba", override)
-        done = module("scripts.sweep", "--jobs", "2", *where, fresh=True)
+        done = module("scripts.sweep", "--jobs", "2", *where)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
