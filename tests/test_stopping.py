@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from scripts.records.files import write_atomically
+from scripts.running.checkpoint import load
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
@@ -20,7 +21,7 @@ from tests.forked import python
 from tests.test_train import records, results_of
 
 LINE = "interrupted; the same command goes on"
-LONG = [*SMALL, "epochs=60"]
+LONG = [*SMALL, "epochs=40"]
 
 
 def same(root: Path, other: Path) -> bool:
@@ -210,16 +211,21 @@ def foreign() -> bytes:
     return file.getvalue()
 
 
-def damages(content: bytes) -> list[bytes]:
-    """30 copies with one bit flipped, and whole kinds of damage."""
-    rng = np.random.default_rng(0)
-    flipped = []
-    for bit in rng.integers(8 * len(content), size=30):
+def flipped(content: bytes) -> list[bytes]:
+    """30 copies with one bit flipped."""
+    copies = []
+    for bit in np.random.default_rng(0).integers(8 * len(content), size=30):
         copy = bytearray(content)
         copy[bit // 8] ^= 1 << (bit % 8)
-        flipped.append(bytes(copy))
+        copies.append(bytes(copy))
+    return copies
+
+
+def damages(content: bytes) -> list[bytes]:
+    """A copy for each kind of damage."""
     cut = [content[: len(content) // part] for part in (2, 100)]
-    return [*flipped, *cut, b"", content[:-1], content + b"\0", foreign(), os.urandom(1000)]
+    added = [content[:-1], content + b"\0"]
+    return [flipped(content)[0], *cut, b"", *added, foreign(), os.urandom(1000)]
 
 
 def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_path, capsys):
@@ -227,13 +233,18 @@ def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_p
     assert trained(tmp_path / "stopped", stop=4) == 130
     (checkpoint,) = (tmp_path / "stopped").rglob("*.pt")
     content = checkpoint.read_bytes()
+    damage = "damaged or of another version; the run"
     capsys.readouterr()
+    for damaged in flipped(content):
+        checkpoint.write_bytes(damaged)
+        assert load(checkpoint, torch.device("cpu")) is None  # as if there was no checkpoint
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{checkpoint}: {damage}")
     for damaged in [*damages(content), content]:
         checkpoint.write_bytes(damaged)
         assert trained(tmp_path / "stopped") == 0
         first, second = capsys.readouterr().err.splitlines()
-        intact = damaged == content
-        told = "going on after epoch 3" if intact else "damaged or of another version; the run"
+        told = "going on after epoch 3" if damaged == content else damage
         assert first.startswith(f"{checkpoint}: {told}")
         assert "HR@10" in second
         assert same(tmp_path / "stopped", tmp_path / "whole")
