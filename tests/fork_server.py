@@ -32,6 +32,7 @@ SIGNALS = {
 def load() -> None:
     """Import what takes seconds, and load the kernels of a small training."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # after the other check no fork can use CUDA
     import torch
     import torch._dynamo  # by the first step of torch's own optimizers
 
@@ -54,8 +55,9 @@ def load() -> None:
         config = checked(compose("train", ["data=file", "data.path=none", "model.maxlen=10"]))
     items = np.tile(np.arange(1, 9, dtype=np.int32), 8)
     training = Training(config, Sequences(items, np.arange(0, 65, 8), 40), torch.device("cpu"))
-    training.train_epoch(1)
-    training.ranks("valid")
+    if not torch.cuda.is_available():  # backward() starts a thread per GPU, which no fork has
+        training.train_epoch(1)
+        training.ranks("valid")
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -103,6 +105,7 @@ def run(command: Mapping[str, Any], files: list[int]) -> NoReturn:
         code = 1
     if isinstance(code, str):
         print(code, file=sys.stderr)
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

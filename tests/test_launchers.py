@@ -41,7 +41,7 @@ def complete(root: Path, whole: Path) -> bool:
 def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, tmp_path, whole):
     root = tmp_path / "killed"
     sweep = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *words(toy, root)]
-    process = start("scripts.train", *sweep, fresh=True)
+    process = start("scripts.train", *sweep)
     _, worker = running(root, process)
     os.kill(worker, signal.SIGKILL)
     told, _ = process.communicate(timeout=PATIENCE)
@@ -96,7 +96,7 @@ def two_nodes(tmp_path):
 def test_ray_restarts_a_killed_worker_and_its_run_goes_on(toy, tmp_path, whole, two_nodes):
     root = Path(os.path.relpath(tmp_path / "killed", REPOSITORY))
     launcher = ["launcher=ray", f"hydra.launcher.ray.init.address={two_nodes}"]
-    process = start("scripts.train", "-m", *launcher, *words(toy, root), fresh=True)
+    process = start("scripts.train", "-m", *launcher, *words(toy, root))
     place, worker = running(REPOSITORY / root, process)
     os.kill(worker, signal.SIGKILL)
     told, _ = process.communicate(timeout=PATIENCE)

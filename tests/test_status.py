@@ -30,7 +30,7 @@ def swept(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("swept")
     toy = write_toy(folder / "toy.txt")
     where = ["data=file", f"data.path={toy}", f"results.root={folder}", *SMALL]
-    process = start("scripts.sweep", "--jobs", "2", *where, *SWEEP)
+    process = start("scripts.sweep", "--jobs", "2", *where, *SWEEP, program=python())
     told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, told
     return where
@@ -92,7 +92,7 @@ def test_a_failed_run_is_trained_once_per_sweep_and_its_command_trains_it_alone(
 
 def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     where = [*swept, f"results.root={tmp_path}", "epochs=40", "optimizer=lion"]
-    process = start("scripts.train", *where, fresh=True)
+    process = start("scripts.train", *where)
     while not any(state_of(place).left is not None for place in places(tmp_path)):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)

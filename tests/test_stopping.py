@@ -17,7 +17,6 @@ from scripts.running.checkpoint import load
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
-from tests.forked import python
 from tests.test_train import records, results_of
 
 LINE = "interrupted; the same command goes on"
@@ -34,10 +33,10 @@ def left_in(root: Path) -> list[str]:
     return [p.name for p in root.rglob("*") if p.name.startswith(".") or p.suffix == ".lock"]
 
 
-def start(*command: str, fresh: bool = False) -> subprocess.Popen[str]:
-    """A command in a process group of its own, as a shell starts it; see ``module``."""
+def start(*command: str, program: str = sys.executable) -> subprocess.Popen[str]:
+    """A command in a process group of its own, as a shell starts it."""
     return subprocess.Popen(
-        [sys.executable if fresh else python(), "-m", *command],
+        [program, "-m", *command],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
