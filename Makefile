@@ -62,7 +62,7 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves; the last o
 
 test: .venv/dev  ## the tests; COV=1 reports which lines they run
 	OMP_NUM_THREADS=1 $(PY) -c 'import os, shlex, sys, pytest; sys.exit(pytest.main([*sys.argv[1:], *shlex.split(os.environ["ARGS"])]))' \
-		-n $(call quoted,$(JOBS)) $(if $(COV),--cov --cov-report=term-missing:skip-covered)
+		-n $(call quoted,$(JOBS)) --dist worksteal $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 N ?= 10000
 fuzz: .venv/dev  ## N=10000 random files through data.prepare: read, or an error of one line

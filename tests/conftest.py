@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.forked import run_module
+from tests.forked import REPOSITORY, SHARED, python
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = [
     "epochs=2",
     "eval_every=1",
@@ -20,6 +19,11 @@ SMALL = [
     "tracker.mode=disabled",
 ]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):  # before the workers start
+        os.environ[SHARED] = python()
 
 
 def write_toy(path: Path) -> Path:
@@ -40,23 +44,24 @@ def toy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def module(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def module() -> Run:
     """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does.
 
-    It forks a process that has imported torch, which saves 3 s. A command that starts Python
-    processes by itself needs ``fresh=True``: a new interpreter.
+    The process is a fork, see tests/forked.py; with ``fresh=True``, it is a new interpreter.
     """
-    output = tmp_path_factory.mktemp("output")
 
     def run(
-        name: str, *arguments: str, fresh: bool = False, **environment: str
+        name: str, *arguments: str | Path, fresh: bool = False, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SIMBA"))}
-        given = inherited | {"OMP_NUM_THREADS": "1"} | environment
-        if not fresh:
-            return run_module(name, *arguments, cwd=REPOSITORY, env=given, output=output)
-        command = [sys.executable, "-m", name, *arguments]
-        return subprocess.run(command, cwd=REPOSITORY, env=given, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable if fresh else python(), "-m", name, *arguments],
+            cwd=REPOSITORY,
+            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
     return run
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,12 +13,12 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import simba
 from simba.distributed import VoteState, pack, per_byte, unpack
-from tests.conftest import REPOSITORY
+from tests.forked import REPOSITORY, python
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_processes_that_vote_train_as_one_process_that_counts_the_votes(workers, tmp_path):
-    command = [sys.executable, "-W", "error", "-m", "tests.vote_worker"]
+    command = [python(), "-m", "tests.vote_worker"]
     running = [
         subprocess.Popen(
             [*command, str(rank), str(workers), str(tmp_path / "store")],

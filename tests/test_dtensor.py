@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-import sys
 
-from tests.conftest import REPOSITORY
+from tests.forked import REPOSITORY, python
 
 
 def test_two_processes_give_the_result_of_one_or_an_error(tmp_path):
-    command = [sys.executable, "-m", "tests.distributed_worker"]
+    command = [python(), "-m", "tests.distributed_worker"]
     running = [
         subprocess.Popen(
             [*command, rank, str(tmp_path / "store")],

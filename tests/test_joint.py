@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +15,7 @@ from models.ops import REFERENCE
 from scripts.running.joint import JointTraining
 from scripts.running.training import Training
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 from tests.test_train import kept_weights
 
 ROWS = ("sign_sgd", "lion", "simba", "simba_m", "simba_eq1", "simba_c_eq_m", "adam")
@@ -118,7 +118,7 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true", "save_best=true"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train(*sweep, f"results.root={whole}").returncode == 0
-    command = [sys.executable, "-m", "scripts.train", "-m", "data=file", f"data.path={toy}"]
+    command = [python(), "-m", "scripts.train", "-m", "data=file", f"data.path={toy}"]
     command += [*SMALL, *sweep[1:], f"results.root={killed}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)

@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 from tests.conftest import REPOSITORY
+from tests.forked import python
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("0*.py"))
@@ -63,6 +64,8 @@ def with_data(data: str):
             cell.outputs = []
     (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     cell.source = cell.source.replace("data=ml-100k", data).replace("EPOCHS = 15", "EPOCHS = 3")
+    forked = f"import sys; sys.executable = {python()!r}"  # starts the commands
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(forked))
     return notebook
 
 

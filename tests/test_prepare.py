@@ -23,6 +23,7 @@ from data.errors import DataError
 from data.prepare import CONFIGS, compose, dataset_name, described, main, prepare
 from scripts.records.record import identity
 from tests.conftest import REPOSITORY
+from tests.forked import python
 
 CSV = (
     "user,item,timestamp\n"
@@ -113,7 +114,7 @@ def test_ctrl_c_during_a_download_is_one_line_and_leaves_no_part_of_it(tmp_path)
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/x.csv"
-        command = [sys.executable, "-c", code, str(tmp_path / "raw"), "file", "+data.file=x.csv"]
+        command = [python(), "-c", code, str(tmp_path / "raw"), "file", "+data.file=x.csv"]
         process = subprocess.Popen(
             [*command, f"+data.url={url}"],
             cwd=REPOSITORY,
@@ -275,7 +276,7 @@ def test_simultaneous_first_starts_never_read_a_partial_download(source, request
         "print(fetch.locate(json.loads(sys.argv[2])).read_text(), end='')"
     )
     section = json.dumps({"file": "data.csv"} | where)
-    command = [sys.executable, "-c", code, str(tmp_path / "raw"), section]
+    command = [python(), "-c", code, str(tmp_path / "raw"), section]
     environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     run = partial(
         subprocess.run, command, cwd=REPOSITORY, env=environment, capture_output=True, text=True

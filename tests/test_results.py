@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from itertools import product
 
@@ -29,6 +28,7 @@ from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
 from scripts.running.run import finished, remember_users
 from tests.conftest import REPOSITORY
+from tests.forked import python
 
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
@@ -47,7 +47,7 @@ def study(tmp_path_factory):
     settings += " optimizer.lr=0.01 tracker.mode=disabled"
     subprocess.run(
         [
-            *(sys.executable, "-m", "scripts.train", "-m", "experiment=short", "data=file"),
+            *(python(), "-m", "scripts.train", "-m", "experiment=short", "data=file"),
             *(f"data.path={root / 'toy.txt'}", f"results.root={root}", *settings.split()),
         ],
         cwd=REPOSITORY,
@@ -68,16 +68,30 @@ def run(results, *arguments):
     return aggregate([root]) or make_tables([root, *arguments])
 
 
-def test_runs_csv_has_one_line_per_record(results):
-    assert run(results) == 0
-    assert (results / "runs.csv").read_text().startswith(FIRST)
-    runs = pd.read_csv(results / "runs.csv")
+@pytest.fixture(scope="session")
+def study_with_tables(study, tmp_path_factory):
+    root = tmp_path_factory.mktemp("tables")
+    for folder in ("runs", "users"):
+        shutil.copytree(study / folder, root / folder)
+    assert run(root) == 0
+    return root
+
+
+@pytest.fixture
+def tabled(study_with_tables, tmp_path):
+    """``results`` with the CSV files and tables."""
+    return shutil.copytree(study_with_tables, tmp_path, dirs_exist_ok=True)
+
+
+def test_runs_csv_has_one_line_per_record(tabled):
+    assert (tabled / "runs.csv").read_text().startswith(FIRST)
+    runs = pd.read_csv(tabled / "runs.csv")
     assert len(runs) == 12
-    curves = pd.read_csv(results / "curves.csv").set_index("record")
-    diagnostics = pd.read_csv(results / "diagnostics.csv").set_index(["optimizer", "quantity"])
+    curves = pd.read_csv(tabled / "curves.csv").set_index("record")
+    diagnostics = pd.read_csv(tabled / "diagnostics.csv").set_index(["optimizer", "quantity"])
     assert diagnostics.loc[("lion", "agreement"), "value"].tolist() == [1.0] * 8
     for _, line in runs.iterrows():
-        record = json.loads((results / line["record"]).read_text())
+        record = json.loads((tabled / line["record"]).read_text())
         assert line["test/HR@10"] == record["test"]["HR@10"]
         assert line["commit"] == record["commit"]
         losses = [entry["train/loss"] for entry in record["history"]]
@@ -85,9 +99,8 @@ def test_runs_csv_has_one_line_per_record(results):
         assert curves.loc[line["record"], "epoch"].tolist() == [2, 4]
 
 
-def test_tables_hold_the_mean_of_ours_and_the_places(results):
-    assert run(results) == 0
-    folder = results / "tables" / "short-sasrec-toy"
+def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
+    folder = tabled / "tables" / "short-sasrec-toy"
     names = ("rows", "paired", "popularity", "history", "choices", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
@@ -102,7 +115,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
         "Simba": 6,
     }
     assert set(table["n"]) == {2}
-    runs = pd.read_csv(results / "runs.csv")
+    runs = pd.read_csv(tabled / "runs.csv")
     lion = runs.loc[runs["optimizer"] == "lion", "train/min_loss"]
     assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
     ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in ROWS]
@@ -110,15 +123,14 @@ def test_tables_hold_the_mean_of_ours_and_the_places(results):
     assert "\\pm" in (folder / "rows.tex").read_text()
 
 
-def test_users_are_compared_one_by_one(results):
-    assert run(results) == 0
-    paired = pd.read_csv(results / "paired.csv").set_index("optimizer")
+def test_users_are_compared_one_by_one(tabled):
+    paired = pd.read_csv(tabled / "paired.csv").set_index("optimizer")
     assert set(paired.index) == set(ROWS) - {"lion"}
     gains = {}
     for optimizer in ("lion", "simba"):
         runs = []
         for seed in (0, 1):
-            (path,) = (results / f"runs/toy/{optimizer}").glob(f"short-sasrec-*-seed{seed}.json")
+            (path,) = (tabled / f"runs/toy/{optimizer}").glob(f"short-sasrec-*-seed{seed}.json")
             ranks = decode_ranks(json.loads(path.read_text())["test_ranks"])
             runs.append([1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in ranks.tolist()])
         gains[optimizer] = [(a + b) / 2 for a, b in zip(*runs, strict=True)]
@@ -132,27 +144,23 @@ def test_users_are_compared_one_by_one(results):
     assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(*pair).pvalue, rel=1e-2)
 
 
-def test_figures_are_drawn_from_the_csv_files_to_the_same_bytes(results, capsys):
+def test_figures_are_drawn_from_the_csv_files(results, capsys):
     root = f"results.root={results}"
     assert make_figures([root]) == 2
     assert "run `python -m scripts.aggregate` first" in capsys.readouterr().err
     assert run(results) == 0
     assert make_figures([root]) == 0
-    files = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
-    assert sorted(files) == sorted(
+    assert sorted(p.name for p in (results / "figures").iterdir()) == sorted(
         f"{name}-short-sasrec-toy{kind}"
         for name in ("curves", "gains", "parts", "looks", "drift", "memories")
         for kind in (".png", "-dark.png", ".pdf")
     )
-    assert make_figures([root]) == 0
-    assert files == {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
 
 
-def test_regenerating_changes_nothing(results):
-    assert run(results) == 0
-    files = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
-    assert run(results) == 0
-    assert files == {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
+def test_regenerating_changes_nothing(tabled):
+    files = {p: p.read_bytes() for p in tabled.rglob("*") if p.is_file()}
+    assert run(tabled) == 0
+    assert files == {p: p.read_bytes() for p in tabled.rglob("*") if p.is_file()}
 
 
 def test_missing_runs_are_printed_and_shown_in_tables(results, capsys):
@@ -269,32 +277,28 @@ def test_a_diagnostic_of_nothing_is_left_out(results):
 
 @pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", 'x"\n"', "\0\0", None])
-def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(results, capsys, name, content):
-    assert run(results) == 0
-    capsys.readouterr()
-    path = results / f"{name}.csv"
+def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(tabled, capsys, name, content):
+    path = tabled / f"{name}.csv"
     if content is None:
         path.write_text(path.read_text().replace("0.", "o.", 3) if name != "paired" else "")
     else:
         path.write_text(content)
     for command in (make_tables, make_figures):
-        assert command([f"results.root={results}"]) == 2
+        assert command([f"results.root={tabled}"]) == 2
         message = capsys.readouterr().err
         assert message.startswith(f"error: {path}: damaged (")
         assert message.count("\n") == 1
 
 
-def test_two_variants_are_compared_over_seeds_and_users(results, tmp_path, capsys):
-    assert run(results) == 0
-    capsys.readouterr()
-    root, figure = f"results.root={results}", tmp_path / "curves.pdf"
+def test_two_variants_are_compared_over_seeds_and_users(tabled, tmp_path, capsys):
+    root, figure = f"results.root={tabled}", tmp_path / "curves.pdf"
     assert compare(["short/simba", "short/lion", root, "--figure", str(figure)]) == 0
     told = capsys.readouterr().out
-    users = pd.read_csv(results / "paired.csv").set_index("optimizer").loc["simba"]
+    users = pd.read_csv(tabled / "paired.csv").set_index("optimizer").loc["simba"]
     cells = " │ +".join(str(users[name]) for name in ("users", "better", "worse"))
     assert re.search(f"│ +{cells} │", told)
     assert figure.stat().st_size > 0
-    record = next((results / "runs").glob("*/simba_m/*seed1.json"))
+    record = next((tabled / "runs").glob("*/simba_m/*seed1.json"))
     assert compare([str(record), "short/lion", root]) == 0
     assert "│ 1 │" in capsys.readouterr().out
 
@@ -323,18 +327,16 @@ def test_the_committed_users_are_those_of_the_data(tmp_path, name):
     assert (tmp_path / "users.csv").read_bytes() == committed.read_bytes()
 
 
-def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys):
+def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
     """The groups of compare, of gains.csv and of the table agree; without the users, none."""
-    assert run(results) == 0
-    capsys.readouterr()
-    root = f"results.root={results}"
+    root = f"results.root={tabled}"
     assert compare(["short/simba", "short/lion", root]) == 0
     told = capsys.readouterr().out
-    gains = pd.read_csv(results / "gains.csv")
+    gains = pd.read_csv(tabled / "gains.csv")
     own = gains[gains["optimizer"] == "simba"]
     assert set(own["by"]) == {"popularity", "history"}
     assert (own.groupby("by")["users"].sum() == 30).all()
-    tables = results / "tables" / "short-sasrec-toy"
+    tables = tabled / "tables" / "short-sasrec-toy"
     for by in ("popularity", "history"):
         groups = own[own["by"] == by].to_dict("records")
         names = [
@@ -346,18 +348,16 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(results, capsys)
         for group, name in zip(groups, names, strict=True):
             cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
             assert re.search(f"│ +{cells} │", told)
-    users_file(results).unlink()
-    assert run(results) == 0
-    assert len(pd.read_csv(results / "gains.csv")) == 0
+    users_file(tabled).unlink()
+    assert run(tabled) == 0
+    assert len(pd.read_csv(tabled / "gains.csv")) == 0
     capsys.readouterr()
     assert compare(["short/simba", "short/lion", root]) == 0
     assert "no training wrote the users" in capsys.readouterr().out
 
 
-def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(results, capsys):
-    assert run(results) == 0
-    capsys.readouterr()
-    root = f"results.root={results}"
+def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, capsys):
+    root = f"results.root={tabled}"
     assert compare(["short", "short/lion", root]) == 0
     assert capsys.readouterr().out.count("minus Lion (short)") == len(ROWS)
     assert compare(["short", "short", root]) == 0
@@ -385,10 +385,8 @@ def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage)
         (["short", "short/lion", "--figure", "x.png"], "--figure draws one comparison"),
     ],
 )
-def test_a_wrong_comparison_is_one_line(results, capsys, names, message):
-    assert run(results) == 0
-    capsys.readouterr()
-    assert compare([*names, f"results.root={results}"]) == 2
+def test_a_wrong_comparison_is_one_line(tabled, capsys, names, message):
+    assert compare([*names, f"results.root={tabled}"]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
@@ -439,6 +437,9 @@ def test_the_readme_shows_a_committed_table():
 @pytest.mark.parametrize("name", ["NA", "null", "007", "1e3"])
 def test_a_data_set_whose_name_pandas_reads_as_a_number_or_a_missing_value(results, name):
     (results / "runs" / "toy").rename(results / "runs" / name)
+    for folder in (results / "runs" / name).iterdir():
+        if folder.name != "lion":  # figures of few runs are drawn in less time
+            shutil.rmtree(folder)
     for path in (results / "runs").rglob("*.json"):
         record = json.loads(path.read_text())
         path.write_text(json.dumps(record | {"dataset": name}))

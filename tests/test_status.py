@@ -4,9 +4,7 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from scripts.records.status import Status
 from scripts.running.status import looking
 from scripts.status import main
 from tests.conftest import REPOSITORY, SMALL, write_toy
+from tests.forked import python
 from tests.test_stopping import LINE, start
 
 PATIENCE = 300  # seconds for a machine that has much else to do
@@ -31,7 +30,7 @@ def swept(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("swept")
     toy = write_toy(folder / "toy.txt")
     where = ["data=file", f"data.path={toy}", f"results.root={folder}", *SMALL]
-    process = start("scripts.sweep", "--jobs", "2", *where, *SWEEP)
+    process = start("scripts.sweep", "--jobs", "2", *where, *SWEEP, program=python())
     told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, told
     return where
@@ -83,7 +82,7 @@ def test_a_failed_run_is_trained_once_per_sweep_and_its_command_trains_it_alone(
     assert "the loss is" in log.read_text()
     *_, command = status(*swept, *SWEEP)
     finished = {p: p.stat() for p in root_of(swept).rglob("*lr=0.001*")}
-    line = command.replace("python", shlex.quote(sys.executable), 1)
+    line = command.replace("python", python(), 1)
     done = subprocess.run(line, shell=True, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 1
     assert f"(log: {log})" in done.stderr

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from scripts.records.files import write_atomically
+from scripts.running.checkpoint import load
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
 from tests.test_train import records, results_of
 
 LINE = "interrupted; the same command goes on"
-LONG = [*SMALL, "epochs=60"]
+LONG = [*SMALL, "epochs=40"]
 
 
 def same(root: Path, other: Path) -> bool:
@@ -32,10 +33,10 @@ def left_in(root: Path) -> list[str]:
     return [p.name for p in root.rglob("*") if p.name.startswith(".") or p.suffix == ".lock"]
 
 
-def start(*command: str) -> subprocess.Popen[str]:
+def start(*command: str, program: str = sys.executable) -> subprocess.Popen[str]:
     """A command in a process group of its own, as a shell starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [program, "-m", *command],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -117,14 +118,14 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
             time.sleep(0.1)
         assert not alive(root)
         since = newest(root)
-    done = module(*sweep, fresh=True)
+    done = module(*sweep)
     assert done.returncode == 0, done.stderr
     assert same(root, whole)
     assert not left_in(root)
     assert not list(root.rglob("*.pt"))
     assert (root / "tables" / "single-sasrec-toy" / "rows.md").exists()
     assert "another process" not in done.stderr
-    again = module(*sweep, fresh=True)
+    again = module(*sweep)
     assert again.returncode == 0
     assert again.stderr == ""
 
@@ -137,7 +138,7 @@ def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
         (f"results.root={toy}/below", "cannot be written"),
     ):
         where = words(toy, tmp_path / "r", "optimizer=lion,simba", override)
-        done = module("scripts.sweep", "--jobs", "2", *where, fresh=True)
+        done = module("scripts.sweep", "--jobs", "2", *where)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
@@ -209,16 +210,21 @@ def foreign() -> bytes:
     return file.getvalue()
 
 
-def damages(content: bytes) -> list[bytes]:
-    """30 copies with one bit flipped, and whole kinds of damage."""
-    rng = np.random.default_rng(0)
-    flipped = []
-    for bit in rng.integers(8 * len(content), size=30):
+def flipped(content: bytes) -> list[bytes]:
+    """30 copies with one bit flipped."""
+    copies = []
+    for bit in np.random.default_rng(0).integers(8 * len(content), size=30):
         copy = bytearray(content)
         copy[bit // 8] ^= 1 << (bit % 8)
-        flipped.append(bytes(copy))
+        copies.append(bytes(copy))
+    return copies
+
+
+def damages(content: bytes) -> list[bytes]:
+    """A copy for each kind of damage."""
     cut = [content[: len(content) // part] for part in (2, 100)]
-    return [*flipped, *cut, b"", content[:-1], content + b"\0", foreign(), os.urandom(1000)]
+    added = [content[:-1], content + b"\0"]
+    return [flipped(content)[0], *cut, b"", *added, foreign(), os.urandom(1000)]
 
 
 def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_path, capsys):
@@ -226,13 +232,18 @@ def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_p
     assert trained(tmp_path / "stopped", stop=4) == 130
     (checkpoint,) = (tmp_path / "stopped").rglob("*.pt")
     content = checkpoint.read_bytes()
+    damage = "damaged or of another version; the run"
     capsys.readouterr()
+    for damaged in flipped(content):
+        checkpoint.write_bytes(damaged)
+        assert load(checkpoint, torch.device("cpu")) is None  # as if there was no checkpoint
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{checkpoint}: {damage}")
     for damaged in [*damages(content), content]:
         checkpoint.write_bytes(damaged)
         assert trained(tmp_path / "stopped") == 0
         first, second = capsys.readouterr().err.splitlines()
-        intact = damaged == content
-        told = "going on after epoch 3" if intact else "damaged or of another version; the run"
+        told = "going on after epoch 3" if damaged == content else damage
         assert first.startswith(f"{checkpoint}: {told}")
         assert "HR@10" in second
         assert same(tmp_path / "stopped", tmp_path / "whole")

@@ -26,7 +26,7 @@ def launch(train, tmp_path):
     def run(launcher, *arguments):
         flags = [flag.format(tmp=tmp_path) for flag in LAUNCHERS[launcher]]
         return train(
-            "-m", f"launcher={launcher}", *flags, *arguments, PATH=path, fresh=launcher != "local"
+            "-m", f"launcher={launcher}", *flags, *arguments, PATH=path, fresh=launcher == "joblib"
         )
 
     return run

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 
 KEY = "0123456789" * 4
 
@@ -37,7 +37,7 @@ def start(toy, tmp_path):
 
     def run():
         root = tmp_path / "results"
-        command = [sys.executable, "-m", "scripts.train", *SMALL, "data=file", f"data.path={toy}"]
+        command = [python(), "-m", "scripts.train", *SMALL, "data=file", f"data.path={toy}"]
         process = subprocess.Popen(
             [*command, "epochs=60", "eval_every=3", "tracker.mode=offline", f"results.root={root}"],
             cwd=REPOSITORY,
@@ -260,7 +260,7 @@ def test_a_mistake_is_one_line(tmp_path, tracker, environment, message):
     told = {key: value.format(**paths) for key, value in environment.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     done = subprocess.run(
-        [sys.executable, "-c", MODE, json.dumps(tracker)],
+        [python(), "-c", MODE, json.dumps(tracker)],
         env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | told,
         cwd=REPOSITORY,
         capture_output=True,

@@ -10,7 +10,10 @@ from threading import Thread
 
 import pytest
 
+from scripts.records.place import places
+from scripts.records.status import read_status
 from tests.conftest import REPOSITORY
+from tests.forked import python
 from tests.mounts import needs_mounts, small_disk, within
 from tests.test_tracking import KEY, offline_files, read_offline, records, start  # noqa: F401
 
@@ -61,8 +64,9 @@ def track(tmp_path) -> Track:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
         home = {"HOME": str(tmp_path), "NETRC": "/no/netrc", "PYTHONPATH": str(REPOSITORY)}
         told = inherited | home | environment
+        program = [*prefix, sys.executable] if prefix else [python()]  # a fork has other mounts
         done = subprocess.run(
-            [*prefix, sys.executable, "-c", TRACK, str(tmp_path), mode, str(limit), *faults],
+            [*program, "-c", TRACK, str(tmp_path), mode, str(limit), *faults],
             env={k: v for k, v in told.items() if v is not None},
             capture_output=True,
             text=True,
@@ -93,7 +97,9 @@ def test_a_service_that_dies_or_hangs_is_one_line_and_the_next_run_is_tracked_ag
 
 def test_a_service_killed_during_a_training_costs_neither_it_nor_its_record(start, tmp_path):  # noqa: F811
     process = start()
-    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "wandb-core"], check=True)
+    (place,) = places(tmp_path / "results")
+    parent = str(read_status(place.status).pid)
+    subprocess.run(["pkill", "-KILL", "-P", parent, "wandb-core"], check=True)
     told = process.communicate()[1]
     assert process.returncode == 0, told
     where, failed, trained = told.splitlines()

@@ -24,6 +24,7 @@ from scripts.reporting.note import ROWS
 from scripts.running.config import checked
 from scripts.running.training import build
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 from tests.mounts import needs_mounts, read_only, within
 
 PUT_ASIDE = (
@@ -78,7 +79,7 @@ def test_a_record_is_complete(train, tmp_path):
 def test_a_records_command_gives_the_same_record(train, tmp_path):
     assert train("-m", "optimizer=simba_m", "optimizer.lr=1e-3,1e-2", "seed=3").returncode == 0
     path, record = sorted(records(tmp_path / "results").items())[0]
-    command = record["command"].replace("python", shlex.quote(sys.executable), 1)
+    command = record["command"].replace("python", python(), 1)
     again = tmp_path / "again"
     command += f" tracker.mode=disabled results.root={shlex.quote(str(again))}"
     done = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True)
@@ -152,7 +153,7 @@ def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
     whole = train("optimizer=simba_eq1", *long, f"results.root={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     root = tmp_path / "killed"
-    command = [sys.executable, "-m", "scripts.train", *settings, f"results.root={root}"]
+    command = [python(), "-m", "scripts.train", *settings, f"results.root={root}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -149,6 +150,7 @@ def check_errors(workers: int, rank: int) -> None:
 
 
 def main() -> None:
+    warnings.simplefilter("error")
     rank, workers = int(sys.argv[1]), int(sys.argv[2])
     store = f"file://{sys.argv[3]}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
