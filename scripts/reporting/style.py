@@ -26,6 +26,7 @@ STYLES = {
     "ternary_lion_ef": Style("Ternary Lion EF, two bytes", "#AA4499"),
     "lion_8bit": Style("8-bit Lion", "#777777"),
     "ternary_lion_byte_lasting": Style("Ternary Lion EF, one byte, lasting", "#EE7733"),
+    "ternary_lion_byte_fine": Style("Ternary Lion EF, one byte, fine", "#882255"),
     "ternary_lion_ef_lasting": Style("Ternary Lion EF, two bytes, lasting", "#0077BB"),
     "lion_8bit_lasting": Style("8-bit Lion, lasting", "#44BB99"),
     "adam": Style("Adam", "#0072B2"),
