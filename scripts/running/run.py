@@ -154,28 +154,30 @@ def open_run(
         return Training(config, prepared.sequences, device)
 
     config, device, prepared, place = workers.each(read)
-    start = start_of(config, device, prepared, place, workers)
-    claim = workers.first(lambda: claimed(place, config, start, prepared, workers, held))
+    identified = identity(config, prepared.sha256)
+    claim = workers.first(lambda: claimed(place, config, identified, prepared, workers, held))
     if not isinstance(claim, Claim):
         return claim
-    training = workers.each(built)
-    training.resume(place.checkpoint, start["config_hash"])
+    training, run_hash = workers.each(built), digest(identified)
+    training.resume(place.checkpoint, run_hash)
     workers.first(lambda: claim.trace.reached(len(training.history), training.latest()))
     if not workers.lead:
-        return Follower(training, lambda: training.save(place.checkpoint, start["config_hash"]))
+        return Follower(training, lambda: training.save(place.checkpoint, run_hash))
+    start = start_of(config, identified, device, prepared, place, workers)
     label = f"{start['dataset']}-{start['optimizer']}-{place.name}"
     return Run(claim.tracker_mode, training, place, claim.trace, start, label)
 
 
 def start_of(
     config: Mapping[str, Any],
+    identified: Mapping[str, Any],
     device: torch.device,
     prepared: Prepared,
     place: Place,
     workers: Workers,
 ) -> dict[str, Any]:
     """What a record holds before any training."""
-    names, identified = choices(), identity(config, prepared.sha256)
+    names = choices()
     return {
         "status": "finished",
         "dataset": place.folder.split("/")[0],
@@ -198,7 +200,7 @@ def start_of(
 def claimed(
     place: Place,
     config: Mapping[str, Any],
-    start: Mapping[str, Any],
+    identified: Mapping[str, Any],
     prepared: Prepared,
     workers: Workers,
     held: ExitStack,
@@ -208,9 +210,10 @@ def claimed(
         message(f"{place.record}: another process is at it, skipped ({holder(place)})")
         return None
     place.remove_partials()
-    users = users_path(place.root, start["dataset"], start["config"]["data"])
+    dataset = place.folder.split("/")[0]
+    users = users_path(place.root, dataset, identified["data"])
     remember_users(users, prepared.sequences)
-    if not config["force"] and (record := finished(place, start["config"])):
+    if not config["force"] and (record := finished(place, identified)):
         place.clear()
         if config["save_best"] and not place.weights.exists():
             raise UserError(
