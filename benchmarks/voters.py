@@ -23,6 +23,7 @@ def train(
     weights: Sequence[float],
     seed: int,
     steps: int,
+    look: Callable[[int, nn.Module], None] | None = None,
 ) -> nn.Module:
     """Train a new model on batches that the workers share; returns it in evaluation mode.
 
@@ -32,6 +33,7 @@ def train(
         make: an optimizer of parameters.
         votes: the settings of votes; None: gradients are averaged.
         weights: one number per worker. Its gradient is multiplied by it: -1 flips its votes.
+        look: called after each step with the number of steps and the model.
     """
     torch.manual_seed(seed)
     model, workers = task.model(), len(weights)
@@ -53,6 +55,8 @@ def train(
         for p, g in zip(params, mean, strict=True):
             p.grad = g
         optimizer.step()
+        if look:
+            look(step + 1, model)
     return model.eval()
 
 

@@ -5,8 +5,8 @@ B users.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -50,12 +50,37 @@ class TrainingBatch(Batch):
         targets: (R, L), the next item of the sequence; 0 in an empty slot.
         negatives: (R, L, K), items that are not among the user's training items; 0 in an empty
             slot.
-        num_users: B.
+        num_users: B, of the whole batch, also in a part of it.
     """
 
     targets: np.ndarray
     negatives: np.ndarray
     num_users: int
+
+    @property
+    def num_targets(self) -> int:
+        """The number of slots with a target."""
+        return int(np.count_nonzero(self.targets))
+
+    def part(self, rank: int, count: int) -> Self:
+        """One of ``count`` parts of about equal size, each of whole sequences.
+
+        Every sequence is in exactly one part. A token keeps its number, which selects its dropout
+        noise. A part of a batch with few sequences may be empty.
+
+        Args:
+            rank: of the part, 0..count - 1.
+        """
+        size = self.items.size if self.layout == "flat" else len(self.items)
+        first, last = (size * k // count for k in (rank, rank + 1))
+        parts: dict[str, Any]
+        if self.layout == "rows":  # rows hold whole sequences
+            parts = {name: array[first:last] for name, array in self.arrays().items()}
+        else:
+            first, last = (k if k == size else int(self.starts[0, k]) for k in (first, last))
+            parts = {name: array[:, first:last] for name, array in self.arrays().items()}
+            parts["starts"] = parts["starts"] - first
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)

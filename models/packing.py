@@ -23,7 +23,7 @@ class Packing:
             has its own column.
         tokens: (R, L) int64, the token's number in the batch, which is the same in both layouts.
             It selects the token's dropout noise. An empty slot may have any number.
-        layout: ``"flat"``: one row (R = 1) of all tokens, sorted by number, without empty slots.
+        layout: ``"flat"``: one row (R = 1) of tokens with consecutive numbers, without empty slots.
             ``"rows"``: rows of L = maxlen slots; the slots after a row's last sequence are empty.
 
     Raises:

@@ -6,7 +6,6 @@ The exit code is 1 if a result differs. Example:
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 from scripts.records.errors import UserError
 from scripts.records.record import differences, read_record
 from scripts.records.stopping import stoppable
-from scripts.running.children import run
+from scripts.running.children import module_of, run
 
 FIGURES = ("best_epoch", "valid", "test")
 
@@ -30,12 +29,11 @@ def rerun(path: Path) -> list[str]:
     record = read_record(path)
     if record["status"] != "finished":
         raise UserError(f"{path}: the run is {record['status']}; only a finished one can be rerun")
-    words = shlex.split(record["command"])
-    overrides = words[words.index("scripts.train") + 1 :]
+    command = module_of(record["command"])
     with tempfile.TemporaryDirectory() as root:
-        overrides += [f"results.root={root}", "tracker.mode=disabled"]
+        command += [f"results.root={root}", "tracker.mode=disabled"]
         threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
-        if run(["scripts.train", *overrides], OMP_NUM_THREADS=threads):
+        if run(command, OMP_NUM_THREADS=threads):
             raise UserError(f"{path}: its command failed: {record['command']}")
         (again,) = (Path(root) / "runs").glob("*/*/*.json")
         return compare(record, read_record(again))

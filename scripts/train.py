@@ -15,6 +15,7 @@ def main() -> int:
 
     from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
+    from scripts.records.rank import by_torchrun, is_first
     from scripts.running.config import CONFIGS, is_users_mistake
     from scripts.running.launchers import told
     from scripts.running.own_simba import require_own_simba
@@ -22,23 +23,32 @@ def main() -> int:
     try:
         require_own_simba()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_first():
+            print(f"error: {error}", file=sys.stderr)
         return 2
-    from scripts.running.sweep import ERRORS, Sweep, report
+    from scripts.running.plan import require_own_launcher
+    from scripts.running.sweep import Sweep, report
+    from scripts.running.workers import ERRORS, Workers, joined
 
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
-    sweep, code = Sweep(), 0
+    def train(workers: Workers) -> int:
+        sweep, code = Sweep(workers), 0
 
-    @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
-    def task(cfg: DictConfig) -> float | None:
-        return sweep.run(cfg)
+        @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
+        def task(cfg: DictConfig) -> float | None:
+            return sweep.run(cfg)
 
-    try:
         try:
             task()
         except ERRORS as error:  # of the first run that failed
             code = report(error)
         return max(code, sweep.finish())
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
+    try:
+        if by_torchrun():
+            require_own_launcher(sys.argv[1:])
+        with joined() as workers:
+            return train(workers)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:

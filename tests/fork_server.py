@@ -164,7 +164,8 @@ def main() -> None:
         listener.bind(sys.argv[1])
         listener.listen(100)
         print("ready", flush=True)
-        if listener in select.select([0, listener], [], [])[0]:  # the first command
+        waiting: list[int | socket.socket] = [0, listener]
+        if listener in select.select(waiting, [], [])[0]:  # the first command
             load()
             serve(listener)
 

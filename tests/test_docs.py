@@ -1,12 +1,14 @@
-"""The examples of docs/usage.md run, and every optimizer has a page with its defaults."""
+"""The examples of docs/usage.md and docs/distributed.md run; every optimizer has its page."""
 
 import inspect
+import os
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 import simba
 from tests.conftest import REPOSITORY
@@ -25,6 +27,19 @@ def test_example_runs(section, tmp_path):
     command = [sys.executable, "-c", SECTIONS[section]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_example_of_voting_workers_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(), re.S)
+    (tmp_path / "mine.py").write_text(code)
+    start = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "mine.py"]
+    path = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = {"cwd": tmp_path, "env": os.environ | path, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-m", *start], **command)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (torch.load(tmp_path / f"worker{rank}.pt") for rank in range(2))
+    assert all(map(torch.equal, *(s[0]["state"][0].values() for s in (ours, theirs))))
+    assert not torch.equal(*(s[1]["residuals"][0] for s in (ours, theirs)))
 
 
 @pytest.mark.parametrize("name", sorted({*simba.__all__} - {"SignOptimizer"}))

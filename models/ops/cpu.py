@@ -1,7 +1,7 @@
 """``models.ops.Operations`` as autograd functions that call compiled loops.
 
-They support float32 tensors on a CPU and flat batches: one row of all tokens, sorted by number,
-without empty slots. A token's column is then its number, so the argument ``tokens`` is not used.
+They support float32 tensors on a CPU and flat batches: one row of tokens with consecutive numbers,
+without empty slots. Of the argument ``tokens``, only the first number is therefore used.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ NO_PADS = np.zeros(0, dtype=np.int64)
 
 
 def dropout(x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
-    return x if key is None or rate == 0 else _Dropout.apply(x, rate, key)
+    return x if key is None or rate == 0 else _Dropout.apply(x, rate, key, tokens)
 
 
 def dropout_add_norm(
@@ -31,7 +31,8 @@ def dropout_add_norm(
     key: Tensor | None,
     tokens: Tensor,
 ) -> Tensor:
-    return _DropoutAddNorm.apply(x, bias, residual, norm.weight, norm.bias, norm.eps, rate, key)
+    inputs = x, bias, residual, norm.weight, norm.bias
+    return _DropoutAddNorm.apply(*inputs, norm.eps, rate, key, tokens)
 
 
 def gelu(x: Tensor, bias: Tensor) -> Tensor:
@@ -76,25 +77,25 @@ def attention_at(
     qkv = (_heads(x, heads) for x in (q, k, v))
     visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
     forward, _ = kernels.attention(q.shape[-1] // heads)
-    no_dropout = _two_dropouts(0.0, None)
+    no_dropout = _two_dropouts(0.0, None, slots)
     forward(*qkv, _flat(slots), *visible, longest, *no_dropout, _heads(out, heads), weights)
     return out
 
 
 class _Dropout(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rate: float, key: Tensor) -> Tensor:
-        ctx.dropout = _one_dropout(rate, key)
+    def forward(ctx: Any, x: Tensor, rate: float, key: Tensor, tokens: Tensor) -> Tensor:
+        ctx.dropout = _one_dropout(rate, key, tokens)
         y = torch.empty_like(x)
-        kernels.dropout(_flat(x), _flat(y), *ctx.dropout)
+        kernels.dropout(_rows(x), _rows(y), *ctx.dropout)
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
         dy = dy.contiguous()
         dx = torch.empty_like(dy)
-        kernels.dropout(_flat(dy), _flat(dx), *ctx.dropout)
-        return dx, None, None
+        kernels.dropout(_rows(dy), _rows(dx), *ctx.dropout)
+        return dx, None, None, None
 
 
 class _DropoutAddNorm(Function):
@@ -109,8 +110,9 @@ class _DropoutAddNorm(Function):
         eps: float,
         rate: float,
         key: Tensor | None,
+        tokens: Tensor,
     ) -> Tensor:
-        ctx.dropout = _one_dropout(rate, key)
+        ctx.dropout = _one_dropout(rate, key, tokens)
         y, normed = torch.empty_like(x), torch.empty_like(x)
         rstd = x.new_empty(x.shape[:-1])
         inputs = _rows(x), _array(bias), _rows(residual), _array(weight), _array(norm_bias)
@@ -129,7 +131,7 @@ class _DropoutAddNorm(Function):
             *ctx.dropout,
             *(_rows(dx), _array(dbias), _rows(dresidual), _array(dweight), _array(dnorm_bias)),
         )
-        return dx, dbias, dresidual, dweight, dnorm_bias, None, None, None
+        return dx, dbias, dresidual, dweight, dnorm_bias, *[None] * 4
 
 
 class _Gelu(Function):
@@ -203,7 +205,7 @@ class _Attention(Function):
         out, size = torch.empty_like(q), q.shape[1]
         ctx.weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
         visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
-        ctx.settings = *visible, maxlen, *_two_dropouts(rate, keys)
+        ctx.settings = *visible, maxlen, *_two_dropouts(rate, keys, packing.tokens)
         qkv = (_heads(x, heads) for x in (q, k, v))
         forward, ctx.backward_kernel = kernels.attention(q.shape[-1] // heads)
         forward(*qkv, np.arange(size), *ctx.settings, _heads(out, heads), ctx.weights)
@@ -235,16 +237,20 @@ def _visible_keys(
     return starts, _flat(packing.num_pads()), _heads(pad_kv, heads)
 
 
-def _one_dropout(rate: float, key: Tensor | None) -> tuple[Any, ...]:
-    """The kernels' arguments ``limit``, ``scale``, ``key0`` and ``key1``."""
+def _one_dropout(rate: float, key: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
+    """The kernels' arguments ``limit``, ``scale``, ``key0``, ``key1`` and ``first``."""
     words = [0, 0] if key is None else key.tolist()
-    return *_limit_and_scale(rate, key), *map(np.uint32, words)
+    return *_limit_and_scale(rate, key), *map(np.uint32, words), _first(tokens)
 
 
-def _two_dropouts(rate: float, keys: Tensor | None) -> tuple[Any, ...]:
-    """The kernels' arguments ``limit``, ``scale`` and ``keys`` (2, 2)."""
+def _two_dropouts(rate: float, keys: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
+    """The kernels' arguments ``limit``, ``scale``, ``keys`` (2, 2) and ``first``."""
     words = np.zeros((2, 2)) if keys is None else keys.numpy()
-    return *_limit_and_scale(rate, keys), words.astype(np.uint32)
+    return *_limit_and_scale(rate, keys), words.astype(np.uint32), _first(tokens)
+
+
+def _first(tokens: Tensor) -> int:
+    return int(tokens.reshape(-1)[0])
 
 
 def _limit_and_scale(rate: float, key: Tensor | None) -> tuple[np.uint32, np.float32]:

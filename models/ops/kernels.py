@@ -7,8 +7,9 @@ Sizes: T tokens in the order of their numbers, D hidden size, F feed-forward siz
 W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. ``dx`` is the gradient of
 the loss with respect to ``x``, of its shape.
 
-``limit``, ``scale`` and the key's words (``key0``, ``key1``) define a dropout: elements whose
-noise is at most ``limit`` are multiplied by ``scale``, others are set to 0.
+``limit``, ``scale``, the key's words (``key0``, ``key1``) and ``first``, the number of the first
+token, define a dropout: elements whose noise is at most ``limit`` are multiplied by ``scale``,
+others are set to 0.
 """
 
 import math
@@ -136,15 +137,20 @@ def gelu_backward(x, bias, dy, dx, dbias):
 
 
 @_compile_fast
-def dropout(x, y, limit, scale, key0, key1):
-    """y = dropout(x), both of one dimension; element i has the number i. dx = dropout(dy)."""
-    for i in range(x.size):
-        y[i] = x[i] * scale if noise(uint32(i), key0, key1) <= limit else float32(0.0)
+def dropout(x, y, limit, scale, key0, key1, first):
+    """y = dropout(x), (T, D). dx = dropout(dy)."""
+    size, width = x.shape
+    for t in range(size):
+        xt, yt = x[t], y[t]
+        number = uint32((first + t) * width)
+        for d in range(width):
+            keep = noise(uint32(number + d), key0, key1) <= limit
+            yt[d] = xt[d] * scale if keep else float32(0.0)
 
 
 @_compile_fast
 def dropout_add_norm(
-    x, bias, residual, weight, norm_bias, eps, limit, scale, key0, key1, y, normed, rstd
+    x, bias, residual, weight, norm_bias, eps, limit, scale, key0, key1, first, y, normed, rstd
 ):
     """y = LayerNorm(residual + dropout(x + bias)), (T, D).
 
@@ -154,9 +160,9 @@ def dropout_add_norm(
     size, width = x.shape
     for t in range(size):
         xt, rt, yt, nt = x[t], residual[t], y[t], normed[t]
-        first = uint32(t * width)
+        number = uint32((first + t) * width)
         for d in range(width):
-            keep = noise(uint32(first + d), key0, key1) <= limit
+            keep = noise(uint32(number + d), key0, key1) <= limit
             nt[d] = rt[d] + ((xt[d] + bias[d]) * scale if keep else float32(0.0))
         mean = _sum(nt) / float32(width)
         squares = float32(0.0)
@@ -173,7 +179,20 @@ def dropout_add_norm(
 
 @_compile_fast
 def dropout_add_norm_backward(
-    dy, normed, rstd, weight, limit, scale, key0, key1, dx, dbias, dresidual, dweight, dnorm_bias
+    dy,
+    normed,
+    rstd,
+    weight,
+    limit,
+    scale,
+    key0,
+    key1,
+    first,
+    dx,
+    dbias,
+    dresidual,
+    dweight,
+    dnorm_bias,
 ):
     """The gradients of ``dropout_add_norm`` with respect to all inputs, from ``dy`` (T, D).
 
@@ -198,9 +217,9 @@ def dropout_add_norm_backward(
         _add(dnorm_bias, float32(1.0), gt)
         for d in range(width):
             rt[d] = (gt[d] * weight[d] - a - nt[d] * b) * rstd[t]
-        first = uint32(t * width)
+        number = uint32((first + t) * width)
         for d in range(width):
-            keep = noise(uint32(first + d), key0, key1) <= limit
+            keep = noise(uint32(number + d), key0, key1) <= limit
             xt[d] = rt[d] * scale if keep else float32(0.0)
         _add(dbias, float32(1.0), xt)
 
@@ -338,7 +357,9 @@ def attention(width):
     ``backward`` needs Q = T. It writes the gradients of q, k, v and pad_kv.
     """
 
-    def forward(q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, out, weights):
+    def forward(
+        q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, first, out, weights
+    ):
         heads = q.shape[1]
         root = float32(1.0) / math.sqrt(float32(width))
         all_factors = np.empty(maxlen, dtype=np.float32)
@@ -365,8 +386,8 @@ def attention(width):
                 for j in range(length):
                     w[j] = _exp(w[j] - largest)
                     total += w[j]
-                first, factors = (t * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(first, limit, scale, keys[0, 0], keys[0, 1], factors)
+                number, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(number, limit, scale, keys[0, 0], keys[0, 1], factors)
                 for d in range(width):
                     oi[d] = float32(0.0)
                 for j in range(length):
@@ -376,12 +397,28 @@ def attention(width):
                         oi[d] += share * vj[d]
                 if own_pads:
                     w[maxlen] /= total
-                    kept_pads = _count_kept_pads(first, own_pads, limit, keys[1, 0], keys[1, 1])
+                    kept_pads = _count_kept_pads(number, own_pads, limit, keys[1, 0], keys[1, 1])
                     share = w[maxlen] * scale * float32(kept_pads) / float32(own_pads)
                     _add(oi, share, pad_kv[1, h])
 
     def backward(
-        dout, q, k, v, starts, pads, pad_kv, maxlen, limit, scale, keys, weights, dq, dk, dv, dpad
+        dout,
+        q,
+        k,
+        v,
+        starts,
+        pads,
+        pad_kv,
+        maxlen,
+        limit,
+        scale,
+        keys,
+        first,
+        weights,
+        dq,
+        dk,
+        dv,
+        dpad,
     ):
         size, heads = q.shape[:2]
         root = float32(1.0) / math.sqrt(float32(width))
@@ -397,8 +434,8 @@ def attention(width):
             own_pads = pads[t] if pads.size else 0
             for h in range(heads):
                 w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
-                first, factors = (t * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(first, limit, scale, keys[0, 0], keys[0, 1], factors)
+                number, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(number, limit, scale, keys[0, 0], keys[0, 1], factors)
                 total = float32(0.0)
                 for j in range(length):
                     vj, slope = v[begin + j, h], float32(0.0)
@@ -408,7 +445,7 @@ def attention(width):
                     total += w[j] * g[j]
                 pad_slope = float32(0.0)
                 if own_pads:
-                    kept_pads = _count_kept_pads(first, own_pads, limit, keys[1, 0], keys[1, 1])
+                    kept_pads = _count_kept_pads(number, own_pads, limit, keys[1, 0], keys[1, 1])
                     share = scale * float32(kept_pads) / float32(own_pads)
                     _add(dpad[1, h], w[maxlen] * share, do)
                     pad_slope = _dot(do, pad_kv[1, h]) * share

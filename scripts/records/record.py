@@ -19,7 +19,7 @@ WITHOUT_EFFECT = (
 )
 
 # Keys that older records do not have, and their values there. A record has them with other values.
-LATER_KEYS = {"mask_seen": "others", "corrupt": None}
+LATER_KEYS = {"mask_seen": "others", "corrupt": None, "gradients": "float32"}
 
 
 def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
@@ -33,6 +33,8 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     for key, value in LATER_KEYS.items():
         if identifying[key] == value:
             del identifying[key]
+    if "gradients" not in identifying:  # then workers give the results of one process
+        del identifying["workers"]
     data = {
         key: value
         for key, value in config["data"].items()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
+from scripts.records.rank import is_first
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 10.0  # seconds to put things in order
 WATCHED = "SIMBA_WATCHED"  # set for a child whose parent holds the other end of its stdin
@@ -21,6 +23,13 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.code = 128 + number
+
+
+class WorkerLost(KeyboardInterrupt):
+    """Another of torchrun's processes has ended. The run goes on later, as after a signal."""
+
+    code = 1
+    line = "another worker has ended; the same command goes on from the last evaluation"
 
 
 def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -40,7 +49,8 @@ def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
                     threading.Thread(target=_end_with_parent, daemon=True).start()
                 return main(*arguments)
             except KeyboardInterrupt as stop:
-                print(line, file=sys.stderr)
+                if is_first():
+                    print(getattr(stop, "line", line), file=sys.stderr)
                 return getattr(stop, "code", 130)
             finally:
                 flush()

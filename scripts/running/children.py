@@ -1,6 +1,7 @@
 """Processes that never outlive this one."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def children(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def module_of(command: str) -> list[str]:
+    """The module that a record's command runs, with its arguments."""
+    words = shlex.split(command)
+    if "torchrun" in words:
+        return ["torch.distributed.run", *words[words.index("torchrun") + 1 :]]
+    return words[words.index("scripts.train") :]
 
 
 def run(command: Sequence[str], **environment: str) -> int:

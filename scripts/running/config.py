@@ -1,6 +1,7 @@
 """Checks of a composed config, before anything is fetched, trained or written."""
 
 import math
+import os
 import traceback
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,9 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from scripts.records.errors import UserError
+from scripts.records.rank import by_torchrun
 from scripts.running.tracking import MODES
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
+GRADIENTS = ("float32", "ternary", "sign")
 LARGEST = 2**63 - 1  # integer that torch and NumPy take
 EXTRAS = {  # of pyproject.toml, for parts of Hydra that are not its own
     "hydra/launcher/joblib": "joblib",
@@ -59,6 +62,8 @@ class Train:
     mask_seen: str = "others"
     device: str = "auto"
     joint: bool | None = None
+    gradients: str = "float32"
+    workers: int | None = None
     force: bool = False
     save_best: bool = False
     diagnose_every: int | None = None
@@ -67,7 +72,7 @@ class Train:
 
 
 def checked(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain values.
+    """The resolved config as plain values. Workers that vote have their number in it.
 
     Raises:
         UserError: a value has the wrong type or is out of its range.
@@ -87,7 +92,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
         _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
     _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
-    for key in ("patience", "max_grad_norm", "diagnose_every"):
+    for key in ("patience", "max_grad_norm", "diagnose_every", "workers"):
         value = config[key]
         _require(value is None or 0 < value <= LARGEST, key, value, "null or above 0, and finite")
     ks = config["ks"]
@@ -100,6 +105,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     _require(study is None or isinstance(study, dict), "study", study, "null or keys and values")
     _require_one_of("device", config["device"], ("auto", "cpu", "cuda"))
     _require_one_of("mask_seen", config["mask_seen"], ("others", "all", "none"))
+    _require_one_of("gradients", config["gradients"], GRADIENTS)
     _require_one_of("tracker.mode", config["tracker"]["mode"], MODES)
     for group in ("model", "optimizer"):
         _require("_target_" in config[group], f"{group}._target_", None, "a class")
@@ -110,6 +116,14 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                 _require(valid, f"{group}.{key}", value, "a number")
                 finite = all(v is None or math.isfinite(v) for v in numbers)
                 _require(finite, f"{group}.{key}", value, "finite")  # JSON has no other numbers
+    if config["gradients"] != "float32" and config["workers"] is None:
+        if not by_torchrun():
+            raise UserError(
+                f"gradients={config['gradients']}: workers exchange votes; start them by "
+                "`torchrun --standalone --nproc-per-node=N -m scripts.train`, "
+                "or name their runs elsewhere by workers=N"
+            )
+        config["workers"] = int(os.environ["WORLD_SIZE"])
     return config
 
 

@@ -22,6 +22,19 @@ def foreign_parts(hydra: HydraConf) -> list[str]:
     ]
 
 
+def require_own_parts(hydra: HydraConf) -> None:
+    """Check that torchrun's workers will train the same runs in the same order.
+
+    Raises:
+        UserError: a launcher would start more processes, or a sweeper choose for each worker.
+    """
+    if foreign := foreign_parts(hydra):
+        raise UserError(
+            f"{foreign[0]}: torchrun's workers train one run after the other; leave out "
+            f"{foreign[0].split('=')[0]}, or torchrun"
+        )
+
+
 def told(error: Exception) -> UserError | RunFailed | None:
     """What a launcher's error means to a user; None for any other error."""
     first = str(error).strip().split("\n")[0]

@@ -16,10 +16,10 @@ from scripts.records.place import Place
 from scripts.records.record import WITHOUT_EFFECT
 
 # A record's path names the first five separately; the others only say where the data file is and
-# where the run is trained.
+# where the run is trained. If workers vote, their number is in the name, given or not.
 NOT_IN_NAME = (
     *("optimizer", "data", "model", "experiment", "seed"),
-    *("data.path", "data.root", "launcher"),
+    *("data.path", "data.root", "launcher", "workers"),
 )
 LONGEST = 160  # file systems allow 255 bytes; lock files and temporary files have longer names
 
@@ -60,7 +60,10 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
     """
     if config["results"]["name"] is not None:
         return flat(str(config["results"]["name"]))
-    parts = [f"{key}={value}" for key, value in sorted(overridden().items())]
+    values = overridden()
+    if config["gradients"] != "float32":
+        values["workers"] = str(config["workers"])
+    parts = [f"{key}={value}" for key, value in sorted(values.items())]
     middle = "".join(f"-{flat(part)}" for part in parts)
     if len(middle) > LONGEST:
         middle = f"{middle[:LONGEST]}~{hashlib.sha256(middle.encode()).hexdigest()[:8]}"

@@ -1,19 +1,23 @@
 """The runs of a command line, before any of them is started."""
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from scripts.records.place import Place
 from scripts.running.config import CONFIGS, checked
-from scripts.running.launchers import foreign_parts
+from scripts.running.launchers import foreign_parts, require_own_parts
 from scripts.running.naming import choices, place_of
 
 
@@ -32,14 +36,31 @@ def plan(overrides: Sequence[str]) -> Plan:
     Raises:
         HydraException: the overrides do not fit together, or need another sweeper.
     """
-    parser = OverridesParser.create()
-    given = parser.parse_overrides(list(overrides))
+    cfg = common(overrides)
+    swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*swept, *overrides])
+    (runs,) = BasicSweeper.split_arguments(parsed, None)
+    return Plan(runs, Path(str(cfg.results.root)), foreign_parts(cfg.hydra))
+
+
+def common(overrides: Sequence[str]) -> DictConfig:
+    """The config, with that of Hydra, of the overrides that all runs of a sweep share."""
+    given = OverridesParser.create().parse_overrides(list(overrides))
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     with initialize_config_dir(CONFIGS, version_base="1.3"):
-        cfg = compose("train", fixed, return_hydra_config=True)
-    swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
-    (runs,) = BasicSweeper.split_arguments(parser.parse_overrides([*swept, *overrides]), None)
-    return Plan(runs, Path(str(cfg.results.root)), foreign_parts(cfg.hydra))
+        return compose("train", fixed, return_hydra_config=True)
+
+
+def require_own_launcher(arguments: Sequence[str]) -> None:
+    """Check the launcher of a command line before it starts anything.
+
+    Raises:
+        UserError: see ``require_own_parts``.
+    """
+    # Hydra itself will tell what is wrong otherwise
+    with suppress(HydraException, SystemExit), redirect_stderr(io.StringIO()):
+        overrides = get_args_parser().parse_args(list(arguments)).overrides
+        require_own_parts(common(overrides).hydra)
 
 
 def composed(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, Any]]]:

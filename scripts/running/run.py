@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from data.prepare import prepare, statistics
+from data.prepare import Prepared, prepare, statistics
 from data.sequences import Sequences
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, write_json
@@ -26,12 +26,14 @@ from scripts.records.users import Users, write_users
 from scripts.records.users import path_of as users_path
 from scripts.running import weights
 from scripts.running.config import checked
+from scripts.running.data_parallel import DataParallel
 from scripts.running.naming import choices, place_of
 from scripts.running.progress import message, sweep_began
 from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.trace import Trace
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
+from scripts.running.workers import START, Workers, device_of, require_fit
 
 # Whoever reruns a record chooses these.
 NOT_IN_COMMAND = (
@@ -98,7 +100,38 @@ class Run:
             self.place.weights.unlink(missing_ok=True)
 
 
-def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
+@dataclass
+class Follower:
+    """A training on a worker that does not lead: it writes and prints nothing.
+
+    Args:
+        save: a part of ``Run.save``, for which the leading worker waits.
+    """
+
+    training: Training
+    save: Callable[[], None]
+
+    def complete(self) -> dict[str, Any]:
+        """Train and test with the other workers; returns figures of the record.
+
+        Raises:
+            RunFailed: the loss is NaN or infinite.
+        """
+        self.training.fit(self.save, lambda entry: None, "")
+        return {**self.training.summary(), **self.training.test()}
+
+
+@dataclass
+class Claim:
+    """What a process holds of a run that it is going to train."""
+
+    trace: Trace
+    tracker_mode: Mode
+
+
+def open_run(
+    cfg: DictConfig, held: ExitStack, workers: Workers
+) -> Run | Follower | dict[str, Any] | None:
     """The run of a config, ready to train. ``held`` gets its lock and its trace.
 
     Returns the record instead if the run is finished, and None if another process is at it or has
@@ -108,11 +141,71 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
         UserError: a value is wrong, or the record's place holds a run of another config.
         DataError: the dataset cannot be used.
     """
-    config, names = checked(cfg), choices()
-    device = pick_device(config["device"])
-    prepared = prepare(config["data"])
-    place = place_of(config, names)
+
+    def read() -> tuple[dict[str, Any], torch.device, Prepared, Place]:
+        config = checked(cfg)
+        require_fit(config, workers)
+        device = pick_device(config["device"])
+        return config, device, prepare(config["data"]), place_of(config, choices())
+
+    def built() -> Training:
+        if workers.by_torchrun:
+            return DataParallel(config, prepared.sequences, device, workers)
+        return Training(config, prepared.sequences, device)
+
+    config, device, prepared, place = workers.each(read)
     identified = identity(config, prepared.sha256)
+    claim = workers.first(lambda: claimed(place, config, identified, prepared, workers, held))
+    if not isinstance(claim, Claim):
+        return claim
+    training, run_hash = workers.each(built), digest(identified)
+    training.resume(place.checkpoint, run_hash)
+    workers.first(lambda: claim.trace.reached(len(training.history), training.latest()))
+    if not workers.lead:
+        return Follower(training, lambda: training.save(place.checkpoint, run_hash))
+    start = start_of(config, identified, device, prepared, place, workers)
+    label = f"{start['dataset']}-{start['optimizer']}-{place.name}"
+    return Run(claim.tracker_mode, training, place, claim.trace, start, label)
+
+
+def start_of(
+    config: Mapping[str, Any],
+    identified: Mapping[str, Any],
+    device: torch.device,
+    prepared: Prepared,
+    place: Place,
+    workers: Workers,
+) -> dict[str, Any]:
+    """What a record holds before any training."""
+    names = choices()
+    return {
+        "status": "finished",
+        "dataset": place.folder.split("/")[0],
+        **{key: names[key] for key in ("model", "optimizer", "experiment")},
+        "seed": config["seed"],
+        "command": rerun_command(overrides_of(config), place.name, workers),
+        "config": identified,
+        "config_hash": digest(identified),
+        **provenance(device),
+        **({"workers": workers.count} if workers.by_torchrun else {}),
+        "data": {
+            "sha256": prepared.sha256,
+            **statistics(prepared.sequences),
+            "understood": prepared.understood,
+        },
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def claimed(
+    place: Place,
+    config: Mapping[str, Any],
+    identified: Mapping[str, Any],
+    prepared: Prepared,
+    workers: Workers,
+    held: ExitStack,
+) -> Claim | dict[str, Any] | None:
+    """Lock a run that is to be trained; what ``open_run`` returns for any other."""
     if not held.enter_context(locked(place.lock)):
         message(f"{place.record}: another process is at it, skipped ({holder(place)})")
         return None
@@ -131,30 +224,9 @@ def open_run(cfg: DictConfig, held: ExitStack) -> Run | dict[str, Any] | None:
         return record
     if (earlier := read_status(place.status)) and earlier.error and earlier.updated > sweep_began():
         return None
-    overrides = list(HydraConfig.get().overrides.task)
-    trace = held.enter_context(Trace(place, command(overrides), config["epochs"]))
-    start = {
-        "status": "finished",
-        "dataset": dataset,
-        **{key: names[key] for key in ("model", "optimizer", "experiment")},
-        "seed": config["seed"],
-        "command": rerun_command(overrides, place.name),
-        "config": identified,
-        "config_hash": digest(identified),
-        **provenance(device),
-        "data": {
-            "sha256": prepared.sha256,
-            **statistics(prepared.sequences),
-            "understood": prepared.understood,
-        },
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    tracker_mode = tracking_mode(config["tracker"])
-    training = Training(config, prepared.sequences, device)
-    training.resume(place.checkpoint, start["config_hash"])
-    trace.reached(len(training.history), training.latest())
-    label = f"{dataset}-{names['optimizer']}-{place.name}"
-    return Run(tracker_mode, training, place, trace, start, label)
+    again = command(overrides_of(config), workers)
+    trace = held.enter_context(Trace(place, again, config["epochs"]))
+    return Claim(trace, tracking_mode(config["tracker"]))
 
 
 def remember_users(path: Path, data: Sequences) -> None:
@@ -189,22 +261,32 @@ def holder(place: Place) -> str:
     return f"process {status.pid} on {status.host}" if status else str(place.lock)
 
 
-def rerun_command(overrides: Sequence[str], name: str) -> str:
+def overrides_of(config: Mapping[str, Any]) -> list[str]:
+    """The overrides of a run. If workers vote, their number is one, given or not."""
+    overrides = list(HydraConfig.get().overrides.task)
+    if config["gradients"] == "float32":
+        return overrides
+    return [*(o for o in overrides if key_of(o) != "workers"), f"workers={config['workers']}"]
+
+
+def rerun_command(overrides: Sequence[str], name: str, workers: Workers) -> str:
     """The command line that a record gives for its run; whoever runs it chooses the folders."""
     kept = [o for o in overrides if key_of(o) not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
-    return command([*kept, f"results.name={name}" if plain else f"results.name='{name}'"])
+    kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
+    return command(kept, workers)
 
 
-def command(overrides: Sequence[str]) -> str:
-    """A command line that trains one run, in one process, wherever it was trained before."""
+def command(overrides: Sequence[str], workers: Workers) -> str:
+    """A command line that trains one run on this machine, wherever it was trained before."""
     sources = HydraConfig.get().runtime.config_sources
     folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
     here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
     kept = [f"--config-dir={folder}" for folder in here]
     kept += [o for o in overrides if key_of(o) != "launcher"]
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
-    return f"{threads} {shlex.join(['python', '-m', 'scripts.train', *kept])}"
+    start = START.format(workers.count) if workers.by_torchrun else "python -m scripts.train"
+    return f"{threads} {start} {shlex.join(kept)}"
 
 
 def key_of(override: str) -> str:
@@ -217,7 +299,7 @@ def pick_device(device: str) -> torch.device:
         raise UserError("device=cuda: torch finds no GPU; use device=cpu or auto")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    return device_of(device)
 
 
 def headline(record: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.records.errors import UserError
+from scripts.records.rank import by_torchrun
 from scripts.running.children import children, run
 from scripts.running.plan import plan
 from scripts.running.progress import EVENT, EVERY, WORKER, Log
@@ -28,8 +29,10 @@ def sweep(overrides: list[str], jobs: int) -> int:
 
     Raises:
         HydraException: the overrides do not fit together.
-        UserError: they name another launcher or sweeper.
+        UserError: they name another launcher or sweeper, or torchrun has started this process.
     """
+    if by_torchrun():
+        raise UserError("scripts.sweep starts its own processes; under torchrun, scripts.train -m")
     planned = plan(overrides)
     if planned.foreign:
         others = " ".join(planned.foreign)
@@ -120,6 +123,6 @@ def exit_code(code: int) -> int:
     """A worker's exit code; one that was killed has failed."""
     if code < 0:
         name = signal.Signals(-code).name
-        print(f"error: a worker was ended by {name}; the same command goes on", file=sys.stderr)
+        print(f"error: a process was ended by {name}; the same command goes on", file=sys.stderr)
         return 1
     return code

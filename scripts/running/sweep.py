@@ -3,31 +3,34 @@
 import os
 import sys
 from contextlib import ExitStack
+from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
+from scripts.records.rank import is_first
 from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, common
-from scripts.running.launchers import foreign_parts
+from scripts.running.launchers import foreign_parts, require_own_parts
 from scripts.running.progress import bar, is_worker, send
-from scripts.running.run import Run, open_run
+from scripts.running.run import Follower, Run, open_run
+from scripts.running.workers import ERRORS, OwnError, Workers, enough_memory
 from simba import SignOptimizer
-
-ERRORS = (UserError, DataError, RunFailed)
 
 
 class Sweep:
     """Runs that wait to be trained jointly, and their locks.
 
     Hydra calls ``run`` once for each run, in this process or in others; each of those has a copy.
+
+    Args:
+        workers: those that train each run; all of them go through the same runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
         self.code = 0  # of the runs so far
         self.waiting: list[Run] = []
         self.locks = ExitStack()
@@ -40,16 +43,18 @@ class Sweep:
 
         Raises:
             UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
-            SystemExit: the same, of a command that is one run.
+            SystemExit: the same, of a command that is one run, or of one worker of several.
         """
         hydra = HydraConfig.get()
         os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder
         try:
+            if self.workers.by_torchrun:
+                require_own_parts(hydra)
             return self._run(cfg)
         except ERRORS as error:
             self.code = max(self.code, report(error))
             send_end(trained=True)
-            if hydra.mode == RunMode.RUN:
+            if hydra.mode == RunMode.RUN or isinstance(error, OwnError):
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
             if foreign_parts(hydra):
                 raise
@@ -57,22 +62,32 @@ class Sweep:
 
     def _run(self, cfg: DictConfig) -> float | None:
         with ExitStack() as lock:
-            try:
-                opened = open_run(cfg, lock)
-                trained = isinstance(opened, Run)
-                if isinstance(opened, Run):
-                    if trains_jointly(opened):
-                        self.waiting.append(opened)
-                        self.locks.push(lock.pop_all())
-                        return None
-                    opened = opened.complete()
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                advice = "lower batch_size, negatives or model.hidden"
-                raise UserError(f"out of memory: {error}; {advice}") from None
-            if opened is None:
+            with enough_memory():
+                opened = open_run(cfg, lock, self.workers)
+            if isinstance(opened, Run) and trains_jointly(opened, self.workers):
+                self.waiting.append(opened)
+                self.locks.push(lock.pop_all())
+                return None
+            trained = isinstance(opened, Run | Follower)
+            record = self._completed(opened) if isinstance(opened, Run | Follower) else opened
+            if record is None:
                 return None
             send_end(trained)
-            return float(opened["valid"]["NDCG@10"])
+            return float(record["valid"]["NDCG@10"])
+
+    def _completed(self, run: Run | Follower) -> dict[str, Any]:
+        """The record of a run.
+
+        Raises:
+            OwnError: a mistake that other workers have not met.
+        """
+        try:
+            with enough_memory():
+                return run.complete()
+        except UserError as error:
+            if self.workers.count == 1:
+                raise
+            raise OwnError(f"worker {self.workers.rank}: {error}") from None
 
     def finish(self) -> int:
         """Train what waits; returns the exit code."""
@@ -85,7 +100,7 @@ class Sweep:
         return self.code
 
 
-def trains_jointly(run: Run) -> bool:
+def trains_jointly(run: Run, workers: Workers) -> bool:
     """Whether a run trains together with others: as ``joint`` says, else on a GPU.
 
     A diagnosed run is looked at step by step, and so trains alone. So do a variant that keeps a
@@ -101,7 +116,8 @@ def trains_jointly(run: Run) -> bool:
         raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
     optimizer = run.training.optimizer
     by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
-    if run.training.diagnostics or run.training.corruption or by_tensor or foreign:
+    alone = run.training.diagnostics or run.training.corruption or workers.by_torchrun
+    if alone or by_tensor or foreign:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
 
@@ -152,13 +168,15 @@ def send_end(trained: bool) -> None:
 
 
 def report(error: Exception) -> int:
-    """Print an error in one line, with its notes, once per process.
+    """Print an error in one line, with its notes, once per process. Of torchrun's workers, the
+    first one prints what all have met.
 
     Returns:
         The exit code: 1 for a failed training, 2 for a user's mistake.
     """
-    if getattr(error, "told_in", None) != os.getpid():
+    own = isinstance(error, OwnError)
+    if (own or is_first()) and getattr(error, "told_in", None) != os.getpid():
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        print(f"error: {one_line(error)}{notes}", file=sys.stderr)
+        print(f"error: {one_line(error)}{notes}", file=sys.__stderr__ if own else sys.stderr)
         error.told_in = os.getpid()  # type: ignore[attr-defined]
     return 1 if isinstance(error, RunFailed) else 2

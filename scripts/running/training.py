@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from torch import Tensor
 
-from data.batches import TrainingBatch, ranking_batches, training_batches
+from data.batches import RankingBatch, TrainingBatch, ranking_batches, training_batches
 from data.sequences import Sequences
 from models.contract import SequenceModel, check
 from models.ops import backend_for
@@ -93,10 +93,7 @@ class Training:
             self.diagnostics.start_epoch(epoch)
         batches = self.batches(epoch, self.model.backend.layout)
         for number, (batch, keys) in enumerate(batches):
-            tensors = self.tensors(batch.arrays() | {"keys": keys})
-            loss = self.model.loss(**model_inputs(tensors, batch.layout))
-            self.optimizer.zero_grad()
-            loss.backward()
+            loss = self.backward(batch, keys)
             if self.config["max_grad_norm"] is not None:
                 norm = self.config["max_grad_norm"]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
@@ -105,8 +102,20 @@ class Training:
             if self.diagnostics:
                 self.diagnostics.before_step()
             self.optimizer.step()
-            total += loss.detach() * batch.num_users
+            total += loss * batch.num_users
         return float(total / len(self.data.trainable()))
+
+    def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
+        """Give the parameters the gradient of a batch's loss; returns the loss."""
+        loss = self.loss(batch, keys)
+        self.optimizer.zero_grad()
+        loss.backward()
+        return loss.detach()
+
+    def loss(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
+        """The loss of a batch with its dropout keys, a scalar."""
+        tensors = self.tensors(batch.arrays() | {"keys": keys})
+        return self.model.loss(**model_inputs(tensors, batch.layout))
 
     def batches(self, epoch: int, layout: Layout) -> Iterator[tuple[TrainingBatch, np.ndarray]]:
         """The batches of an epoch, each with its dropout keys (num_keys, 2) int64."""
@@ -145,10 +154,8 @@ class Training:
         """(users,) int64: the rank of the held-out item of each evaluated user; 1 is the best."""
         start = time.perf_counter()
         weight = self.model.item_weight()
-        ranks = []
-        size, maxlen, layout = block_size(self.device), self.model.maxlen, self.model.backend.layout
-        mask_seen = self.config["mask_seen"]
-        for batch in ranking_batches(self.data, split, size, maxlen, layout, mask_seen):
+        ranks = [torch.zeros(0, dtype=torch.int64)]
+        for batch in self.ranking_batches(split):
             inputs = model_inputs(self.tensors(batch.arrays()), batch.layout)
             hidden = self.model.hidden_states(**inputs)
             held_out = self.tensors(vars(batch.held_out))
@@ -156,6 +163,16 @@ class Training:
         self.seconds["eval"] += time.perf_counter() - start
         self.evaluations += 1
         return torch.cat(ranks).numpy()
+
+    def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
+        """The batches of ``ranks``."""
+        layout, mask_seen = self.model.backend.layout, self.config["mask_seen"]
+        sizes = self.ranked_together(), self.model.maxlen
+        return ranking_batches(self.data, split, *sizes, layout, mask_seen)
+
+    def ranked_together(self) -> int:
+        """The users of a batch of ``ranking_batches``."""
+        return block_size(self.device)
 
     def is_best(self, entry: Mapping[str, float]) -> bool:
         """Whether the history's last entry has a higher valid NDCG@10 than all earlier ones."""
@@ -205,14 +222,9 @@ class Training:
             "history": self.history,
         }
 
-    def save(self, path: Path, run_hash: str) -> None:
-        """Write a checkpoint for ``resume``.
-
-        Raises:
-            UserError: the disk is full, or the folder cannot be written.
-        """
-        state = {
-            "hash": run_hash,
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` needs to go on."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
@@ -222,23 +234,43 @@ class Training:
             "evaluations": self.evaluations,
             "diagnostics": self.diagnostics.state_dict() if self.diagnostics else None,
         }
-        checkpoint.save(path, state)
 
-    def resume(self, path: Path, run_hash: str) -> None:
-        """Load the checkpoint ``path`` if it exists and belongs to the same run."""
-        state = checkpoint.load(path, self.device)
-        if state is None or state["hash"] != run_hash:
-            return
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
         if self.diagnostics:
-            if state["diagnostics"] is None:
-                return  # the checkpoint's run recorded no diagnostics
             self.diagnostics.load_state_dict(state["diagnostics"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
         self.evaluations = state["evaluations"]
-        print(f"{path}: going on after epoch {len(self.history)}", file=sys.stderr)
+
+    def save(self, path: Path, run_hash: str) -> None:
+        """Write a checkpoint for ``resume``.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
+        self.write(path, run_hash, self.state_dict())
+
+    def write(self, path: Path, run_hash: str, state: dict[str, Any]) -> None:
+        """Write a state for ``saved``."""
+        checkpoint.save(path, {"hash": run_hash, **state})
+
+    def resume(self, path: Path, run_hash: str) -> None:
+        """Load the checkpoint ``path`` if it exists and belongs to the same run."""
+        if (state := self.saved(path, run_hash, self.device)) is not None:
+            self.load_state_dict(state)
+
+    def saved(self, path: Path, run_hash: str, device: torch.device) -> dict[str, Any] | None:
+        """The state in the checkpoint ``path`` if it exists and belongs to the same run."""
+        state = checkpoint.load(path, device)
+        if state is None or state["hash"] != run_hash:
+            return None
+        if self.diagnostics and state["diagnostics"] is None:
+            return None  # the checkpoint's run recorded no diagnostics
+        print(f"{path}: going on after epoch {len(state['history'])}", file=sys.stderr)
+        return state
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Copy arrays to tensors on the training's device."""

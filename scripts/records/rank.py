@@ -1,0 +1,13 @@
+"""Which of the processes that torchrun starts this one is, from its environment alone."""
+
+import os
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun, or a launcher that sets the same variables, has started this process."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def is_first() -> bool:
+    """Whether this process prints and writes: the others of torchrun's processes are silent."""
+    return not by_torchrun() or os.environ["RANK"] == "0"

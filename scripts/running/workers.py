@@ -1,0 +1,204 @@
+"""The workers of one training: the processes that torchrun starts, and what they tell each other.
+
+The worker of rank 0 leads: it alone takes locks, writes files and prints. Worker and process mean
+different things here: a sweep has processes, and each trains runs of its own.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from data.errors import DataError
+from scripts.records.errors import RunFailed, UserError
+from scripts.records.rank import by_torchrun, is_first
+from scripts.records.stopping import WorkerLost
+
+T = TypeVar("T")
+ERRORS = (UserError, DataError, RunFailed)  # that end a run, not the command
+START = "torchrun --standalone --nproc-per-node={} -m scripts.train"
+
+
+class OwnError(UserError):
+    """A mistake that one worker of several has met alone: the others wait for it in vain."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """All workers, as one of them sees them; by default, a process without torchrun.
+
+    Every worker must call the same methods in the same order. They raise WorkerLost if another
+    worker has ended.
+
+    Args:
+        rank: of this worker, 0..count - 1.
+        count: the number of workers.
+        by_torchrun: whether there is a process group.
+    """
+
+    rank: int = 0
+    count: int = 1
+    by_torchrun: bool = False
+
+    @property
+    def lead(self) -> bool:
+        """Whether this worker writes and prints."""
+        return self.rank == 0
+
+    def each(self, function: Callable[[], T]) -> T:
+        """Call a function on every worker, on the leading one first; returns the own value.
+
+        The function must not wait for other workers.
+
+        Raises:
+            UserError, DataError, RunFailed: the first of the workers' errors, on all of them.
+        """
+        value, error = attempt(function) if self.lead else (None, None)
+        raise_any(self.led(error))
+        if not self.lead:
+            value, error = attempt(function)
+        raise_any(*self.gathered(error))
+        return cast(T, value)  # there was no error
+
+    def first(self, function: Callable[[], T]) -> T:
+        """Call a function on the leading worker; returns its value on every worker.
+
+        Raises:
+            UserError, DataError, RunFailed: those of the function, on all workers.
+        """
+        value, error = self.led(attempt(function) if self.lead else (None, None))
+        raise_any(error)
+        return cast(T, value)
+
+    def led(self, value: T) -> T:
+        """The leading worker's value."""
+        if not self.by_torchrun:
+            return value
+        values = [value]
+        with reaching():
+            dist.broadcast_object_list(values)
+        return values[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all workers, by rank."""
+        if not self.by_torchrun:
+            return [value]
+        values: list[Any] = [None] * self.count
+        with reaching():
+            dist.all_gather_object(values, value)
+        return values
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Replace a tensor by the sum over all workers; returns it.
+
+        All workers get the same bits. With the same number of workers, so do all calls.
+        """
+        with reaching():
+            dist.all_reduce(tensor)
+        return tensor
+
+
+@contextmanager
+def joined() -> Iterator[Workers]:
+    """Meet the other workers, if torchrun has started this process; all but the first are silent.
+
+    Tensors on a CPU go over gloo, those on a GPU over NCCL.
+    """
+    if not by_torchrun():
+        yield Workers()
+        return
+    with ExitStack() as silence:
+        if not is_first():
+            nowhere = silence.enter_context(open(os.devnull, "w"))
+            silence.enter_context(redirect_stdout(nowhere))
+            silence.enter_context(redirect_stderr(nowhere))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        yield Workers(dist.get_rank(), dist.get_world_size(), True)
+        dist.destroy_process_group()  # after an error, it would wait for workers that have ended
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Tell the end of another worker from other errors.
+
+    Raises:
+        WorkerLost: another worker does not answer.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise WorkerLost from error
+        raise
+
+
+def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
+    """Check a config for the number of workers there are.
+
+    Raises:
+        UserError: a key needs other workers.
+    """
+    needed, count = config["workers"], workers.count
+    if needed is not None and not workers.by_torchrun:
+        raise UserError(f"workers={needed}: start them by `{START.format(needed)}`")
+    if needed not in (None, count):
+        raise UserError(f"workers={needed}: torchrun has started {count} (--nproc-per-node)")
+    if not workers.by_torchrun:
+        return
+    if config["joint"]:
+        raise UserError("joint=true trains all runs in one process; leave it out, or torchrun")
+    if (every := config["diagnose_every"]) is not None:
+        raise UserError(
+            f"diagnose_every={every} looks at the steps of one process; leave it out, or torchrun"
+        )
+    if (size := config["batch_size"]) < count:
+        raise UserError(f"batch_size={size} is less than a user for each of {count} workers")
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name, ``cpu`` or ``cuda``; each worker of a host has its own GPU.
+
+    Raises:
+        UserError: there are fewer GPUs than workers on this host.
+    """
+    if name == "cpu" or not by_torchrun():
+        return torch.device(name)
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= gpus:
+        raise UserError(
+            f"device=cuda: this host has {gpus} GPUs for more workers; "
+            f"use --nproc-per-node={gpus}, or device=cpu"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Raises UserError where memory is short."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        advice = "lower batch_size, negatives or model.hidden"
+        raise UserError(f"out of memory: {error}; {advice}") from None
+
+
+def attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """The value or the error of a function."""
+    try:
+        with enough_memory():
+            return function(), None
+    except ERRORS as error:
+        return None, error
+
+
+def raise_any(*errors: Exception | None) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
