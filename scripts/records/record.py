@@ -31,8 +31,8 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     """
     identifying = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
     for key, value in LATER_KEYS.items():
-        if identifying[key] == value:
-            del identifying[key]
+        if identifying.get(key, value) == value:
+            identifying.pop(key, None)
     data = {
         key: value
         for key, value in config["data"].items()
