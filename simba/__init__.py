@@ -1,5 +1,6 @@
 """Optimizers that move by the signs of gradients. The package needs torch only."""
 
+from simba import presets
 from simba.base import SignOptimizer
 from simba.optimizers import (
     Lion,
@@ -32,4 +33,5 @@ __all__ = [
     "SimbaWindow",
     "TernaryLion",
     "TernaryLionEF",
+    "presets",
 ]

@@ -9,9 +9,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import simba
+from simba import presets
 from simba.backends import eager
 from tests.conftest import REPOSITORY
 from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
@@ -360,6 +362,7 @@ print(p.tolist())
 
 HELPER = """
 import torch
+import yaml
 from constant import FACTOR
 def sign(x):
     return torch.sign(x)
@@ -582,3 +585,19 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, mon
     assert_same(*ends)
     assert len(graphs) == 1
     assert len(graphs[0].graph.nodes) < 160  # the step is not traced once per chunk
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("byte_fine", presets.ONE_BYTE), ("ef_lasting", presets.TWO_BYTES)]
+)
+def test_a_preset_has_the_settings_that_the_study_trained(name, preset):
+    path = REPOSITORY / "configs" / "optimizer" / f"ternary_lion_{name}.yaml"
+    trained = yaml.safe_load(path.read_text())
+    defaults = simba.TernaryLionEF([start()], **preset).defaults
+    shared = trained.keys() & defaults.keys() - {"lr", "weight_decay", "fused"}
+    assert {"gain", "bound", "least", "error_bound", "per_vote", "leaky_error"} <= shared
+    assert {k: trained[k] for k in shared} == {k: _plain(defaults[k]) for k in shared}
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value

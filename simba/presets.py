@@ -1,0 +1,18 @@
+"""The settings of TernaryLionEF that the study recommends.
+
+``TernaryLionEF(params, lr=1e-4, **presets.ONE_BYTE)`` stores one byte per parameter,
+``**presets.TWO_BYTES`` two. docs/ternary_lion_ef.md says what they reach.
+"""
+
+from typing import Any
+
+TWO_BYTES: dict[str, Any] = {
+    "spacing": 1.25,
+    "gain": 16.0,
+    "bound": 127,
+    "least": 1,
+    "error_bound": 64,
+    "per_vote": 64,
+    "leaky_error": True,
+}
+ONE_BYTE = TWO_BYTES | {"gain": 1, "bound": 7, "error_bound": 8, "per_vote": 10}
