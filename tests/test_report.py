@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.report import main as report
-from scripts.reporting.style import STYLES, on_dark
+from scripts.reporting.style import OTHERS, STYLES, on_dark
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, gains, results, runs
 
@@ -74,7 +74,7 @@ def test_a_study_of_ones_own_has_a_report(tmp_path):
     for name, frame in made_up._asdict().items():
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     assert report([f"results.root={tmp_path}"]) == 0
-    assert "mine-sasrec-NA: rows" in (tmp_path / "report.html").read_text()
+    assert "Results: mine, sasrec on NA" in (tmp_path / "report.html").read_text()
 
 
 def test_a_folder_without_csv_files_is_one_line(tmp_path, capsys):
@@ -96,6 +96,11 @@ def test_damaged_benchmarks_are_one_line_that_names_the_file(tmp_path, capsys):
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()}))
 def test_colours_can_be_seen_on_a_dark_page(colour):
     assert contrast(on_dark(colour), "#16181C") >= 3
+
+
+@pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | {*OTHERS}))
+def test_colours_can_be_seen_on_a_light_page(colour):
+    assert contrast(colour, "#FFFFFF") >= 3
 
 
 def contrast(a, b):

@@ -237,7 +237,7 @@ def test_along_the_curve_differences_are_relative_to_the_baseline():
     low, high = stats.t.interval(0.95, 4, d.mean(), stats.sem(d))
     assert cell == f"{d.mean():+.1f}% [{low:+.1f}, {high:+.1f}]"
     valid = table.set_index("difference of").loc["valid NDCG@10", "epoch 100"]
-    assert valid == "+0.0% [+0.0, +0.0]"  # not -0.0
+    assert valid == "0.0% [0.0, 0.0]"  # no sign
     assert along(study(frame[frame["seed"] < 4], lines=lines)) is None
 
 
@@ -295,8 +295,8 @@ def test_published_figures_agree_within_two_standard_errors():
     ours[METRICS["HR@10"]] = [0.0600, 0.0601]
     assert comparison("beauty", ours)["agrees"][0] == "no"
     assert comparison("beauty", ours[:1])["agrees"][0] == "–"
-    ours[METRICS["HR@10"]] = 0.06675  # a difference that rounds to zero has no minus sign
-    assert comparison("beauty", ours)["difference"][0] == "+0.0000"
+    ours[METRICS["HR@10"]] = 0.06675  # a difference that rounds to zero has no sign
+    assert comparison("beauty", ours)["difference"][0] == "0.0000"
 
 
 def test_markdown_and_latex_distinguish_text_from_numbers():
@@ -325,16 +325,25 @@ def test_every_optimizer_has_a_label_and_a_colour_that_stay():
 
 
 def test_steps_share_the_gap():
-    losses = {"simba": 1.0, "simba_leaky": 0.6, "lion": 0.2}
-    values = {o: [(0.1, 0.1, loss - 0.01), (0.1, 0.1, loss + 0.01)] for o, loss in losses.items()}
+    figures = {"simba": (0.01, 1.0), "simba_leaky": (0.04, 0.6), "lion": (0.03, 0.2)}
+    values = {
+        o: [(0.1, ndcg, loss - 0.01), (0.1, ndcg, loss + 0.01)]
+        for o, (ndcg, loss) in figures.items()
+    }
     table = made(runs(values, "causes"))["causes-sasrec-beauty/steps"].set_index("step")
-    assert table["of the gap"].to_dict() == {
+    assert table["of the Loss gap"].to_dict() == {
         **{label_of(o): "–" for o in ("simba", "simba_eq4", "simba_window", "ternary_lion")},
         **{label_of(o): "–" for o in ("ternary_lion_ef", "lion_8bit")},
         "Simba, leaky": "+50%",
         "Lion": "+50%",
     }
     assert table.loc["Simba, leaky", "Loss"] == "0.6000 ± 0.0141"
+    known = table[table["n"] != "0"]
+    assert known["of the NDCG@10 gap"].tolist() == ["–", "+150%", "-50%"]
+    worse = values | {"lion": [(0.1, 0.005, 0.2)]}  # a gap that is none has no shares
+    table = made(runs(worse, "causes"))["causes-sasrec-beauty/steps"].set_index("step")
+    assert set(table["of the NDCG@10 gap"]) == {"–"}
+    assert table.loc["Lion", "of the Loss gap"] == "+50%"
     assert "steps" not in " ".join(made(runs(values, "mine")))
 
 
@@ -355,7 +364,7 @@ def test_who_gains_is_told_in_percent_of_the_baseline():
     two = {"simba": EXACT["simba"] * 2, "lion": EXACT["lion"] * 2}
     frames = made(runs(two), gains=gains("simba", [0.1, -0.2]))
     line = frames["ablation-sasrec-beauty/popularity"].iloc[0]
-    assert line.tolist() == ["Simba", "2", "+25% [+0, +50]", "-50% [-75, -25]"]
+    assert line.tolist() == ["Simba", "2", "+25% [0, +50]", "-50% [-75, -25]"]
     assert line.index.tolist()[2:] == ["0", "1 to 9"]
 
 

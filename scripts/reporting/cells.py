@@ -1,5 +1,6 @@
 """A table as text: its type, and how figures are written in its cells."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,27 @@ def bracketed(low: float, high: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign and four decimals, such as +0.0012; zero is +0.0000."""
-    return f"{value:+z.4f}"
+    """A number with its sign and four decimals, such as +0.0012; zero is 0.0000."""
+    return _with_sign(value, 4)
+
+
+def signed_percent(share: float, decimals: int = 0) -> str:
+    """A share in % with its sign, such as +5% for 0.05; zero is 0%."""
+    return f"{_with_sign(100 * share, decimals)}%"
+
+
+def percent_with_interval(share: float, low: float, high: float, decimals: int = 0) -> str:
+    """A share in % with an interval, such as +5% [0, +10]; without it if an end is NaN."""
+    text = signed_percent(share, decimals)
+    if math.isnan(low) or math.isnan(high):
+        return text
+    ends = ", ".join(_with_sign(100 * end, decimals) for end in (low, high))
+    return f"{text} [{ends}]"
+
+
+def _with_sign(value: float, decimals: int) -> str:
+    text = f"{value:+z.{decimals}f}"
+    return text if float(text) else text.removeprefix("+")
 
 
 def values_in(column: pd.Series) -> str:

@@ -9,28 +9,33 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+from scipy.optimize import isotonic_regression
 
 from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.plots import (
+    GAINS,
     GRID_TITLES,
     GUESSING,
     LOSSES,
     MEMORIES,
     PARTS,
+    SHARES,
     TITLES,
     dashes_of,
     errors,
     grid_runs,
     grid_scale,
     has_curves,
+    name_of,
     shown_gains,
     spread,
     step_shares,
 )
-from scripts.reporting.studies import Study, variant
+from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import (
     GROUPED_BY,
@@ -109,8 +114,8 @@ def curves(study: Study) -> Chart | None:
             )
     diamonds = " Diamonds are the note's losses." if beside_note(study) else ""
     caption = (
-        "Lines are means over seeds, bands go from the lowest to the highest; the dotted line is "
-        f"the loss of guessing.{diamonds}"
+        f"{_lines_are(points)} The dotted line is the loss of guessing: of a model that gives "
+        f"every item the same score.{diamonds}"
     )
     ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
     told = [
@@ -134,14 +139,14 @@ def grid(study: Study) -> Chart | None:
     ticks = sorted(runs["value"].unique().tolist())
     texts = [short(float(tick)) for tick in ticks]
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
-    figure.update_xaxes(title=key.split(".")[-1], row=2, col=1)
+    figure.update_xaxes(title=name_of(key), row=2, col=1)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
     told = [
         f"{label_of(o)} {short(float(value))}"
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
-    alt = f"Figures over {key.split('.')[-1]}. Best by valid NDCG@10: {', '.join(told)}."
-    return Chart(figure, "Each point is the mean over seeds.", alt, _keys(study, runs))
+    alt = f"Figures over the {name_of(key)}. Best by valid NDCG@10: {', '.join(told)}."
+    return Chart(figure, _lines_are(runs), alt, _keys(study, runs))
 
 
 def gains(study: Study) -> Chart | None:
@@ -180,10 +185,11 @@ def gains(study: Study) -> Chart | None:
             row=row,
             col=1,
         )
+        figure.update_yaxes(title=GAINS, row=row, col=1)
     base = label_of(study.declared.baseline)
     caption = (
-        f"NDCG@10 on test minus {base}'s, a mean over equal seeds, in groups of users; bars are "
-        f"95% intervals over users. Above 0, the users gain beside {base}."
+        f"NDCG@10 on test minus {base}'s, a mean over the seeds that both have, in groups of "
+        f"users; bars are 95% intervals over users. Above 0, the users gain beside {base}."
     )
     alt = "Differences in groups of users; the tables beside it have the numbers."
     return Chart(figure, caption, alt, _keys(study, lines))
@@ -225,10 +231,11 @@ def steps(study: Study) -> Chart | None:
         return None
     figure.update_yaxes(autorange="reversed")
     largest = float(study.runs["train/min_loss"].max())
-    figure.update_xaxes(range=[0, 1.05 * largest])
+    figure.update_xaxes(range=[0, 1.05 * largest], title=TITLES["train/loss"])
+    each = "one run" if study.runs["seed"].nunique() == 1 else "a mean, each point a run"
     caption = (
-        f"Lowest {TITLES['train/loss']}: each bar is a mean, each point a run; every line changes "
-        "one thing of the one above."
+        f"The lowest training loss: each bar is {each}. "
+        "Below a variant's name stands its change against the variant above it."
     )
     return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
 
@@ -281,8 +288,12 @@ def parts(study: Study) -> Chart | None:
         label: (colour, [_round(x) for x in shares[part]])
         for part, (colour, label) in PARTS.items()
     }
-    told = [f"{label_of(str(o))} {against:.0%}" for o, against in shares["against"].items()]
-    caption = "All steps of item embeddings at the last look, as shares of coordinates."
+    told = [f"{label_of(str(o))} {against:z.0%}" for o, against in shares["against"].items()]
+    caption = (
+        f"All steps of item embeddings in epoch {study.diagnostics['epoch'].max()}, the last that "
+        "was looked at, as shares of coordinates. Lion's step is what Lion would do with the same "
+        "gradients."
+    )
     alt = f"Stacked bars. Share of steps against Lion: {', '.join(told)}."
     return _bars(bars, [label_of(str(o)) for o in shares.index], "stack", caption, alt)
 
@@ -299,7 +310,10 @@ def memories(study: Study) -> Chart | None:
     for colour, (quantity, title) in zip(colours, MEMORIES.items(), strict=True):
         values = [None if pd.isna(x) else _round(x) for x in found[quantity]]
         bars[title.replace("\n", " ")] = (colour, values)
-    caption = "Half, 50%, is what tossing a coin would give; no bar means no such memory."
+    caption = (
+        "Half, 50%, is what tossing a coin would give. Lion's m was computed for every variant, "
+        "for comparison; where s has no bar, the variant keeps no counter."
+    )
     alt = "Bars: how often each memory points against the epoch; the table has the numbers."
     return _bars(bars, [label_of(str(o)) for o in found.index], "group", caption, alt)
 
@@ -392,21 +406,23 @@ def _lines(
 
 
 def _label_ends(figure: go.Figure, row: int, ends: list[End], log: bool = False) -> None:
-    """Write the name of each line where it ends, one below the other where lines end together."""
+    """Write the name of each line near its end, one below the other where lines end together."""
     axis = str(row) if row > 1 else ""
     scale = math.log10 if log else float
     drawn = [scale(y) for trace in figure.data if trace.yaxis == f"y{axis}" for y in trace.y]
     pixels = PANEL / ((max(drawn) - min(drawn)) or 1)
-    above = math.inf
-    for end in sorted(ends, key=lambda end: -end.y):
-        own = scale(end.y) * pixels
-        above = min(own, above - LABEL)
+    ends = sorted(ends, key=lambda end: -end.y)
+    own = np.array([scale(end.y) * pixels for end in ends])
+    # the places next to their lines, LABEL apart
+    steps = LABEL * np.arange(len(ends))
+    places = isotonic_regression(own + steps, increasing=False).x - steps
+    for end, shift in zip(ends, places - own, strict=True):
         figure.add_annotation(
             x=1,
             xref=f"x{axis} domain",
             y=_round(scale(end.y)),
             yref=f"y{axis}",
-            yshift=round(above - own),
+            yshift=round(shift),
             text=f'<span style="color: {end.colour}">━</span> {end.label}',
             name=end.label,
             showarrow=False,
@@ -431,9 +447,18 @@ def _bars(
             hovertemplate=f"%{{y}}: %{{x:.0%}} {name}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickformat=".0%")
+    figure.update_xaxes(tickformat=".0%", title=SHARES)
     keys = tuple(Key(name, name, colour) for name, (colour, _) in bars.items())
     return Chart(_styled(figure), caption, alt, keys)
+
+
+def _lines_are(points: pd.DataFrame) -> str:
+    """What the lines and bands of these points show."""
+    seeds = points.groupby(VARIANT)["seed"].nunique()
+    if seeds.max() == 1:
+        return "Each line is one run, so there is no band."
+    single = " A line without a band is one run." if seeds.min() == 1 else ""
+    return f"Lines are means over seeds, bands go from the lowest to the highest.{single}"
 
 
 def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:

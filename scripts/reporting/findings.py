@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scripts.reporting.cells import signed
+import pandas as pd
+
+from scripts.reporting.cells import bracketed, signed
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
-from scripts.reporting.peers import compared
+from scripts.reporting.peers import compared, rate_grids
 from scripts.reporting.statistics import differences, t_interval
-from scripts.reporting.studies import Study, baseline_of
+from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import Step, declared_steps, rows_beside_note
+from scripts.reporting.tables import (
+    Step,
+    alike_within,
+    declared_steps,
+    group_name,
+    groups_of,
+    last_looks,
+    order,
+    rows_beside_note,
+    search,
+    share_with_interval,
+)
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -24,6 +37,8 @@ class Beside(NamedTuple):
     seeds: int
     interval: tuple[float, float] | None
     bytes: float
+    within: float | None  # by which share of theirs ours differs at most
+    loss: tuple[float, float] | None  # the interval of the difference of the lowest training loss
 
     @property
     def share(self) -> float:
@@ -47,10 +62,9 @@ class Beside(NamedTuple):
         if self.interval is None:
             return f"{seeds(self.seeds)}: too few to tell it from luck"
         low, high = self.interval
-        clear = "significant" if low > 0 or high < 0 else "not significant"
         return (
-            f"{clear}: over {seeds(self.seeds)} the difference is {signed((low + high) / 2)}, "
-            f"95% interval {signed(low)} to {signed(high)}"
+            f"{significant(self.interval)}: over {seeds(self.seeds)} the difference is "
+            f"{signed((low + high) / 2)} {bracketed(low, high)}"
         )
 
     @property
@@ -58,7 +72,25 @@ class Beside(NamedTuple):
         """The same in as few words as possible."""
         if self.interval is None:
             return f"{seeds(self.seeds)}: too few to tell"
-        return f"{self.significance.partition(':')[0]}, {seeds(self.seeds)}"
+        return f"{significant(self.interval)}, {seeds(self.seeds)}"
+
+    @property
+    def loss_in_words(self) -> str:
+        """How the training loss differs; nothing for too few seeds."""
+        if self.loss is None:
+            return ""
+        low, high = self.loss
+        clear = significant(self.loss)
+        return (
+            f"{'higher' if low + high > 0 else 'lower'} by {abs(low + high) / 2:.4f} "
+            f"{bracketed(low, high)}, which is {clear}"
+        )
+
+
+def significant(interval: tuple[float, float]) -> str:
+    """Whether an interval of a difference leaves out 0, in words."""
+    low, high = interval
+    return "significant" if low > 0 or high < 0 else "not significant"
 
 
 def beside(study: Study, optimizer: str) -> Beside:
@@ -76,19 +108,33 @@ def beside(study: Study, optimizer: str) -> Beside:
         seeds=len(d),
         interval=t_interval(d),
         bytes=float(own["state_bytes_per_param"].iloc[0]),
+        within=alike_within(own, theirs),
+        loss=t_interval(differences(own, theirs, METRICS["Loss"])),
     )
 
 
 def nearest(studies: Sequence[Study]) -> list[Beside]:
-    """The variants of the studies that take the baseline of the note's setting, the best first."""
-    _, finalists = compared(studies)
-    found = [
-        beside(study, optimizer)
-        for study in finalists
-        for optimizer, _ in study.variants
-        if optimizer != study.declared.baseline
-    ]
-    return sorted((b for b in found if b.seeds), key=lambda b: -b.share)
+    """The variants in the note's setting that keep less than its baseline, the best first.
+
+    They are those of the studies that take their baseline from the note's setting.
+    """
+    base, finalists = compared(studies)
+    if base is None:
+        return []
+    most = float(base.of(base.declared.baseline)["state_bytes_per_param"].iloc[0])
+    found = [b for study in finalists for b in _besides(study)]
+    return sorted((b for b in found if b.bytes < most), key=lambda b: -b.share)
+
+
+def as_large(study: Study) -> list[Beside]:
+    """A study's variants that keep as much as its baseline or more, the best first."""
+    most = float(study.of(study.declared.baseline)["state_bytes_per_param"].iloc[0])
+    return sorted((b for b in _besides(study) if b.bytes >= most), key=lambda b: -b.share)
+
+
+def _besides(study: Study) -> list[Beside]:
+    found = [beside(study, o) for o, swept in study.variants if not swept]
+    return [b for b in found if b.seeds and b.optimizer != study.declared.baseline]
 
 
 def verdicts(study: Study) -> dict[str, int]:
@@ -99,8 +145,8 @@ def verdicts(study: Study) -> dict[str, int]:
 
 def largest_steps(study: Study) -> list[Step]:
     """The steps that close a part of the gap, the largest part first."""
-    closing = [step for step in declared_steps(study) if step.share is not None]
-    return sorted(closing, key=lambda step: -(step.share or 0))
+    closing = [step for step in declared_steps(study) if step.of_loss is not None]
+    return sorted(closing, key=lambda step: -(step.of_loss or 0))
 
 
 def last(study: Study) -> str:
@@ -112,6 +158,141 @@ def last(study: Study) -> str:
 def last_in_note() -> str:
     """The variant that is last by the note's NDCG@10."""
     return label_of(min(ROWS, key=lambda optimizer: ROWS[optimizer].ndcg))
+
+
+class Agreement(NamedTuple):
+    """The order of the note's variants in one study beside the note's order."""
+
+    dataset: str
+    seeds: str
+    tau: str
+    p: str
+
+    @property
+    def in_words(self) -> str:
+        """Whether the orders agree more than by chance."""
+        if float(self.tau) > 0 and float(self.p) < 0.05:
+            return "the orders agree by more than chance"
+        return "the agreement may be chance"
+
+
+def agreements(studies: Sequence[Study]) -> list[Agreement]:
+    """Whether the order of the note's variants is the note's on other datasets."""
+    base, made = compared(studies)[0], order(studies)
+    if base is None or made is None:
+        return []
+    frame = made.frame[made.frame["dataset"] != base.dataset]
+    columns = ["dataset", "seeds", "Kendall's tau", "p"]
+    return [Agreement(*line) for line in frame[columns].itertuples(index=False)]
+
+
+class Explained(NamedTuple):
+    """How many of the note's figures a setting explains."""
+
+    setting: str
+    figures: int
+    of: int
+    n: str
+
+
+def explained(studies: Sequence[Study]) -> list[Explained]:
+    """The settings with all three figures, the note's first and then the best."""
+    made = search(studies)
+    if made is None:
+        return []
+    found = []
+    frame = made.frame[made.frame["explained"] != ""]
+    for setting, own in frame.groupby("setting", sort=False):
+        if len(own) == len(METRICS):
+            counts = own["explained"].str.split(" of ", expand=True).astype(int).sum()
+            found.append(Explained(str(setting), int(counts[0]), int(counts[1]), own["n"].iloc[0]))
+    return found[:1] + sorted(found[1:], key=lambda e: -e.figures)
+
+
+class Rarest(NamedTuple):
+    """What a variant changes for the users whose test item is rarest in training."""
+
+    label: str
+    group: str
+    share: str
+
+
+def rarest(studies: Sequence[Study]) -> list[Rarest]:
+    """The variants of several seeds in the note's setting, those that lose most first."""
+    found = []
+    for study in compared(studies)[1]:
+        own = study.gains[(study.gains["by"] == "popularity") & (study.gains["seeds"] > 1)]
+        for optimizer, swept in study.variants:
+            lines = variant(own, optimizer, swept)
+            if len(lines):
+                group = groups_of(lines)[0]
+                told = Rarest(
+                    label_of(optimizer, swept), group_name(group), share_with_interval(group)
+                )
+                found.append((group.difference, told))
+    return [told for _, told in sorted(found, key=lambda pair: pair[0])]
+
+
+class Tried(NamedTuple):
+    """The best NDCG@10 on valid of an optimizer over learning rates."""
+
+    label: str
+    valid: float
+    rates: int
+    epochs: int
+    seeds: int
+
+
+def best_of_rates(studies: Sequence[Study], optimizer: str) -> Tried | None:
+    """How good an optimizer is at its best learning rate; None if its rate was not swept."""
+    base = compared(studies)[0]
+    for study in [] if base is None else rate_grids(studies, base):
+        own = study.runs[study.runs["optimizer"] == optimizer]
+        if len(own):
+            valid = own.groupby("lr")["valid/NDCG@10"].mean()
+            epochs = int(own["epochs"].max())
+            return Tried(
+                label_of(optimizer),
+                float(valid.max()),
+                len(valid),
+                epochs,
+                own["seed"].nunique(),
+            )
+    return None
+
+
+class Looked(NamedTuple):
+    """What was seen of one variant in the last epoch that was looked at, in shares."""
+
+    against: float | None  # of all steps: against Lion's
+    astray: float | None  # of the coordinates: the counter s points against the epoch's gradients
+
+
+def looked(steps_of: Study, memories_of: Study, optimizer: str) -> Looked:
+    """The diagnostics of a variant's steps in one study, and of its counter in another."""
+    return Looked(
+        _last_value(steps_of, optimizer, "against"), _last_value(memories_of, optimizer, "astray_s")
+    )
+
+
+def _last_value(study: Study, optimizer: str, quantity: str) -> float | None:
+    if study.diagnostics.empty:
+        return None
+    last = last_looks(study.diagnostics)
+    own = last[(last["optimizer"] == optimizer) & (last["quantity"] == quantity)]
+    values = own.loc[own["of"] == "items", "value"]
+    return None if values.empty else float(values.mean())
+
+
+def still_improving(study: Study) -> str:
+    """In how many runs the last epoch was the best on valid, such as ``5 of 9 runs``."""
+    last = study.runs["best_epoch"] == study.runs["epochs"]
+    return f"{int(last.sum())} of {len(last)} runs"
+
+
+def agreeing(frames: Sequence[pd.DataFrame]) -> int:
+    """How many comparisons with published results agree in all figures."""
+    return sum(bool((frame["agrees"] == "yes").all()) for frame in frames)
 
 
 def seeds(n: int) -> str:

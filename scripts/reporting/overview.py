@@ -7,17 +7,22 @@ import pandas as pd
 
 from scripts.reporting.answer import answer
 from scripts.reporting.cells import WITH, Table
+from scripts.reporting.experiments import experiments
 from scripts.reporting.peers import compared, peers, rate_grids
 from scripts.reporting.robustness import memory_used, robustness
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
+from scripts.reporting.variants import variants
 
 OVERVIEW: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
     "answer": answer,
     "peers": peers,
     "memory": memory_used,
     "robustness": robustness,
+    "variants": variants,
+    "experiments": experiments,
 }
+GUIDES = ("variants", "experiments")  # they explain, and show no figure of a run
 
 
 def overview(studies: Sequence[Study], root: Path) -> dict[str, Table]:

@@ -120,8 +120,8 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
     caption = (
         f"Memory is the optimizer's state. HR@10 and NDCG@10 on test and the lowest training loss "
         f"of {epochs} epochs, mean ± sample std over n seeds; differences over equal seeds, with "
-        "the 95% interval of Student's t. Beside them: the best valid NDCG@10 of a shorter grid of "
-        f"learning rates, one seed; a fused step of {SIZE} weights on one thread."
+        f"the 95% interval of Student's t. Beside them: {_tried(rate_grids(studies, base))}the "
+        f"time of a step of {SIZE} weights, compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(found), caption)
 
@@ -138,7 +138,11 @@ def steps_timed(root: Path) -> Table | None:
         }
         for line in lines(root, "optim")
     ]
-    caption = f"One step of {SIZE} weights in one tensor, float32, one thread of a processor."
+    caption = (
+        f"One step of {SIZE} weights in one tensor, float32, one thread of a processor. Fused: "
+        "compiled into one pass. First step, warm: the time of the first step where the compiled "
+        "code is already on disk."
+    )
     return Table(pd.DataFrame(found), caption) if found else None
 
 
@@ -155,7 +159,10 @@ def training_timed(root: Path) -> Table | None:
                 "memory, MiB": f"{one['peak_rss_mib']:,.0f}",
             }
         )
-    caption = "Training and ranking of Amazon Beauty on one core, medians over rounds."
+    caption = (
+        "Training and ranking of Amazon Beauty on one core of the machine, medians over rounds. A "
+        "target is an item that the model learns to predict."
+    )
     return Table(pd.DataFrame(found), caption) if found else None
 
 
@@ -173,7 +180,10 @@ def scale(root: Path) -> Table | None:
         }
         for line in lines(root, "scale")
     ]
-    caption = "One epoch and one ranking of all users on one core, as data and batches grow."
+    caption = (
+        "One epoch and one ranking of all users on one core of the machine, as data and batches "
+        "grow."
+    )
     return Table(pd.DataFrame(found), caption) if found else None
 
 
@@ -183,6 +193,20 @@ BENCHMARKS = {
     "training": (training_timed, "make bench", "speed"),
     "scale": (scale, "make bench", "scale"),
 }
+
+
+def _tried(grids: Sequence[Study]) -> str:
+    """How the best rate was found, in words; nothing without a grid."""
+    if not grids:
+        return ""
+    runs = pd.concat([study.runs for study in grids])
+    rates = runs.groupby("optimizer")["lr"].nunique()
+    low, high = rates.min(), rates.max()
+    n, seeds = f"{low}" if low == high else f"{low} to {high}", runs["seed"].nunique()
+    return (
+        f"the best valid NDCG@10 of {n} rates, {runs['epochs'].max()} epochs, "
+        f"{'one seed' if seeds == 1 else f'{seeds} seeds'}; "
+    )
 
 
 def _best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, float]:

@@ -53,7 +53,7 @@ TITLES = {
 GRID_TITLES = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
 PARTS = {  # the bars of the diagnostics: how a step relates to Lion's
     "agreement": ("#0072B2", "as Lion would"),
-    "rests": ("#DDDDDD", "rests"),
+    "rests": ("#8C8C8C", "rests"),
     "against": ("#661100", "against Lion"),
 }
 LOOKS = {  # diagnostics drawn over the epochs
@@ -67,6 +67,9 @@ DRIFT = {  # diagnostics of the last diagnosed epoch, drawn over the items' popu
     "absent": "share of an epoch's steps an item\nmakes while not in the batch",
     "net": "how far an epoch takes an item\n(100%: it never turns)",
 }
+NAMES = {"lr": "learning rate", "weight_decay": "weight decay"}  # of swept keys
+SHARES = "share of coordinates"
+GAINS = "difference in NDCG@10"
 MEMORIES = {
     "astray_m": "Lion's m points against\nthe epoch's sum of gradients",
     "astray_s": "the counter s points against\nthe epoch's sum of gradients",
@@ -129,6 +132,12 @@ def grid_scale(ticks: Sequence[float]) -> str:
     return "log" if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8 else "linear"
 
 
+def name_of(key: str) -> str:
+    """What an axis calls a swept key."""
+    name = key.split(".")[-1]
+    return NAMES.get(name, name)
+
+
 def grid(study: Study) -> Figure | None:
     """Lowest loss and best valid NDCG@10 over the values of the one number that is swept."""
     runs = grid_runs(study)
@@ -139,7 +148,7 @@ def grid(study: Study) -> Figure | None:
     (key,) = study.swept
     for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
         _bands(axis, study, runs, "value", column, marker="o")
-        axis.set(xscale=grid_scale(ticks), xlabel=key.split(".")[-1], title=title)
+        axis.set(xscale=grid_scale(ticks), xlabel=name_of(key), title=title)
         axis.set_xticks(ticks, [short(float(value)) for value in ticks])
         axis.minorticks_off()
     return figure
@@ -156,7 +165,7 @@ def gains(study: Study) -> Figure | None:
     figure, axes = column_figure(title, 2, handles=_handles(study, found))
     for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
         draw_gains(axis, study, found[found["by"] == quantity])
-        axis.set(xlabel=words)
+        axis.set(xlabel=words, ylabel=GAINS)
     return figure
 
 
@@ -286,6 +295,7 @@ def parts(study: Study) -> Figure | None:
     for part, (colour, label) in PARTS.items():
         axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set(xlabel=SHARES)
     axis.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3)
     return figure

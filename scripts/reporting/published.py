@@ -9,6 +9,7 @@ import math
 
 import pandas as pd
 
+from scripts.reporting.cells import signed
 from scripts.reporting.note import METRICS
 
 SEEDS = 5
@@ -43,7 +44,7 @@ def comparison(dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
         difference = ours.mean() - mean
         line = {"metric": metric, "published": f"{mean:.4f} ± {std:.4f}"}
         line |= {"ours": f"{ours.mean():.4f}", "n": str(len(ours))}
-        line |= {"difference": f"{difference:+z.4f}", "two s.e.": "–", "agrees": "–"}
+        line |= {"difference": signed(difference), "two s.e.": "–", "agrees": "–"}
         if len(ours) > 1:
             bound = 2 * math.sqrt(ours.var(ddof=1) / len(ours) + std**2 / SEEDS)
             line["ours"] += f" ± {ours.std(ddof=1):.4f}"

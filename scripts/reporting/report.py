@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from scripts.reporting import findings, note
 from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.overview import overview, runs_of_overview
+from scripts.reporting.overview import GUIDES, overview, runs_of_overview
 from scripts.reporting.peers import BENCHMARKS, compared, machine, memory
 from scripts.reporting.render import is_number
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
@@ -31,6 +31,20 @@ from scripts.reporting.style import label_of, on_dark, short
 from scripts.reporting.tables import tables
 
 TEMPLATES = Path(__file__).parent / "templates"
+TITLES = {  # of a study's tables that the words do not name
+    "rows": "Results",
+    "paired": "Beside the baseline, seed by seed and user by user",
+    "popularity": "By how often the test item occurs in training",
+    "history": "By the length of the history",
+    "along": "Beside the baseline along the curve",
+    "grid": "At every value that was tried",
+    "steps": "Change after change",
+    "published": "Adam beside published figures",
+    "corrupted_ndcg": "NDCG@10 with corrupted gradients",
+    "corrupted_loss": "Training loss with corrupted gradients",
+    "choices": "What the variants chose in the last epoch that was looked at",
+    "memories": "How often a memory contradicts its epoch",
+}
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
 HEX = re.compile("#[0-9A-Fa-f]{6}")
 
@@ -102,6 +116,16 @@ class Page:
             f'<button class="term" type="button" popovertarget="{target}">{shown or word}</button>'
         )
 
+    def glossary(self) -> str:
+        """All words and what they mean."""
+        made = self.environment.get_template("glossary.html").render(terms=self.definitions)
+        self.blocks.append(made)
+        return f"@@block {len(self.blocks) - 1}@@"
+
+    def named(self, part: str) -> list[str]:
+        """The optimizers of the finalists whose name has this part."""
+        return [o for s in self.finalists for o, _ in s.variants if part in o.split("_")]
+
     @property
     def finalists(self) -> list[Study]:
         """The studies that are compared with the baseline of the note's setting."""
@@ -128,13 +152,19 @@ class Page:
         if name not in self.tables:
             return ""
         made = self.tables[name]
+        files = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
+        if name in GUIDES:
+            return self._table(name, title, made, files=files)
         runs = (
             runs_of_overview(self.studies, name, made)
             if name in self.overview
             else runs_behind(self.studies, name, made)
         )
-        files = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         return self._table(name, title, made, runs, files)
+
+    def cells(self, name: str) -> pd.DataFrame:
+        """The cells of a table."""
+        return self.tables[name].frame
 
     def benchmark(self, name: str, title: str) -> str:
         """A table of the benchmarks; nothing where it was not run."""
@@ -172,8 +202,15 @@ class Page:
 
     def others(self) -> list[tuple[str, str]]:
         """Name and title of every table that was not shown yet."""
-        names = [name for name in self.tables if name not in self.numbers]
-        return [(name, name.replace("/", ": ").replace("_", " ")) for name in names]
+        return [(name, self._title(name)) for name in self.tables if name not in self.numbers]
+
+    def _title(self, name: str) -> str:
+        owner, _, kind = name.rpartition("/")
+        if owner not in self.by_name:
+            return name.replace("_", " ")
+        study = self.by_name[owner]
+        words = TITLES.get(kind, kind.replace("_", " "))
+        return f"{words}: {study.experiment}, {study.model} on {study.dataset}"
 
     def filled(self, html: str) -> str:
         """HTML with the blocks and numbers that the words asked for."""

@@ -28,7 +28,7 @@ def memory_used(studies: Sequence[Study], _: Path) -> Table | None:
         line = {WITH: label_of(optimizer), BYTES: f"{per_weight:g}"}
         for other in ("lion", *REFERENCES):
             if whole := bytes_of.get(other):
-                line[f"of {label_of(other)}'s"] = f"{100 * per_weight / whole:.0f}%"
+                line[f"of {label_of(other)}'s"] = f"{100 * per_weight / whole:.3g}%"
         lines.append(line | {"NDCG@10": f"{own.mean():.4f}" if len(own) else MISSING})
     caption = (
         "Optimizer state, the smallest first, without the weights and their gradients; beside it, "
@@ -60,8 +60,8 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
         lines.append(line)
     caption = (
         f"NDCG@10 on test over n seeds in the note's setting, {base.runs['epochs'].max()} epochs. "
-        "At the right, NDCG@10 on valid over the learning rates of a shorter grid, one seed: how "
-        "much is left at the worst rate of the grid."
+        f"At the right, NDCG@10 on valid over learning rates, {rates['epochs'].max():.0f} epochs, "
+        "one seed: at the worst rate, in % of the best."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 

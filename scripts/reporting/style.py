@@ -10,30 +10,31 @@ class Style(NamedTuple):
     colour: str  # hex
 
 
-# The first six colours are Okabe and Ito's, which colour-blind readers can distinguish.
+# The first six colours are Okabe and Ito's, which colour-blind readers can distinguish; orange and
+# sky blue are darker than theirs. Every colour has a contrast of 3 or more with white.
 STYLES = {
     "lion": Style("Lion", "#000000"),
-    "sign_sgd": Style("sign-SGD", "#E69F00"),
-    "simba": Style("Simba", "#56B4E9"),
+    "sign_sgd": Style("sign-SGD", "#B87D00"),
+    "simba": Style("Simba", "#1E93C4"),
     "simba_m": Style("Simba + m", "#009E73"),
     "simba_eq1": Style("Simba + (1)", "#D55E00"),
     "simba_c_eq_m": Style("Simba + (c = m)", "#CC79A7"),
-    "simba_eq4": Style("Simba by eq. 4", "#88CCEE"),
+    "simba_eq4": Style("Simba by eq. 4", "#7755CC"),
     "simba_window": Style("Simba, window", "#332288"),
     "simba_leaky": Style("Simba, leaky", "#117733"),
     "ternary_lion": Style("Ternary Lion", "#999933"),
     "ternary_lion_byte": Style("Ternary Lion EF, one byte", "#CC3311"),
     "ternary_lion_ef": Style("Ternary Lion EF, two bytes", "#AA4499"),
     "lion_8bit": Style("8-bit Lion", "#777777"),
-    "ternary_lion_byte_lasting": Style("Ternary Lion EF, one byte, lasting", "#EE7733"),
+    "ternary_lion_byte_lasting": Style("Ternary Lion EF, one byte, lasting", "#A0522D"),
     "ternary_lion_byte_fine": Style("Ternary Lion EF, one byte, fine", "#882255"),
     "ternary_lion_ef_lasting": Style("Ternary Lion EF, two bytes, lasting", "#0077BB"),
-    "lion_8bit_lasting": Style("8-bit Lion, lasting", "#44BB99"),
+    "lion_8bit_lasting": Style("8-bit Lion, lasting", "#5B8C1A"),
     "adam": Style("Adam", "#0072B2"),
     "adamw": Style("AdamW", "#0072B2"),
-    "sgd": Style("SGD", "#F0E442"),
+    "sgd": Style("SGD", "#9A8F00"),
 }
-OTHERS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+OTHERS = ("#4477AA", "#EE6677", "#228833", "#9A8F2A", "#2F9FBF", "#AA3377", "#8C8C8C")
 
 
 def style_of(optimizer: str) -> Style:

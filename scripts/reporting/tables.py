@@ -4,6 +4,7 @@ To add a table, write a function that returns a ``Table``, or None if it does no
 line to ``TABLES`` or ``OVERALL``.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -20,7 +21,9 @@ from scripts.reporting.cells import (
     four_decimals,
     mean_and_std,
     p_value,
+    percent_with_interval,
     signed,
+    signed_percent,
     values_in,
     with_interval,
 )
@@ -156,10 +159,8 @@ def paired(study: Study) -> Table | None:
         line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
         for metric, column in METRICS.items():
             line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
-        line["NDCG@10 alike within"] = MISSING
-        if bounds := t_interval(differences(ours, theirs, "test/NDCG@10"), 0.9):
-            within = max(map(abs, bounds)) / theirs["test/NDCG@10"].mean()
-            line["NDCG@10 alike within"] = f"{100 * within:.1f}%"
+        within = alike_within(ours, theirs)
+        line["NDCG@10 alike within"] = MISSING if within is None else f"{100 * within:.1f}%"
         line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
         line |= {"p, t-test": p_value(adjusted["p_t"][i])}
         lines.append(line | {"p, Wilcoxon": p_value(adjusted["p_wilcoxon"][i])})
@@ -167,12 +168,21 @@ def paired(study: Study) -> Table | None:
     frame = pd.DataFrame(lines).fillna(MISSING)
     frame = frame.sort_values(WITH, key=lambda labels: labels.map(order), ignore_index=True)
     caption = (
-        f"Differences to {base} over n equal seeds, with the 95% interval of Student's t; the "
-        "bound within which two equivalence tests call NDCG@10 alike (the larger end of the 90% "
-        f"interval, in % of {base}'s); users whose NDCG@10 on test is better or worse, and p of "
-        "paired tests over users, corrected by Holm."
+        f"Differences to {base} over the n seeds that both have, with the 95% interval of "
+        f"Student's t. NDCG@10 alike within: it differs from {base}'s by at most this % (two "
+        "one-sided t-tests, 5%). Then the users whose NDCG@10 on test is better or worse, and p of "
+        "paired tests over users, corrected by Holm for the number of variants."
     )
     return Table(frame, caption)
+
+
+def alike_within(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
+    """By which share of theirs our NDCG@10 on test differs at most, by two one-sided t-tests at 5%.
+
+    It is the larger end of the 90% interval; None for fewer than three common seeds.
+    """
+    bounds = t_interval(differences(ours, theirs, METRICS["NDCG@10"]), 0.9)
+    return float(max(map(abs, bounds)) / theirs[METRICS["NDCG@10"]].mean()) if bounds else None
 
 
 GROUPED_BY = {  # quantities of gains.csv that divide users into groups
@@ -197,10 +207,11 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
             lines.append(line | {group_name(g): share_with_interval(g) for g in groups_of(found)})
         base, sizes = label_of(study.declared.baseline), own.drop_duplicates(["least", "most"])
         caption = (
-            f"Who gains and who loses: differences to {base}'s NDCG@10 on test over n equal seeds, "
-            f"in % of {base}'s in the same group, with the 95% interval over users. The columns "
-            f"divide users by {GROUPED_BY[quantity]}; they have "
-            f"{', '.join(f'{users:,}' for users in sizes['users'])} users."
+            f"Who gains and who loses: differences to {base}'s NDCG@10 on test over the n seeds "
+            f"that both have, in % of {base}'s in the same group, with the 95% interval over "
+            f"users. The columns divide users by {GROUPED_BY[quantity]}; they have "
+            f"{', '.join(f'{users:,}' for users in sizes['users'])} users. Where an interval is "
+            "wide, few users have a hit, and the figure is uncertain."
         )
         return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -222,11 +233,8 @@ def share_with_interval(group: Group) -> str:
     """A group's difference in % of the baseline, with its interval."""
     if not group.baseline:
         return MISSING
-    text = f"{100 * group.difference / group.baseline:+z.0f}%"
-    if math.isnan(group.low):
-        return text
-    low, high = (100 * bound / group.baseline for bound in (group.low, group.high))
-    return f"{text} [{low:+z.0f}, {high:+z.0f}]"
+    share, low, high = (x / group.baseline for x in (group.difference, group.low, group.high))
+    return percent_with_interval(share, low, high)
 
 
 def along(study: Study) -> Table | None:
@@ -245,18 +253,17 @@ def along(study: Study) -> Table | None:
             line = {WITH: label_of(optimizer, swept), "difference of": quantity}
             for epoch in epochs:
                 at = theirs[theirs["epoch"] == epoch]
-                d = 100 * differences(own[own["epoch"] == epoch], at, column)
+                d = differences(own[own["epoch"] == epoch], at, column) / at[column].mean()
                 if len(d) >= 5:
-                    d = d / at[column].mean()
-                    low, high = t_interval(d) or (d.mean(), d.mean())
-                    line[f"epoch {epoch}"] = f"{d.mean():+z.1f}% [{low:+z.1f}, {high:+z.1f}]"
+                    bounds = t_interval(d) or (math.nan, math.nan)
+                    line[f"epoch {epoch}"] = percent_with_interval(d.mean(), *bounds, decimals=1)
             lines.append(line)
     if not any(len(line) > 2 for line in lines):
         return None
     base = label_of(study.declared.baseline)
     caption = (
-        f"Differences to {base} along the curve, in % of {base}'s mean, over at least five equal "
-        "seeds, with the 95% interval of Student's t."
+        f"Differences to {base} along the curve, in % of {base}'s mean, over at least five seeds "
+        "that both have, with the 95% interval of Student's t."
     )
     return Table(pd.DataFrame([li for li in lines if len(li) > 2]).fillna(MISSING), caption)
 
@@ -280,9 +287,9 @@ def grid(study: Study) -> Table | None:
         lines.append(line)
     seeds = study.runs["seed"].nunique()
     caption = (
-        f"NDCG@10 on valid at its best epoch for every {name}, "
-        f"{f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}. A best value at the edge of the "
-        "grid may not be the best there is."
+        f"NDCG@10 on valid at its best epoch for every {name}, {study.runs['epochs'].max()} "
+        f"epochs, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}. A best value at the "
+        "edge of the grid may not be the best there is."
     )
     return Table(pd.DataFrame(lines), caption)
 
@@ -293,7 +300,9 @@ class Step(NamedTuple):
     optimizer: str
     change: str
     losses: pd.Series  # the lowest training loss of each run
-    share: float | None  # of the gap between the first step and the last that it closes
+    ndcg: pd.Series  # NDCG@10 on test of each run
+    of_loss: float | None  # the share of the gap in loss, from the first step to the last
+    of_ndcg: float | None  # the share of the gap in NDCG@10
 
 
 def declared_steps(study: Study) -> list[Step]:
@@ -301,35 +310,49 @@ def declared_steps(study: Study) -> list[Step]:
     changes = study.declared.steps
     if not changes:
         return []
-    losses = {o: study.of(o)["train/min_loss"] for o in changes}
-    before, *_, end = (losses[o].mean() for o in changes)
-    gap = before - end
-    found = []
-    for i, (optimizer, change) in enumerate(changes.items()):
-        mean, share = losses[optimizer].mean(), None
-        if len(losses[optimizer]):
-            share = float((before - mean) / gap) if i and gap > 0 else None
-            before = mean
-        found.append(Step(optimizer, change, losses[optimizer], share))
-    return found
+    loss, ndcg = METRICS["Loss"], METRICS["NDCG@10"]
+    of_loss, of_ndcg = _shares_of_gap(study, loss), _shares_of_gap(study, ndcg)
+    return [
+        Step(o, change, own[loss], own[ndcg], of_loss.get(o), of_ndcg.get(o))
+        for o, change in changes.items()
+        for own in [study.of(o)]
+    ]
+
+
+def _shares_of_gap(study: Study, column: str) -> dict[str, float]:
+    """The share of the gap in a column that each step closes; none if the last is no better."""
+    means = {o: study.of(o)[column].mean() for o in study.declared.steps or {}}
+    first, *_, last = means.values()
+    better = -1 if column == METRICS["Loss"] else 1
+    if not better * (last - first) > 0:
+        return {}
+    known = {optimizer: mean for optimizer, mean in means.items() if not pd.isna(mean)}
+    return {
+        optimizer: float((mean - before) / (last - first))
+        for (_, before), (optimizer, mean) in itertools.pairwise(known.items())
+    }
 
 
 def steps(study: Study) -> Table | None:
-    """One line per declared step: the change, the loss, and the share of the gap that it closes."""
+    """One line per declared step: the change, its loss and NDCG@10, and the gap that it closes."""
     if not study.declared.steps:
         return None
     lines = []
     for step in declared_steps(study):
         line = {"step": label_of(step.optimizer), "what changes": step.change}
-        line |= {"Loss": mean_and_std(step.losses), "n": str(len(step.losses))}
-        if step.share is not None:
-            line["of the gap"] = f"{100 * step.share:+z.0f}%"
-        lines.append(line)
+        for name, values, share in (
+            ("Loss", step.losses, step.of_loss),
+            ("NDCG@10", step.ndcg, step.of_ndcg),
+        ):
+            line[name] = mean_and_std(values)
+            line[f"of the {name} gap"] = MISSING if share is None else signed_percent(share)
+        lines.append(line | {"n": str(len(step.losses))})
     start, *_, end = study.declared.steps
     caption = (
-        f"From {label_of(start)} to {label_of(end)}, one change at a time: lowest "
-        f"training loss of {study.runs['epochs'].max()} epochs, mean ± sample std over n seeds, "
-        "and the share of the whole gap that each change closes."
+        f"From {label_of(start)} to {label_of(end)}, one change after another: the lowest training "
+        f"loss of {study.runs['epochs'].max()} epochs and NDCG@10 on test, mean ± sample std over "
+        "n seeds. Beside each, the share of the whole gap that the change closes. The shares "
+        "depend on the order of the changes."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -341,27 +364,33 @@ def published(study: Study) -> Table | None:
         return None
     caption = (
         "Adam on the pre-norm SASRec: RecBoard's five seeds beside ours, mean ± sample std; Loss "
-        "is the lowest training loss of all epochs. They agree within two standard errors of "
-        "their difference."
+        "is the lowest training loss of all epochs. A figure agrees if the difference is at most "
+        "two of its standard errors."
     )
     return Table(comparison(study.dataset, own), caption)
 
 
 def choices(study: Study) -> Table | None:
     """The diagnostics of each variant's steps in its last diagnosed epoch."""
+    if study.diagnostics.empty:
+        return None
+    last = last_looks(study.diagnostics)
+    seeds = last["seed"].nunique()
     caption = (
-        "Steps of item embeddings at the last look, as shares of coordinates, mean over seeds "
-        "(scripts/running/diagnostics.py)."
+        f"Steps of item embeddings in epoch {last['epoch'].max()}, the last that was looked at, as "
+        f"shares of coordinates, {'one seed' if seeds == 1 else f'mean of {seeds} seeds'}. "
+        "Distance made: how far an epoch takes an item, in % of the way without turning."
     )
-    return _looked_at(study, CHOICES, caption) if len(study.diagnostics) else None
+    return _looked_at(study, CHOICES, caption)
 
 
 def memories(study: Study) -> Table | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     caption = (
-        "Coordinates of item embeddings that had a gradient in the last look's epoch: how often a "
-        "memory points against the sum of the epoch's gradients, or against the count of their "
-        "signs."
+        "Coordinates of item embeddings that had a gradient in the last epoch that was looked at: "
+        "how often the sign of a memory differs from that of the sum of the epoch's gradients, or "
+        "from that of the sum of their signs (its count). m was computed for every variant, for "
+        "comparison."
     )
     return _looked_at(study, MEMORIES, caption) if looked_at_memories(study) else None
 
@@ -408,8 +437,9 @@ def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
         for study in filter(beside_note, studies):
             lines = [line for o in note.TABLES[name] for line in figures_of(study, o)]
             caption = (
-                "The note's figures beside ours, one by one; the interval is that of one more run "
-                "of ours (Student's t)."
+                "The note's figures beside ours, one by one. The interval is that of one more run "
+                "of ours (Student's t). The verdict uses two standard errors, which is narrower, "
+                "so it may be strict where the interval contains 0."
             )
             return Table(pd.DataFrame(lines), caption)
         return None
@@ -440,7 +470,8 @@ def order(studies: Sequence[Study]) -> Table | None:
         )
     caption = (
         "The note's six variants by mean NDCG@10 on test, and Kendall's tau between this order and "
-        "the note's, with its two-sided p."
+        "the note's, with its two-sided p. sign(m) on top: whether the three variants that move by "
+        "the sign of Lion's average m are the first three."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 
@@ -489,8 +520,10 @@ def search(studies: Sequence[Study]) -> Table | None:
             lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
     caption = (
         "Which setting brings our figures to the note's? HR@10 and NDCG@10 on test, Loss the "
-        "lowest of all epochs, means over n seeds. A setting explains a figure if the note's lies "
-        "within two standard errors of one more run. Settings were chosen by loss and valid alone."
+        "lowest of all epochs, means over n seeds or more. A setting explains a figure if the "
+        "note's lies within two standard errors of one more run. A variant that a setting does not "
+        "change has no run in it (–); its runs in the note's setting count instead. Settings were "
+        "chosen by loss and valid alone."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
 

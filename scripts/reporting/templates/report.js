@@ -1,5 +1,5 @@
 // Draw the figures, let buttons toggle their lines, let tables sort and filter.
-const phone = window.matchMedia("(max-width: 640px)").matches;
+const phone = window.matchMedia("(max-width: 640px)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark", dark.matches);
 followScheme();
@@ -14,7 +14,7 @@ for (const figure of document.querySelectorAll("figure.block")) {
   const plot = figure.querySelector(".plot");
   const draw = () => {
     const { data, layout } = inScheme(figure.querySelector(".data").textContent);
-    if (phone) {
+    if (phone.matches) {
       // the buttons name the lines; there is no room beside them
       layout.annotations = (layout.annotations ?? []).filter((label) => !label.name);
       layout.margin.r = 10;
@@ -23,10 +23,12 @@ for (const figure of document.querySelectorAll("figure.block")) {
     return Plotly.newPlot(plot, data, layout, config);
   };
   await draw();
-  dark.addEventListener("change", () => {
-    for (const button of figure.querySelectorAll("button[aria-pressed=false]")) button.click();
-    draw();
-  });
+  for (const medium of [dark, phone]) {
+    medium.addEventListener("change", () => {
+      for (const button of figure.querySelectorAll("button[aria-pressed=false]")) button.click();
+      draw();
+    });
+  }
   plots.push(plot);
   for (const button of figure.querySelectorAll("button[aria-pressed]")) {
     button.addEventListener("click", () => {

@@ -1,0 +1,70 @@
+"""What every variant keeps and how it moves a weight, in one table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from scripts.reporting.cells import WITH, Table
+from scripts.reporting.peers import BYTES, memory
+from scripts.reporting.studies import Study
+from scripts.reporting.style import label_of
+
+
+class Rule(NamedTuple):
+    """A variant in words: its state for every weight, and the direction of its step."""
+
+    keeps: str
+    moves: str
+
+
+VOTE = "sign(s + c q)"
+CORRECTED = "sign(s + a e + c q)"
+RULES = {  # as simba/directions.py computes them
+    "lion": Rule("m, a decaying average of gradients", "sign(b1 m + (1 − b1) g)"),
+    "sign_sgd": Rule("nothing", "sign(g)"),
+    "simba": Rule(
+        "s, the sum of all signs, kept within −w and w",
+        "sign(s) where abs(s)/w > gamma, else sign(g)  (eq. 5)",
+    ),
+    "simba_m": Rule("m and s", "sign(m) where abs(s)/w > gamma, else sign(g)"),
+    "simba_eq1": Rule(
+        "m and s", "sign(s) where b1 abs(m) > (1 − b1) abs(g), else sign(g)  (eq. 1)"
+    ),
+    "simba_c_eq_m": Rule("m", "sign(m)"),
+    "simba_eq4": Rule("s", "as Simba, but sign(s) where g = 0  (eq. 4)"),
+    "simba_window": Rule("the last w signs, and s, their sum", "as Simba by eq. 4"),
+    "simba_leaky": Rule("s, a decaying count of signs", f"{VOTE}, q the sign of g"),
+    "ternary_lion": Rule("s, a decaying count of votes", f"{VOTE}, q a vote of −1, 0 or 1"),
+    "ternary_lion_byte": Rule("s, and e, what rounding left out, in one byte", CORRECTED),
+    "ternary_lion_ef": Rule("s, and e, what rounding left out, a byte each", CORRECTED),
+    "ternary_lion_byte_lasting": Rule("s and e in one byte; e decays, s keeps its sign", CORRECTED),
+    "ternary_lion_byte_fine": Rule("the same, with fewer levels of s and more of e", CORRECTED),
+    "ternary_lion_ef_lasting": Rule("s and e, a byte each; e decays, s keeps its sign", CORRECTED),
+    "lion_8bit": Rule("s, m rounded to a byte", f"{VOTE}, q the scaled gradient"),
+    "lion_8bit_lasting": Rule(
+        "s, m rounded to a byte, which keeps its sign", f"{VOTE}, q the scaled gradient"
+    ),
+    "adamw": Rule("averages of gradients and of their squares", "m / sqrt(v)"),
+}
+
+
+def variants(studies: Sequence[Study], _: Path) -> Table | None:
+    """One line per variant that has a run: what it keeps, and how it moves."""
+    lines = [
+        {
+            WITH: label_of(optimizer),
+            BYTES: f"{stored:g}",
+            "keeps for every weight": rule.keeps,
+            "moves it by": rule.moves,
+        }
+        for optimizer, rule in RULES.items()
+        if (stored := memory(studies, optimizer)) is not None
+    ]
+    caption = (
+        "What every variant keeps, and the direction of its step; g is the gradient. The step is "
+        "the learning rate times this direction. Each s and m is updated after the step. a, b1, c, "
+        "w and gamma are constants (simba/optimizers.py has their values)."
+    )
+    return Table(pd.DataFrame(lines), caption) if lines else None
