@@ -1,6 +1,6 @@
 """Optimizers that move by the signs of gradients. The package needs torch only."""
 
-from simba import presets
+from simba import presets as presets
 from simba.base import SignOptimizer
 from simba.optimizers import (
     Lion,
@@ -33,5 +33,4 @@ __all__ = [
     "SimbaWindow",
     "TernaryLion",
     "TernaryLionEF",
-    "presets",
 ]
