@@ -86,6 +86,7 @@ def run(command: Mapping[str, Any], files: list[int]) -> NoReturn:
         sys.path.insert(0, folder)
         for module in Path(folder).glob("*.py"):  # it comes before what is loaded
             sys.modules.pop(module.stem, None)
+    sys.path.insert(0, command["folder"])  # as Python's options -m and -c do
     sys.executable = command["python"]
     sys.stdout.reconfigure(line_buffering=bool(os.environ.get("PYTHONUNBUFFERED")))
     option, what, *arguments = command["words"]

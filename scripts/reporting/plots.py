@@ -38,7 +38,7 @@ from scripts.reporting.tables import (
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 3.4  # inches: a column of a paper
-HALF = 36  # letters of a label that fit half of it
+HALF = 34  # letters of a label that fit half of it
 # different widths, so that of two lines in the same place both can be seen
 WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
