@@ -415,7 +415,7 @@ def test_a_folder_without_records_is_an_error(tmp_path, capsys):
 
 
 def test_committed_csv_tables_and_figures_come_from_the_committed_records(tmp_path):
-    for folder in ("runs", "users"):
+    for folder in ("runs", "users", "benchmarks"):
         shutil.copytree(REPOSITORY / "results" / folder, tmp_path / folder)
     assert run(tmp_path) == 0
     assert make_figures([f"results.root={tmp_path}"]) == 0
