@@ -15,9 +15,8 @@ from simba.distributed import per_byte
 
 # Assumed, for one GPU (NVIDIA H100 SXM, data sheet): dense bfloat16 and memory bandwidth.
 PEAK, MEMORY = 989e12, 3.35e12  # FLOP/s, bytes/s
-UTILIZATION = (
-    0.4  # of PEAK; Llama 3 reached 0.38 to 0.43 on 8,192 to 16,384 H100 (arXiv 2407.21783)
-)
+# Of PEAK: Llama 3 reached 0.38 to 0.43 on 8,192 to 16,384 H100 (arXiv 2407.21783).
+UTILIZATION = 0.4
 LINKS = {"400 Gbit/s": 50e9, "1 Gbit/s": 125e6}  # bytes/s: of each GPU in a cluster, of each worker
 WARMUP = 0.15  # of 1-bit Adam's steps exchange bfloat16 (BERT-Large: 23k of 152k, arXiv 2102.02888)
 WORKERS = (8, 64, 512, 4096)

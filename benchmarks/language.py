@@ -35,8 +35,7 @@ ROWS = voters.FULL  # of a batch
 HELD_OUT = 64  # rows of each evaluation
 EVERY = 10  # the number of evaluations
 RATES = (3e-4, 1e-3, 3e-3)
-TWO_BYTES: dict[str, Any] = {"gain": 16, "bound": 127, "error_bound": 64, "per_vote": 64}
-LASTING = partial(simba.TernaryLionEF, **TWO_BYTES, leaky_error=True, least=1)
+LASTING = partial(simba.TernaryLionEF, **simba.presets.TWO_BYTES)
 VOTES = {"levels": 3, "error_feedback": True}
 METHODS: dict[str, tuple[Callable[..., Any], voters.Votes | None]] = {
     "AdamW, float32": (torch.optim.AdamW, None),

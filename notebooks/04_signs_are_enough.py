@@ -11,7 +11,7 @@
 # %% [markdown]
 # # Are signs enough?
 # The note finds that Simba, which counts signs, learns badly. What does its counter lack? This
-# notebook goes from Simba to Lion by one change at a time, and shows how much of the gap each
+# notebook goes from Simba to Lion by one change after another, and shows how much of the gap each
 # change closes. Then it compares the best variants with Lion after 500 epochs.
 #
 # - A **vote** is the value that an optimizer uses instead of a gradient: its sign, or one of -1, 0
@@ -20,10 +20,10 @@
 # - **Error feedback** adds the rounding error of a vote to the next gradient.
 
 # %% [markdown]
-# ## From Simba to Lion, one change at a time
+# ## From Simba to Lion, one change after another
 # The runs are on Beauty, with 100 of the note's 500 epochs. A counter that decays closes half of
-# the gap; a vote of 0 for small gradients closes about a third. It hardly matters whether weights
-# without a gradient move.
+# the gap in loss; a vote of 0 for small gradients closes about a third. It hardly matters whether
+# weights without a gradient move.
 
 # %%
 from show import show_figures, show_tables

@@ -22,7 +22,7 @@ from simba.backends.eager import CHUNK
 from simba.checks import RANGES
 from simba.directions import nearest_with_error
 from simba.noise import key, uniforms
-from simba.scale import inverse_spacing, moments, scaled, size_biased_mean
+from simba.scale import inverse_spacing, scale_of, scaled
 from simba.state import upcast
 
 VALUES = 256  # of a byte
@@ -123,8 +123,7 @@ class VoteState:
         flat = g.reshape(-1)
         # as in a step, temporaries stay in a core's cache
         parts = upcast(flat).split(CHUNK if g.is_cpu else max(1, len(flat)))
-        scale = size_biased_mean(torch.stack([moments(part) for part in parts]).sum(0))
-        inv_spacing = inverse_spacing(scale, self.spacing)
+        inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
         if self.error_feedback and index not in self.residuals:
             self.residuals[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
         votes, first = [], 0

@@ -1,7 +1,8 @@
-"""The settings of TernaryLionEF that the study recommends.
+"""Settings of TernaryLionEF to start with.
 
 ``TernaryLionEF(params, lr=1e-4, **presets.ONE_BYTE)`` stores one byte per parameter,
-``**presets.TWO_BYTES`` two. docs/ternary_lion_ef.md says what they reach.
+``**presets.TWO_BYTES`` two. docs/ternary_lion_ef.md says how they
+compare with others.
 """
 
 from typing import Any

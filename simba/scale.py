@@ -9,6 +9,7 @@ gives the same bits. A gradient beyond ``LARGEST`` distances between votes count
 that one outlier does not turn the votes of all other coordinates into 0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 RATE = 0.1  # the weight of a step's gradients in the moving average
 LARGEST = 128.0
-PART = {True: 2**16, False: 2**22}  # elements, on a CPU and elsewhere
+PART, GPU_PART = 2**16, 2**22  # elements of a gradient that ``first_scale`` takes at once
 FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
 
 
@@ -39,10 +40,16 @@ def first_scale(g: Tensor) -> Tensor:
     """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite.
 
     It goes through the gradient in parts, because the temporaries of ``moments`` take 29 bytes an
-    element.
+    element. A traced step is not divided.
     """
-    size = g.numel() if torch.compiler.is_compiling() else PART[g.is_cpu]
-    parts = g.flatten().split(max(1, size))
+    size = PART if g.is_cpu else GPU_PART
+    if torch.compiler.is_compiling():
+        size = max(1, g.numel())
+    return scale_of(g.flatten().split(size))
+
+
+def scale_of(parts: Sequence[Tensor]) -> Tensor:
+    """The scale of one gradient, which is given in parts."""
     return size_biased_mean(torch.stack([moments(part) for part in parts]).sum(0))
 
 

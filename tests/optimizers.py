@@ -44,11 +44,7 @@ OPTIMIZERS = {
         simba.TernaryLionEF, {"gain": 16.0, "bound": 127, "error_bound": 64, "per_vote": 64}, 2
     ),
     "TernaryLionEF wide": Entry(simba.TernaryLionEF, {"gain": 300.0, "bound": 3000}, 3),
-    "TernaryLionEF fine": Entry(
-        simba.TernaryLionEF,
-        {"gain": 1, "bound": 7, "error_bound": 8, "per_vote": 10, "least": 1, "leaky_error": True},
-        1,
-    ),
+    "TernaryLionEF fine": Entry(simba.TernaryLionEF, simba.presets.ONE_BYTE, 1),
     "TernaryLionEF lasting": Entry(simba.TernaryLionEF, {"least": 1, "leaky_error": True}, 1),
     "Lion8bit": Entry(simba.Lion8bit, {}, 1),
     "Lion8bit lasting": Entry(simba.Lion8bit, {"least": 1}, 1),

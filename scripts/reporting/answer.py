@@ -18,6 +18,7 @@ LEVELS = {  # of the gradient, as the variants read it; without a number: float3
     "lion": None,
     "lion_8bit_lasting": None,
     "ternary_lion_ef_lasting": 3,
+    "ternary_lion_byte_lasting": 3,
     "ternary_lion_byte_fine": 3,
     "simba": 2,
     "sign_sgd": 2,

@@ -9,6 +9,7 @@ import pandas as pd
 from scripts.reporting.statistics import t_interval
 from scripts.reporting.style import short
 
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 MISSING = "–"
 WITH = "SASRec with"
 
@@ -78,3 +79,9 @@ def four_decimals(value: Any) -> str:
 def p_value(p: float) -> str:
     """A probability with four decimals, or that it is smaller."""
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def seeds(n: int) -> str:
+    """``one seed``, ``five seeds``."""
+    word = COUNTS[n] if n < len(COUNTS) else str(n)
+    return f"{word} seed{'' if n == 1 else 's'}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scripts.reporting.cells import MISSING, Table, values_in
+from scripts.reporting.cells import MISSING, Table, four_decimals, values_in
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 
@@ -22,8 +22,8 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
     def table(study: Study) -> Table | None:
         if "corrupt" not in study.runs:
             return None
-        kinds = study.runs["corrupt"].map(lambda text: text if isinstance(text, str) else "")
-        means = study.runs.assign(corrupt=kinds).pivot_table(
+        corruptions = study.runs["corrupt"].map(lambda text: text if isinstance(text, str) else "")
+        means = study.runs.assign(corrupt=corruptions).pivot_table(
             index="corrupt", columns="optimizer", values=column
         )
         lines = []
@@ -32,14 +32,12 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
             line = {"gradient": kind or EXACT, "strength": strength or MISSING}
             for optimizer in dict.fromkeys(o for o, _ in study.variants):
                 value, exact = means[optimizer][text], means[optimizer].get("")
-                shown = MISSING if pd.isna(value) else f"{value:.4f}"
+                shown = four_decimals(value)
                 if kind and exact and not pd.isna(value):
                     shown += f" ({100 * value / exact:.0f}%)"
                 line[label_of(optimizer)] = shown
-            lines.append(
-                line
-                | {"n": values_in(kinds[kinds == text].groupby(study.runs["optimizer"]).count())}
-            )
+            own = study.runs[corruptions == text]
+            lines.append(line | {"n": values_in(own.groupby("optimizer").size())})
         caption = (
             f"{metric} after training on corrupted gradients, means over n seeds, and in % of the "
             "same optimizer with exact gradients. scripts/running/corruption.py defines the kinds "

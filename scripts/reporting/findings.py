@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.reporting.cells import bracketed, signed
+from scripts.reporting.cells import bracketed, seeds, signed
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
-from scripts.reporting.peers import compared, rate_grids
+from scripts.reporting.peers import Tried, best_of_rates, compared
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
@@ -23,8 +23,6 @@ from scripts.reporting.tables import (
     search,
     share_with_interval,
 )
-
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 class Beside(NamedTuple):
@@ -233,32 +231,11 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
     return [told for _, told in sorted(found, key=lambda pair: pair[0])]
 
 
-class Tried(NamedTuple):
-    """The best NDCG@10 on valid of an optimizer over learning rates."""
-
-    label: str
-    valid: float
-    rates: int
-    epochs: int
-    seeds: int
-
-
-def best_of_rates(studies: Sequence[Study], optimizer: str) -> Tried | None:
-    """How good an optimizer is at its best learning rate; None if its rate was not swept."""
+def tried(studies: Sequence[Study], *optimizers: str) -> list[Tried]:
+    """How good optimizers are at their best learning rates; those whose rate was not swept lack."""
     base = compared(studies)[0]
-    for study in [] if base is None else rate_grids(studies, base):
-        own = study.runs[study.runs["optimizer"] == optimizer]
-        if len(own):
-            valid = own.groupby("lr")["valid/NDCG@10"].mean()
-            epochs = int(own["epochs"].max())
-            return Tried(
-                label_of(optimizer),
-                float(valid.max()),
-                len(valid),
-                epochs,
-                own["seed"].nunique(),
-            )
-    return None
+    best = {} if base is None else best_of_rates(studies, base)
+    return [best[optimizer] for optimizer in optimizers if optimizer in best]
 
 
 class Looked(NamedTuple):
@@ -293,9 +270,3 @@ def still_improving(study: Study) -> str:
 def agreeing(frames: Sequence[pd.DataFrame]) -> int:
     """How many comparisons with published results agree in all figures."""
     return sum(bool((frame["agrees"] == "yes").all()) for frame in frames)
-
-
-def seeds(n: int) -> str:
-    """``one seed``, ``five seeds``."""
-    word = COUNTS[n] if n < len(COUNTS) else str(n)
-    return f"{word} seed{'' if n == 1 else 's'}"

@@ -6,12 +6,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from scripts.records.errors import UserError
-from scripts.reporting.cells import MISSING, WITH, Table, mean_and_std, with_interval
+from scripts.reporting.cells import MISSING, WITH, Table, mean_and_std, seeds, with_interval
 from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study
@@ -23,6 +23,15 @@ TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}
 OTHERS = ("simba", "adamw")  # beside the finalists
 DIFFERENCE, TUNED = "NDCG@10 − Lion's", "valid NDCG@10, best rate"
 BYTES, NANOSECONDS = "memory, bytes a weight", "a step, ns a weight"
+
+
+class Tried(NamedTuple):
+    """The best NDCG@10 on valid of an optimizer over learning rates."""
+
+    valid: float
+    rates: int
+    epochs: int
+    seeds: int
 
 
 def lines(root: Path, name: str) -> list[dict[str, Any]]:
@@ -95,7 +104,7 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
     if base is None or not finalists:
         return None
     lion = base.of(base.declared.baseline)
-    tuned = _best_of_rates(studies, base)
+    tuned = best_of_rates(studies, base)
     runs = pd.concat([base.runs, *(s.runs for s in finalists)])
     finalist = dict.fromkeys(o for s in finalists for o, _ in s.variants)
     there = set(pd.concat([s.runs for s in studies])["optimizer"])
@@ -112,7 +121,7 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
         if len(d) and optimizer != base.declared.baseline:
             line[DIFFERENCE] = with_interval(d)
         if optimizer in tuned:
-            line[TUNED] = f"{tuned[optimizer]:.4f}"
+            line[TUNED] = f"{tuned[optimizer].valid:.4f}"
         if time is not None:
             line[NANOSECONDS] = f"{time:.2f}"
         found.append(line)
@@ -202,17 +211,19 @@ def _tried(grids: Sequence[Study]) -> str:
     runs = pd.concat([study.runs for study in grids])
     rates = runs.groupby("optimizer")["lr"].nunique()
     low, high = rates.min(), rates.max()
-    n, seeds = f"{low}" if low == high else f"{low} to {high}", runs["seed"].nunique()
+    n = f"{low}" if low == high else f"{low} to {high}"
     return (
         f"the best valid NDCG@10 of {n} rates, {runs['epochs'].max()} epochs, "
-        f"{'one seed' if seeds == 1 else f'{seeds} seeds'}; "
+        f"{seeds(runs['seed'].nunique())}; "
     )
 
 
-def _best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, float]:
-    """The best valid NDCG@10 of each optimizer in ``rate_grids``."""
-    best: dict[str, float] = {}
+def best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, Tried]:
+    """How good each optimizer in ``rate_grids`` is at its best learning rate."""
+    best: dict[str, Tried] = {}
     for study in rate_grids(studies, base):
-        means = study.runs.groupby(["optimizer", "lr"])["valid/NDCG@10"].mean()
-        best |= {str(o): float(value) for o, value in means.groupby("optimizer").max().items()}
+        for optimizer, own in study.runs.groupby("optimizer"):
+            means = own.groupby("lr")["valid/NDCG@10"].mean()
+            run = len(means), int(own["epochs"].max()), own["seed"].nunique()
+            best[str(optimizer)] = Tried(float(means.max()), *run)
     return best

@@ -38,7 +38,7 @@ from scripts.reporting.tables import (
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 3.4  # inches: a column of a paper
-HALF = 34  # letters of a label that fit half of it
+LINE, HALF_LINE = 56, 34  # letters of a title or a label that fit it, and half of it
 # different widths, so that of two lines in the same place both can be seen
 WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
@@ -394,9 +394,9 @@ def column_figure(
     Args:
         height: of a panel, in inches.
     """
-    columns = 1 if any(len(str(handle.get_label())) > HALF for handle in handles) else 2
+    columns = 1 if any(len(str(handle.get_label())) > HALF_LINE for handle in handles) else 2
     for handle in handles:
-        handle.set_label(textwrap.fill(str(handle.get_label()), 2 * HALF - 12))
+        handle.set_label(textwrap.fill(str(handle.get_label()), LINE))
     rows = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
     lines = math.ceil(rows / columns)
     figure = Figure(figsize=(WIDTH, n * height + 0.4 + 0.15 * lines))
@@ -407,7 +407,7 @@ def column_figure(
 
 
 def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(textwrap.fill(text, 56))
+    figure.suptitle(textwrap.fill(text, LINE))
 
 
 def _of_study(study: Study, lines: pd.DataFrame) -> str:

@@ -42,7 +42,7 @@ TITLES = {  # of a study's tables that the words do not name
     "published": "Adam beside published figures",
     "corrupted_ndcg": "NDCG@10 with corrupted gradients",
     "corrupted_loss": "Training loss with corrupted gradients",
-    "choices": "What the variants chose in the last epoch that was looked at",
+    "choices": "How the variants moved in the last epoch that was looked at",
     "memories": "How often a memory contradicts its epoch",
 }
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")

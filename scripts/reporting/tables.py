@@ -22,6 +22,7 @@ from scripts.reporting.cells import (
     mean_and_std,
     p_value,
     percent_with_interval,
+    seeds,
     signed,
     signed_percent,
     values_in,
@@ -285,10 +286,10 @@ def grid(study: Study) -> Table | None:
         if best in (values.columns[0], values.columns[-1]):
             line["best"] += ", at the edge"
         lines.append(line)
-    seeds = study.runs["seed"].nunique()
+    n = study.runs["seed"].nunique()
     caption = (
         f"NDCG@10 on valid at its best epoch for every {name}, {study.runs['epochs'].max()} "
-        f"epochs, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}. A best value at the "
+        f"epochs, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. A best value at the "
         "edge of the grid may not be the best there is."
     )
     return Table(pd.DataFrame(lines), caption)
@@ -375,10 +376,10 @@ def choices(study: Study) -> Table | None:
     if study.diagnostics.empty:
         return None
     last = last_looks(study.diagnostics)
-    seeds = last["seed"].nunique()
+    n = last["seed"].nunique()
     caption = (
         f"Steps of item embeddings in epoch {last['epoch'].max()}, the last that was looked at, as "
-        f"shares of coordinates, {'one seed' if seeds == 1 else f'mean of {seeds} seeds'}. "
+        f"shares of coordinates, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. "
         "Distance made: how far an epoch takes an item, in % of the way without turning."
     )
     return _looked_at(study, CHOICES, caption)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from scripts.reporting.cells import WITH, Table, four_decimals
+from scripts.reporting.cells import WITH, Table, four_decimals, seeds
 from scripts.reporting.note import METRICS
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, short
@@ -31,10 +31,10 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         edges += ["decay"] if best["weight_decay"] == decays.max() else []
         lines.append((best[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
     lines.sort(key=lambda pair: -pair[0])
-    epochs, seeds = int(runs["epochs"].max()), runs["seed"].nunique()
+    epochs = int(runs["epochs"].max())
     caption = (
         f"Each optimizer at its best rate and decay of so many runs, chosen by NDCG@10 on valid, "
-        f"{epochs} epochs, {'one seed' if seeds == 1 else f'{seeds} seeds'}; beside it HR@10 and "
+        f"{epochs} epochs, {seeds(runs['seed'].nunique())}; beside it HR@10 and "
         "NDCG@10 on test and the lowest training loss. A choice at the edge of what was tried may "
         "not be the best there is."
     )

@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from scripts.records.errors import UserError
 
 SPIKE = 1000.0  # in units of a tensor's RMS
+STREAM = 7  # selects other random numbers than those of batches
 
 
 class Kind(NamedTuple):
@@ -120,7 +121,7 @@ class Corruption:
         Args:
             seed: selects the random numbers: the run's seed, the epoch and the batch.
         """
-        rng = np.random.default_rng([*seed, len(KINDS)])  # other numbers than those of batches
+        rng = np.random.default_rng([*seed, STREAM])
         z, number = float(rng.standard_normal()), int(rng.integers(2**63))
         generator: Generator | None = None
         for p in params:
