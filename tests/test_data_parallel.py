@@ -1,6 +1,7 @@
 """Training through torchrun: the loss of one process, votes, kills, one voice."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -174,7 +175,9 @@ def test_a_mistake_of_all_workers_is_one_line(module, toy, tmp_path):
     assert done.returncode == 1  # torchrun's own
     line = "error: batch_size=1 is less than a user for each of 2 workers"
     assert told_by_us(done.stderr) == [line]
-    assert done.stderr.count("exitcode  : 2") == 2
+    codes = set(re.findall(r"exitcode  : (-?\d+)", done.stderr))
+    assert "2" in codes
+    assert codes <= {"2", "-15", "143"}  # torchrun ends by SIGTERM whoever is slower
 
 
 def test_what_one_worker_meets_alone_is_one_line_and_the_end(module, toy, tmp_path):

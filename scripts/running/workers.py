@@ -118,8 +118,10 @@ def joined() -> Iterator[Workers]:
             silence.enter_context(redirect_stdout(nowhere))
             silence.enter_context(redirect_stderr(nowhere))
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        yield Workers(dist.get_rank(), dist.get_world_size(), True)
-        dist.destroy_process_group()  # after an error, it would wait for workers that have ended
+        try:
+            yield Workers(dist.get_rank(), dist.get_world_size(), True)
+        finally:
+            dist.destroy_process_group()
 
 
 @contextmanager
