@@ -120,7 +120,9 @@ def main() -> int:
         done["lost"] = len(expected.keys() - found.keys())
         done["written twice"] = sum(len(seen) > 1 for seen in killed.written.values())
         done["differences"] = sum(found[name] != expected.get(name) for name in found)
-        done["leftovers"] = len([n for n in leftovers(killed.root) if n.startswith(WORK)])
+        done["leftovers"] = len(
+            [n for n in leftovers(killed.root, folder / "whole") if n.startswith(WORK)]
+        )
         done["exit code"] = code
         if code or any(done[name] for name in FAULTS):
             print((folder / "log").read_text()[-5000:])

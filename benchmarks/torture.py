@@ -3,7 +3,7 @@
 A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
 trained once without a kill. Then it is started again and again, and killed by SIGKILL at a random
 moment, until it has come through or is let through. The records must be the same to the bit, times
-and memory apart, and nothing else may lie in the folder. Processes are forked, so that no time is
+and memory apart, and the folder must hold no other files. Processes are forked, so that no time is
 lost on imports.
 """
 
@@ -129,10 +129,13 @@ def records(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def leftovers(root: Path) -> list[str]:
-    """Files that are no record; multirun.yaml is Hydra's."""
-    paths = {path for path in root.rglob("*") if path.is_file() and path.name != "multirun.yaml"}
-    return sorted(str(path) for path in paths - set((root / "runs").rglob("*.json")))
+def leftovers(root: Path, whole: Path) -> list[str]:
+    """Files that no kill explains: the uninterrupted runs have none of that name."""
+    there, expected = (
+        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        for folder in (root, whole)
+    )
+    return sorted(str(path) for path in there - expected)
 
 
 def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: list[str]) -> None:
@@ -172,7 +175,7 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
             if expected != found:
                 done["differences"] += 1
                 faults.append(f"{setting}: the records differ: {whole}, {root}")
-            if left := leftovers(root):
+            if left := leftovers(root, whole):
                 done["leftovers"] += len(left)
                 faults.append(f"{setting}: left over: {', '.join(left)}")
 
