@@ -68,7 +68,7 @@ show_tables("choices")
 #
 # **Sign-SGD often does not move.** It does not move a weight without a gradient, and most item
 # weights have no gradient in most steps. It therefore agrees with Lion least of all, and yet it
-# learns more than Simba and Simba + (1): not moving harms less than moving in a wrong direction.
+# learns more than Simba and Simba + (1): not moving seems to harm less than a wrong direction.
 # The weights that it moves change their direction so often that they move a much smaller distance
 # per epoch than with the other variants.
 #
@@ -102,7 +102,7 @@ show_tables("memories")
 # well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
 # two of ten cases, its counter in nearly five, as random signs would. All counters and all m here
 # are similar. (m is itself a weighted sum of gradients, so it must be closer to the sum. But the
-# counter is surprisingly far from it.) There are two reasons:
+# counter is surprisingly far from it.) Two shares of this are measured:
 #
 # - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
 #   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten

@@ -1,7 +1,7 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same kind of machine all results are equal to the bit, on others the last digits may differ.
-The exit code is 1 if a result differs. Example:
+On the same CPU model all results are equal to the bit; on others the last digits may differ, and
+training enlarges the difference. The exit code is 1 if a result differs. Example:
   python -m scripts.rerun results/runs/ml-100k/*/reproduce-sasrec-seed0.json
 """
 
@@ -18,6 +18,7 @@ from scripts.records.stopping import stoppable
 from scripts.running.children import module_of, run
 
 FIGURES = ("best_epoch", "valid", "test")
+MACHINE = ("device", "versions")
 
 
 def rerun(path: Path) -> list[str]:
@@ -40,7 +41,7 @@ def rerun(path: Path) -> list[str]:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The differences between the results of two records, in words."""
+    """How the results of two records differ, in words; if they do, how the machines differ, too."""
     before, after = ({key: record[key] for key in FIGURES} for record in (old, new))
     changes = differences(before, after)
     for a, b in zip(old["history"], new["history"], strict=False):
@@ -51,7 +52,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         changes.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
     if old["test_ranks"] != new["test_ranks"]:
         changes.append("test_ranks")
-    return changes
+    machine, this = ({key: record[key] for key in MACHINE} for record in (old, new))
+    return changes + differences(machine, this) if changes else []
 
 
 @stoppable("interrupted")

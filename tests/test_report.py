@@ -3,12 +3,15 @@
 import re
 import shutil
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from scripts.report import main as report
-from scripts.reporting.style import OTHERS, STYLES, on_dark
+from scripts.reporting.collect import load
+from scripts.reporting.sources import commands
+from scripts.reporting.style import OTHERS, STYLES, on_dark, short
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, gains, results, runs
 
@@ -257,3 +260,25 @@ def test_figures_follow_the_scheme(page):
     for scheme, colour in (("dark", "#FFFFFF"), ("light", "#000000")):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"document.querySelector('{line}'{colour}')")
+
+
+def test_the_commands_behind_a_table_train_its_runs_and_no_other():
+    runs_csv = load(RESULTS).runs
+    expected = sorted(runs_csv["record"])
+    found = []
+    for command in commands(runs_csv):
+        words = dict(word.split("=", 1) for word in command.split()[4:])
+        del words["results.root"]
+        own = runs_csv[
+            (runs_csv["experiment"] == words.pop("experiment"))
+            & (runs_csv["model"] == words.pop("model"))
+            & (runs_csv["dataset"] == words.pop("data"))
+        ]
+        for values in product(*(value.split(",") for value in words.values())):
+            run = own
+            for key, value in zip(words, values, strict=True):
+                column = key if key in own else key.removeprefix("optimizer.")
+                run = run[run[column].map(short) == value]
+            (record,) = run["record"]
+            found.append(record)
+    assert sorted(found) == expected

@@ -1,4 +1,4 @@
-"""The study's answer in one table: what an optimizer stores, what it reads, and what it reaches."""
+"""The study's answer in one table: what an optimizer stores, how it votes, what it reaches."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
 
-BITS = "bits of a gradient"
-LEVELS = {  # of the gradient, as the variants read it; without a number: float32
+BITS = "bits of a vote"
+LEVELS = {  # of what a gradient adds to the memory; without a number: float32
     "lion": None,
     "lion_8bit_lasting": None,
     "ternary_lion_ef_lasting": 3,
@@ -26,7 +26,7 @@ LEVELS = {  # of the gradient, as the variants read it; without a number: float3
 
 
 def answer(studies: Sequence[Study], root: Path) -> Table | None:
-    """One line per optimizer: memory, bits of the gradient, NDCG@10 on every dataset, a step."""
+    """One line per optimizer: memory, bits of a vote, NDCG@10 on every dataset, time of a step."""
     datasets = [s for s in studies if s.declared.answers]
     if not datasets:
         return None
@@ -43,9 +43,10 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
     caption = (
-        "What an optimizer stores, how many bits of each gradient it uses, and its mean NDCG@10 on "
+        "What an optimizer stores, how many bits a gradient's vote has, and the mean NDCG@10 on "
         "test: Lion's in itself, the others' in % of Lion's with the same seeds, the number of "
-        "seeds in brackets. A step is compiled into one pass (fused), on one thread."
+        "seeds in brackets. With error feedback (EF), the memory also keeps what a vote leaves "
+        "out. A step is compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption)
 

@@ -10,6 +10,8 @@ from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
+OF_ALL = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
+SETTINGS = ("batch_size", "corrupt", "epochs", "gradients", "max_grad_norm", "negatives", "workers")
 DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone
 
 
@@ -51,12 +53,41 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 
 def commands(runs: pd.DataFrame) -> list[str]:
-    """One for each experiment, model and dataset; runs without an experiment have only records."""
+    """Commands that train the runs again; runs without an experiment's file have only records."""
+    lines = []
+    for (experiment, model, dataset), own in runs.groupby(STUDY, sort=False):
+        if (EXPERIMENTS / f"{experiment}.yaml").is_file():
+            start = (
+                f"python -m scripts.train -m experiment={experiment} model={model} data={dataset}"
+            )
+            lines += [f"{start} {words} results.root=results/reproduced" for words in sweeps(own)]
+    return lines
+
+
+def sweeps(runs: pd.DataFrame) -> list[str]:
+    """The overrides of a study's runs: as few sweeps as give these runs and no other."""
+    keys = {c: OF_ALL.get(c, c) for c in map(str, runs) if c in OF_ALL or c in SETTINGS or "." in c}
+    varying = {column: key for column, key in keys.items() if runs[column].nunique(False) > 1}
+    lines = [
+        {"optimizer": str(run["optimizer"])}
+        | {key: short(run[c]) for c, key in varying.items() if run[c] != "" and run[c] == run[c]}
+        | {"seed": str(run["seed"])}
+        for _, run in runs.sort_values("seed", kind="stable").iterrows()
+    ]
+    for key in ("seed", "optimizer", *varying.values()):
+        lines = _joined(lines, key)
+    return [" ".join(f"{key}={value}" for key, value in line.items()) for line in lines]
+
+
+def _joined(lines: list[dict[str, str]], key: str) -> list[dict[str, str]]:
+    """The same sweeps in fewer lines: those that differ in this key alone become one."""
+    alike: dict[object, list[dict[str, str]]] = {}
+    for line in lines:
+        others = tuple((k, v) for k, v in line.items() if k != key)
+        alike.setdefault((key in line, others), []).append(line)
     return [
-        f"python -m scripts.train -m experiment={experiment} model={model} data={dataset}"
-        " results.root=results/reproduced"
-        for experiment, model, dataset in runs[STUDY].drop_duplicates().itertuples(index=False)
-        if (EXPERIMENTS / f"{experiment}.yaml").is_file()
+        same[0] | {key: ",".join(line[key] for line in same)} if key in same[0] else same[0]
+        for same in alike.values()
     ]
 
 

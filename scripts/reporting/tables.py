@@ -350,7 +350,7 @@ def steps(study: Study) -> Table | None:
         lines.append(line | {"n": str(len(step.losses))})
     start, *_, end = study.declared.steps
     caption = (
-        f"From {label_of(start)} to {label_of(end)}, one change after another: the lowest training "
+        f"From {label_of(start)} to {label_of(end)}, step by step: the lowest training "
         f"loss of {study.runs['epochs'].max()} epochs and NDCG@10 on test, mean ± sample std over "
         "n seeds. Beside each, the share of the whole gap that the change closes. The shares "
         "depend on the order of the changes."

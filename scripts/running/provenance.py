@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llvmlite.binding import get_host_cpu_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf")
@@ -22,7 +23,12 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "commit": commit(),
         "dirty": None if status is None else bool(status),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
+        "device": {
+            "type": device.type,
+            "name": name,
+            "cpu": get_host_cpu_name(),  # LLVM's; one model name may stand for several of them
+            "threads": torch.get_num_threads(),
+        },
     }
 
 
