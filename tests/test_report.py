@@ -10,8 +10,10 @@ import pytest
 
 from scripts.report import main as report
 from scripts.reporting.collect import load
-from scripts.reporting.sources import commands
+from scripts.reporting.sources import commands, runs_behind, runs_of_row
+from scripts.reporting.studies import studies
 from scripts.reporting.style import OTHERS, STYLES, on_dark, short
+from scripts.reporting.tuned import tuned
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, gains, results, runs
 
@@ -282,3 +284,12 @@ def test_the_commands_behind_a_table_train_its_runs_and_no_other():
             (record,) = run["record"]
             found.append(record)
     assert sorted(found) == expected
+
+
+def test_the_records_of_the_tuned_are_the_runs_that_it_shows():
+    made = studies(load(RESULTS))
+    table = tuned(made)
+    behind = runs_behind(made, "tuned", table)
+    for _, row in table.frame.iterrows():
+        found = runs_of_row(behind, row)
+        assert row["NDCG@10"] in {f"{value:.4f}" for value in found["test/NDCG@10"]}, row

@@ -23,6 +23,8 @@ def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None)
             if kind in DIAGNOSED:
                 return study.runs.merge(study.diagnostics[RUN].drop_duplicates(), on=RUN)
             return study.shown_runs
+    if name == "tuned":
+        return pd.concat([study.runs for study in studies if study.declared.tuning])
     if table is not None and "experiment" in table.frame:
         shown = table.frame[STUDY].agg("-".join, axis=1)
         return pd.concat([study.runs for study in studies if study.name in set(shown)])

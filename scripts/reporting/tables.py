@@ -524,7 +524,7 @@ def search(studies: Sequence[Study]) -> Table | None:
         "lowest of all epochs, means over n seeds or more. A setting explains a figure if the "
         "note's lies within two standard errors of one more run. A variant that a setting does not "
         "change has no run in it (–); its runs in the note's setting count instead. Settings were "
-        "chosen by loss and valid alone."
+        "chosen by loss and valid; a second seed, where there is one, by all figures."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
 
