@@ -8,12 +8,13 @@ Its folder holds the tables that apply to it:
 - popularity, history: which users gain and lose, by groups of users;
 - along: the same comparison at several epochs;
 - grid: every variant at every value of the one key that the study sweeps over;
+- corrupted_ndcg, corrupted_loss: every variant with corrupted gradients;
 - steps: what each change adds, for an experiment that declares steps;
 - published: Adam compared with the results that the note's author published for it;
 - choices, memories: diagnostics, of runs with ``diagnose_every``.
 
-Tables over all studies: headline (for the README), note_1 to note_3 (the note's results, one by
-one), order, search. Examples:
+Tables over all studies: headline and answer (for the README), note_1 to note_3 (the note's results,
+one by one), order, search, tuned, peers, memory, robustness, variants, experiments. Examples:
 
   python -m scripts.make_tables
   python -m scripts.make_tables results.root=results/reproduced

@@ -89,18 +89,18 @@ def test_grid():
 
 def test_beside_the_note():
     values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(ROWS)}
-    figure = plots.beside_the_note(study(runs(values)))
+    figure = plots.note_figure(study(runs(values)))
     points, note = figure.axes[0].lines[2:4]  # of sign-SGD
     assert list(points.get_xdata()) == [0.01, 0.01]
     assert note.get_xdata()[0] == ROWS["sign_sgd"].hr
     assert figure.axes[4].lines[1].get_xdata()[0] == ROWS["lion"].loss
-    assert plots.beside_the_note(study(runs(values, "short"))) is None
+    assert plots.note_figure(study(runs(values, "short"))) is None
 
 
 def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
     values = {o: [(0.02 + 0.001 * seed,) * 3 for seed in (0, 1)] for o in ROWS}
     made = study(runs(values))
-    figure = plots.beside_the_note(made)
+    figure = plots.note_figure(made)
     for axis, (metric, column) in zip(figure.axes[1::2], METRICS.items(), strict=True):
         line = axis.lines[list(ROWS).index("simba")]
         low, high = line.get_xdata()

@@ -11,7 +11,14 @@ from scipy import stats
 
 from scripts.records.errors import UserError
 from scripts.reporting.cells import Table
-from scripts.reporting.note import METRICS, ROWS, interval, pass_probability, replicates, verdict
+from scripts.reporting.note import (
+    METRICS,
+    ROWS,
+    interval,
+    pass_probability,
+    probability_all_reproduced,
+    verdict,
+)
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
 from scripts.reporting.statistics import differences, groups, holm, t_interval
@@ -50,12 +57,14 @@ def test_how_often_the_rule_passes_one_more_run():
 def test_a_replicate_passes_all_three_figures_less_often_than_one():
     rng = np.random.default_rng(1)
     values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in ROWS}
-    independent = replicates(runs(values))
+    independent = probability_all_reproduced(runs(values))
     assert independent == pytest.approx(pass_probability(5) ** 3, abs=0.03)
     correlated = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
     for rows in correlated.values():
         rows[:] = [(a, b, c + 1e-3 * rng.normal()) for a, b, c in rows]
-    assert replicates(runs(correlated)) == pytest.approx(pass_probability(5), abs=0.01)
+    assert probability_all_reproduced(runs(correlated)) == pytest.approx(
+        pass_probability(5), abs=0.01
+    )
 
 
 def test_a_variant_gets_the_worst_verdict_of_its_figures():

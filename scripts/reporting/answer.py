@@ -14,7 +14,7 @@ from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
 
 BITS = "bits of a vote"
-LEVELS = {  # of what a gradient adds to the memory; without a number: float32
+LEVELS = {  # how many values a gradient adds to the memory can have; None: float32
     "lion": None,
     "lion_8bit_lasting": None,
     "ternary_lion_ef_lasting": 3,
@@ -39,7 +39,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         line = {WITH: label_of(optimizer), BYTES: f"{stored:g}", BITS: f"{bits:.2g}"}
         for dataset in names:
             of_dataset = [study for study in datasets if study.dataset == dataset]
-            line[f"NDCG@10, {dataset}"] = _reached(of_dataset, optimizer)
+            line[f"NDCG@10, {dataset}"] = _ndcg_cell(of_dataset, optimizer)
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
     caption = (
@@ -51,7 +51,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
     return Table(pd.DataFrame(lines), caption)
 
 
-def _reached(studies: Sequence[Study], optimizer: str) -> str:
+def _ndcg_cell(studies: Sequence[Study], optimizer: str) -> str:
     """The mean NDCG@10 of an optimizer, in % of its baseline's."""
     column = METRICS["NDCG@10"]
     for study in studies:

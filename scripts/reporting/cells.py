@@ -77,7 +77,7 @@ def four_decimals(value: Any) -> str:
 
 
 def p_value(p: float) -> str:
-    """A probability with four decimals, or that it is smaller."""
+    """A p-value with four decimals, or ``< 0.0001``."""
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 

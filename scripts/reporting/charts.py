@@ -25,12 +25,12 @@ from scripts.reporting.plots import (
     PARTS,
     SHARES,
     TITLES,
+    axis_label,
     dashes_of,
     errors,
     grid_runs,
     grid_scale,
     has_curves,
-    name_of,
     shown_gains,
     spread,
     step_shares,
@@ -139,13 +139,13 @@ def grid(study: Study) -> Chart | None:
     ticks = sorted(runs["value"].unique().tolist())
     texts = [short(float(tick)) for tick in ticks]
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
-    figure.update_xaxes(title=name_of(key), row=2, col=1)
+    figure.update_xaxes(title=axis_label(key), row=2, col=1)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
     told = [
         f"{label_of(o)} {short(float(value))}"
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
-    alt = f"Figures over the {name_of(key)}. Best by valid NDCG@10: {', '.join(told)}."
+    alt = f"Figures over the {axis_label(key)}. Best by valid NDCG@10: {', '.join(told)}."
     return Chart(figure, _lines_are(runs), alt, _keys(study, runs))
 
 
@@ -240,7 +240,7 @@ def steps(study: Study) -> Chart | None:
     return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
 
 
-def beside_the_note(study: Study) -> Chart | None:
+def note_figure(study: Study) -> Chart | None:
     """The note's figures and ours, run by run."""
     if not beside_note(study):
         return None
@@ -311,7 +311,7 @@ def memories(study: Study) -> Chart | None:
         values = [None if pd.isna(x) else _round(x) for x in found[quantity]]
         bars[title.replace("\n", " ")] = (colour, values)
     caption = (
-        "Half, 50%, is what tossing a coin would give. Lion's m was computed for every variant, "
+        "Half, 50%, is chance level. Lion's m was computed for every variant, "
         "for comparison; where s has no bar, the variant keeps no counter."
     )
     alt = "Bars: how often each memory points against the epoch; the table has the numbers."
@@ -323,7 +323,7 @@ CHARTS: dict[str, Callable[[Study], Chart | None]] = {
     "grid": grid,
     "gains": gains,
     "steps": steps,
-    "note": beside_the_note,
+    "note": note_figure,
     "parts": parts,
     "memories": memories,
 }

@@ -21,7 +21,7 @@ from scripts.reporting.statistics import Group, paired_users, user_groups, user_
 from scripts.reporting.studies import RUN, STUDY, VARIANT
 from scripts.reporting.style import short
 
-TOLD_ALREADY = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
+FIXED_KEYS = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
 FIGURES = {  # columns of a run, with their number of decimals
     "targets_per_second": 0,
     "eval_seconds": 3,
@@ -82,7 +82,7 @@ def collect(root: Path) -> Results:
 
 
 def users_of(root: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], Users]:
-    """The users of each study that has them, from the file that its trainings wrote."""
+    """The users of each study whose file of users exists."""
     sources = {
         tuple(record[key] for key in STUDY): (
             path_of(root, record["dataset"], record["config"]["data"]),
@@ -191,7 +191,7 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
             for key, value in known.items():
                 columns.setdefault(str(key), {})[i] = value
     runs = runs.assign(swept=pd.Series(words))
-    for key in sorted(columns.keys() - set(TOLD_ALREADY)):
+    for key in sorted(columns.keys() - set(FIXED_KEYS)):
         runs[key] = pd.Series(columns[key], dtype=object)
     return runs
 

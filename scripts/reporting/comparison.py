@@ -30,7 +30,7 @@ from scripts.reporting.statistics import (
     mean_difference,
     p_values,
     paths_by_seed,
-    user_gains,
+    user_ndcg,
 )
 from scripts.reporting.studies import VARIANT, Study
 from scripts.reporting.style import label_of, style_of
@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
 
     a: Side
     b: Side
-    difference: np.ndarray  # (users,) float64: NDCG@10 on test with A minus with B
+    difference: np.ndarray  # (users,) float64: NDCG@10 on test, A's minus B's
     groups: dict[str, list[Group]]  # by each key of GROUPED_BY; empty if no training wrote users
 
 
@@ -91,7 +91,7 @@ def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]
 
 
 def pairs(a: Sequence[Side], b: Sequence[Side]) -> list[tuple[Side, Side]]:
-    """What to compare: all with one, or of two experiments each variant that both have.
+    """What to compare: all with the only one of a side; else each variant that both sides have.
 
     Raises:
         UserError: they have no variant in common.
@@ -120,7 +120,7 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     ]
     if not records:
         raise UserError(f"{a.name} and {b.name} have no seed in common")
-    gains = [(user_gains(one), user_gains(other)) for one, other in records]
+    gains = [(user_ndcg(one), user_ndcg(other)) for one, other in records]
     if len({len(gain) for pair in gains for gain in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")
     d, baseline = mean_difference(gains), np.mean([other for _, other in gains], axis=0)

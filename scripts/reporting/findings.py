@@ -13,8 +13,8 @@ from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
 from scripts.reporting.tables import (
     Step,
-    alike_within,
     declared_steps,
+    equivalence_margin,
     group_name,
     groups_of,
     last_looks,
@@ -40,7 +40,7 @@ class Beside(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Ours in % of theirs."""
+        """Ours in % of theirs, not a fraction."""
         return 100 * self.ours / self.theirs
 
     @property
@@ -67,7 +67,7 @@ class Beside(NamedTuple):
 
     @property
     def significance_in_short(self) -> str:
-        """The same in as few words as possible."""
+        """``significance`` without the difference."""
         if self.interval is None:
             return f"{seeds(self.seeds)}: too few to tell"
         return f"{significant(self.interval)}, {seeds(self.seeds)}"
@@ -106,7 +106,7 @@ def beside(study: Study, optimizer: str) -> Beside:
         seeds=len(d),
         interval=t_interval(d),
         bytes=float(own["state_bytes_per_param"].iloc[0]),
-        within=alike_within(own, theirs),
+        within=equivalence_margin(own, theirs),
         loss=t_interval(differences(own, theirs, METRICS["Loss"])),
     )
 
@@ -232,7 +232,7 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
 
 
 def tried(studies: Sequence[Study], *optimizers: str) -> list[Tried]:
-    """How good optimizers are at their best learning rates; those whose rate was not swept lack."""
+    """Optimizers at their best learning rates, without those whose rate was not swept."""
     base = compared(studies)[0]
     best = {} if base is None else best_of_rates(studies, base)
     return [best[optimizer] for optimizer in optimizers if optimizer in best]

@@ -50,7 +50,7 @@ TABLES: dict[str, dict[str, Published]] = {
     },
 }
 ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, row in table.items()}
-BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants whose memory is m
+BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sign(m)
 
 VERDICTS = ("reproduced", "same order", "not reproduced")
 
@@ -118,7 +118,7 @@ def pass_probability(n: int, off: float = 0.0) -> float:
     return float(t.cdf(2) - t.cdf(-2))
 
 
-def replicates(runs: pd.DataFrame, draws: int = 100_000) -> float:
+def probability_all_reproduced(runs: pd.DataFrame, draws: int = 100_000) -> float:
     """The probability that the rule calls all three figures of one more run reproduced.
 
     It is simulated for the number of seeds in ``runs``. The figures are normal, with the mean

@@ -1,4 +1,4 @@
-"""The tables over all studies that need benchmarks, too, listed in ``OVERVIEW``."""
+"""The tables over all studies that may also read results/benchmarks, listed in ``OVERVIEW``."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -69,7 +69,7 @@ def memory(studies: Sequence[Study], optimizer: str) -> float | None:
 
 
 def step_time(root: Path, optimizer: str) -> float | None:
-    """The ns a weight of a fused step of ``SIZE`` weights; None where it was not measured."""
+    """Nanoseconds per weight of a fused step of ``SIZE`` weights; None if it was not measured."""
     name = TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused")
     for line in lines(root, "optim"):
         if line["optimizer"] == name and SIZE in line:

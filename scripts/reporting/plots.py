@@ -132,7 +132,7 @@ def grid_scale(ticks: Sequence[float]) -> str:
     return "log" if ticks[0] > 0 and ticks[-1] / ticks[0] >= 8 else "linear"
 
 
-def name_of(key: str) -> str:
+def axis_label(key: str) -> str:
     """What an axis calls a swept key."""
     name = key.split(".")[-1]
     return NAMES.get(name, name)
@@ -148,7 +148,7 @@ def grid(study: Study) -> Figure | None:
     (key,) = study.swept
     for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
         _bands(axis, study, runs, "value", column, marker="o")
-        axis.set(xscale=grid_scale(ticks), xlabel=name_of(key), title=title)
+        axis.set(xscale=grid_scale(ticks), xlabel=axis_label(key), title=title)
         axis.set_xticks(ticks, [short(float(value)) for value in ticks])
         axis.minorticks_off()
     return figure
@@ -198,7 +198,7 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
 
 
 def spread(i: int, n: int) -> float:
-    """How far right of its group the i-th of n variants is drawn."""
+    """The x offset of the i-th of n variants in its group."""
     return 0.6 * ((i + 0.5) / n - 0.5)
 
 
@@ -240,7 +240,7 @@ def steps(study: Study) -> Figure | None:
     return figure
 
 
-def beside_the_note(study: Study) -> Figure | None:
+def note_figure(study: Study) -> Figure | None:
     """Left, the note's figures and those of our runs; right, our mean relative to the note's.
 
     The bars at the right extend two standard errors of one more run to both sides of our mean. A
@@ -422,7 +422,7 @@ def _of_study(study: Study, lines: pd.DataFrame) -> str:
 
 
 def _of_bands(study: Study, lines: pd.DataFrame) -> str:
-    """The same, for a figure that shows the range over seeds."""
+    """The title of a figure that shows the range over seeds."""
     title = _of_study(study, lines)
     return title if title.endswith("one seed") else f"{title} (band: lowest to highest)"
 
@@ -477,7 +477,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "grid": grid,
     "gains": gains,
     "steps": steps,
-    "note": beside_the_note,
+    "note": note_figure,
     "parts": parts,
     "looks": looks,
     "drift": drift,

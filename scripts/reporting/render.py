@@ -14,7 +14,7 @@ import rich.text
 from scripts.reporting.cells import MISSING, Table
 
 WIDTH = 100  # columns of text where there is no terminal
-ON_PAPER = 110  # characters of small print in a page's width
+LATEX_WIDTH = 110  # characters of small print in a page's width
 BETWEEN = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
@@ -23,7 +23,7 @@ SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 def markdown(frame: pd.DataFrame) -> str:
     """A table of text as Markdown; columns of numbers are right-aligned, others left-aligned."""
     text = frame.map(lambda cell: cell.replace("|", r"\|"))
-    align = ["right" if is_number(frame[column]) else "left" for column in frame]
+    align = ["right" if is_numeric_column(frame[column]) else "left" for column in frame]
     return text.to_markdown(index=False, colalign=align, disable_numparse=True) + "\n"
 
 
@@ -32,7 +32,7 @@ def narrow(frame: pd.DataFrame, width: int = WIDTH) -> list[pd.DataFrame]:
 
     Each part begins with the columns of words that name its lines.
     """
-    names = list(itertools.takewhile(lambda column: not is_number(frame[column]), frame))
+    names = list(itertools.takewhile(lambda column: not is_numeric_column(frame[column]), frame))
     wide = {column: BETWEEN + max(map(len, [column, *frame[column]])) for column in frame}
     begin = sum(wide[column] for column in names)
     parts, used = [names], begin
@@ -52,7 +52,7 @@ def latex(table: Table, name: str) -> str:
     """
     parts = "\\par\\medskip\n".join(
         f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{_tabular(part)}\\end{{adjustbox}}\n"
-        for part in narrow(table.frame, ON_PAPER)
+        for part in narrow(table.frame, LATEX_WIDTH)
     )
     return (
         "\\begin{table}\n\\centering\n"
@@ -62,7 +62,7 @@ def latex(table: Table, name: str) -> str:
 
 
 def _tabular(frame: pd.DataFrame) -> str:
-    align = "".join("r" if is_number(frame[column]) else "l" for column in frame)
+    align = "".join("r" if is_numeric_column(frame[column]) else "l" for column in frame)
     escaped = frame.rename(columns=_escaped).map(_escaped)
     return escaped.style.hide(axis="index").to_latex(hrules=True, column_format=align)
 
@@ -79,7 +79,7 @@ def show(table: Table, name: str = "") -> None:
     if widths := widths_of([columns, *lines], console.width):
         shown = rich.table.Table()
         for name, width in zip(columns, widths, strict=True):
-            right = is_number(table.frame[name])
+            right = is_numeric_column(table.frame[name])
             shown.add_column(name, justify="right" if right else "left", width=width)
         for line in lines:
             shown.add_row(*map(rich.text.Text, line))
@@ -104,7 +104,7 @@ def widths_of(lines: Sequence[Sequence[str]], width: int) -> list[int]:
     return widths if sum(widths) <= space else []
 
 
-def is_number(column: pd.Series) -> bool:
+def is_numeric_column(column: pd.Series) -> bool:
     """Whether all cells of a column of text hold numbers; cells without data do not count."""
     cells = [cell for cell in column if cell not in (MISSING, "")]
     return all(NUMBER.match(cell) for cell in cells)

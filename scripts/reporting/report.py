@@ -24,7 +24,7 @@ from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
 from scripts.reporting.overview import GUIDES, overview, runs_of_overview
 from scripts.reporting.peers import BENCHMARKS, compared, machine, memory
-from scripts.reporting.render import is_number
+from scripts.reporting.render import is_numeric_column
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, on_dark, short
@@ -227,7 +227,7 @@ class Page:
         command: str = "",
         machine: str = "",
     ) -> str:
-        numeric = {column: is_number(table.frame[column]) for column in table.frame}
+        numeric = {column: is_numeric_column(table.frame[column]) for column in table.frame}
         lines = [
             {
                 "id": f"row-{i}",

@@ -41,11 +41,11 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     """How far the results of a variant lie apart, over seeds and over learning rates."""
     base = compared(studies)[0]
     runs = _runs(studies)
-    if base is None or runs is None:
+    grids = [] if base is None else rate_grids(studies, base)
+    if base is None or runs is None or not grids:
         return None
     column = METRICS["NDCG@10"]
-    rates = pd.concat([study.runs for study in (base, *rate_grids(studies, base))])
-    rates = rates[rates["experiment"] != base.experiment]
+    rates = pd.concat([study.runs for study in grids])
     lines = []
     for optimizer in dict.fromkeys([*runs["optimizer"], *rates["optimizer"]]):
         own = runs.loc[runs["optimizer"] == optimizer, column]

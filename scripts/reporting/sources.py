@@ -10,7 +10,7 @@ from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
-OF_ALL = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
+COLUMN_KEYS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
 SETTINGS = ("batch_size", "corrupt", "epochs", "gradients", "max_grad_norm", "negatives", "workers")
 DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone
 
@@ -68,7 +68,11 @@ def commands(runs: pd.DataFrame) -> list[str]:
 
 def sweeps(runs: pd.DataFrame) -> list[str]:
     """The overrides of a study's runs: as few sweeps as give these runs and no other."""
-    keys = {c: OF_ALL.get(c, c) for c in map(str, runs) if c in OF_ALL or c in SETTINGS or "." in c}
+    keys = {
+        c: COLUMN_KEYS.get(c, c)
+        for c in map(str, runs)
+        if c in COLUMN_KEYS or c in SETTINGS or "." in c
+    }
     varying = {column: key for column, key in keys.items() if runs[column].nunique(False) > 1}
     lines = [
         {"optimizer": str(run["optimizer"])}

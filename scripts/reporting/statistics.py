@@ -42,7 +42,7 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
     Raises:
         UserError: two runs of a study were tested on different users.
     """
-    gains = {path: user_gains(record) for path, record in records.items()}
+    gains = {path: user_ndcg(record) for path, record in records.items()}
     found = []
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
@@ -79,7 +79,7 @@ def user_tests(found: Sequence[Paired]) -> pd.DataFrame:
 
 
 def user_groups(found: Sequence[Paired], users: Mapping[tuple[str, ...], Users]) -> pd.DataFrame:
-    """One line per variant and group of users: who gains and who loses, by what each user has.
+    """One line per variant and group of users: who gains and who loses.
 
     Args:
         users: the users of each study; a study without them has no line.
@@ -114,7 +114,7 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
 
     Args:
         d: (users,) differences.
-        baseline: (users,) what the differences are to.
+        baseline: (users,) the baseline's NDCG@10.
         values: (users,) integers, such as the length of a history.
     """
     edges = np.unique(np.quantile(values, FIFTHS, method="inverted_cdf"))
@@ -139,7 +139,7 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
     return found
 
 
-def user_gains(record: Mapping[str, Any]) -> np.ndarray:
+def user_ndcg(record: Mapping[str, Any]) -> np.ndarray:
     """(users,) float64: the NDCG@10 on test of each user of a run."""
     return ndcg_at_10(decode_ranks(record["test_ranks"]))
 

@@ -39,7 +39,7 @@ class Declaration:
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
     baseline: str = "lion"  # the optimizer that variants are compared with, seed by seed
     baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
-    rules: dict[str, Any] | None = None  # values of other keys, by the value of a swept key
+    rules: dict[str, Any] | None = None  # read by the file itself: values by that of a swept key
     optimizers: tuple[str, ...] = ()  # the optimizers of the experiment's sweep
 
     @property
@@ -182,6 +182,8 @@ def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame
 @cache
 def declared(experiment: str) -> Declaration:
     """The declaration of an experiment's file; the default one if there is no such file.
+
+    Only the file itself counts, not the files that it names in ``defaults``.
 
     Raises:
         UserError: the file's ``study`` has an unknown key.

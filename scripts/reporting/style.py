@@ -50,7 +50,7 @@ def style_of(optimizer: str) -> Style:
 
 
 def on_dark(colour: str) -> str:
-    """The same colour for a dark page: dark hues become lighter, greys turn round."""
+    """The same colour for a dark page: dark hues become lighter, greys are inverted."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
     light = 1 - light if saturation < 0.05 else max(light, 0.6)

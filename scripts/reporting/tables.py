@@ -160,7 +160,7 @@ def paired(study: Study) -> Table | None:
         line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
         for metric, column in METRICS.items():
             line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
-        within = alike_within(ours, theirs)
+        within = equivalence_margin(ours, theirs)
         line["NDCG@10 alike within"] = MISSING if within is None else f"{100 * within:.1f}%"
         line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
         line |= {"p, t-test": p_value(adjusted["p_t"][i])}
@@ -177,10 +177,11 @@ def paired(study: Study) -> Table | None:
     return Table(frame, caption)
 
 
-def alike_within(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
-    """By which share of theirs our NDCG@10 on test differs at most, by two one-sided t-tests at 5%.
+def equivalence_margin(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
+    """The smallest margin, as a share of theirs, within which two t-tests call NDCG@10 equivalent.
 
-    It is the larger end of the 90% interval; None for fewer than three common seeds.
+    The tests are one-sided, at 5% (TOST). The margin is the larger end of the 90% interval; there
+    is none for fewer than three common seeds.
     """
     bounds = t_interval(differences(ours, theirs, METRICS["NDCG@10"]), 0.9)
     return float(max(map(abs, bounds)) / theirs[METRICS["NDCG@10"]].mean()) if bounds else None
@@ -424,8 +425,8 @@ def headline(studies: Sequence[Study]) -> Table | None:
         frame = frame[frame["NDCG@10 note"] != MISSING]
         columns = [WITH, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
-            "NDCG@10 on test and the lowest training loss of 500 epochs; ours are mean ± sample "
-            "std over five seeds."
+            f"NDCG@10 on test and the lowest training loss of {study.runs['epochs'].max()} epochs; "
+            f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}."
         )
         return Table(frame[columns], caption)
     return None
@@ -496,7 +497,7 @@ def search(studies: Sequence[Study]) -> Table | None:
     lines = []
     for i, metric in enumerate(METRICS):
         notes = {o: published[i] for o, published in ROWS.items()}
-        lines.append({"setting": "note", "figure": metric} | _six(notes))
+        lines.append({"setting": "note", "figure": metric} | _of_six_variants(notes))
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
@@ -517,7 +518,7 @@ def search(studies: Sequence[Study]) -> Table | None:
                 bound = 2 * note.prediction_se(known, len(ours)) if len(ours) else 0
                 explained += abs(ours.mean() - figure) <= bound
             fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
-            line = {"setting": setting, "figure": metric} | _six(means(runs, column))
+            line = {"setting": setting, "figure": metric} | _of_six_variants(means(runs, column))
             lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
     caption = (
         "Which setting brings our figures to the note's? HR@10 and NDCG@10 on test, Loss the "
@@ -616,5 +617,5 @@ def _stand_ins(study: Study) -> pd.DataFrame:
     return study.runs.replace({"optimizer": study.declared.stands_for or {}})
 
 
-def _six(values: Mapping[str, float] | pd.Series) -> dict[str, str]:
+def _of_six_variants(values: Mapping[str, float] | pd.Series) -> dict[str, str]:
     return {label_of(o): four_decimals(values[o]) for o in ROWS}

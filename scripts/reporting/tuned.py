@@ -25,6 +25,7 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         line |= {"lr": short(best["lr"]), "decay": short(best["weight_decay"])}
         line |= {"NDCG@10 on valid": four_decimals(best[VALID])}
         line |= {name: four_decimals(best[column]) for name, column in METRICS.items()}
+        # The rates were tried at the most frequent decay. A decay of 0 is no edge.
         rates = own.loc[own["weight_decay"] == own["weight_decay"].mode()[0], "lr"]
         decays = own.loc[own["lr"] == best["lr"], "weight_decay"]
         edges = ["lr"] if best["lr"] in (rates.min(), rates.max()) else []
@@ -33,7 +34,7 @@ def tuned(studies: Sequence[Study]) -> Table | None:
     lines.sort(key=lambda pair: -pair[0])
     epochs = int(runs["epochs"].max())
     caption = (
-        f"Each optimizer at its best rate and decay of so many runs, chosen by NDCG@10 on valid, "
+        f"Each optimizer at its best rate and decay: the best of its runs by NDCG@10 on valid, "
         f"{epochs} epochs, {seeds(runs['seed'].nunique())}; beside it HR@10 and "
         "NDCG@10 on test and the lowest training loss. A choice at the edge of what was tried may "
         "not be the best there is."

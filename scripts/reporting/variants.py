@@ -40,7 +40,7 @@ RULES = {  # as simba/directions.py computes them
     "ternary_lion_byte": Rule("s, and e, what rounding left out, in one byte", CORRECTED),
     "ternary_lion_ef": Rule("s, and e, what rounding left out, a byte each", CORRECTED),
     "ternary_lion_byte_lasting": Rule("s and e in one byte; e decays, s keeps its sign", CORRECTED),
-    "ternary_lion_byte_fine": Rule("the same, with fewer levels of s and more of e", CORRECTED),
+    "ternary_lion_byte_fine": Rule("s and e in one byte, fewer levels of s, more of e", CORRECTED),
     "ternary_lion_ef_lasting": Rule("s and e, a byte each; e decays, s keeps its sign", CORRECTED),
     "lion_8bit": Rule("s, m rounded to a byte", f"{VOTE}, q the scaled gradient"),
     "lion_8bit_lasting": Rule(
