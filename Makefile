@@ -1,14 +1,14 @@
 # `make help` lists the targets.
 PYTHON ?= python3
 PY := .venv/bin/python
-# Runs side by side, one thread each; a sweep's runs are divided among them.
+# The number of processes that share a sweep, with one thread each.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 ARGS ?=
-# ARGS is text: neither make nor a shell runs anything in it. What recipes take of it is quoted.
+# Neither make nor a shell must expand ARGS: recipes use it only in quotes.
 override ARGS := $(value ARGS)
 export ARGS
 quoted = $(foreach word,$(1),'$(subst ','\'',$(word))')
-# It keeps your runs apart from the committed ones; ARGS may name another results.root.
+# SWEEP keeps your runs apart from the committed ones; ARGS may set another results.root.
 SWEEP = $(PY) -m scripts.sweep --jobs $(call quoted,$(JOBS)) results.root=results/reproduced --args "$$ARGS"
 
 .PHONY: help reproduce paper tables figures report compare status notebooks test fuzz torture test-examples bench bench-optim lint check build format clean distclean
@@ -65,7 +65,7 @@ test: .venv/dev  ## the tests; COV=1 reports which lines they run
 		-n $(call quoted,$(JOBS)) --dist worksteal $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 N ?= 10000
-fuzz: .venv/dev  ## N=10000 random files through data.prepare: read, or an error of one line
+fuzz: .venv/dev  ## N=10000 random files through data.prepare: each is read or gives a one-line error
 	OMP_NUM_THREADS=1 $(PY) -W error -m tests.fuzz_data $(N)
 
 torture: N = 200
@@ -76,7 +76,7 @@ torture: .venv/study  ## N=200 trainings killed at random moments: the records s
 	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	@touch $@
 
-bench-optim: .venv/bench  ## an optimizer step and its memory beside others, and two small tasks: minutes
+bench-optim: .venv/bench  ## time and memory of an optimizer's step beside other libraries, and two small tasks: minutes
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(call quoted,$(ARGS))
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.memory
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence

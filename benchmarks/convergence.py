@@ -29,7 +29,7 @@ ADAM_DECAYS = (0.01, 0.1, 1.0)
 SIGN_DECAYS = tuple(10 * d for d in ADAM_DECAYS)
 SGD_DECAYS = tuple(d / 100 for d in ADAM_DECAYS)  # coupled decay: it is added to the gradient
 STEPS = {"digits": 400, "characters": 300}
-CHOOSING, SEEDS = range(100, 103), range(3)
+TUNING_SEEDS, SEEDS = range(100, 103), range(3)
 OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, ...]]] = {
     "SGD, momentum 0.9": (partial(torch.optim.SGD, momentum=0.9), SGD_RATES, SGD_DECAYS),
     "Adam": (torch.optim.Adam, ADAM_RATES, SGD_DECAYS),
@@ -74,7 +74,7 @@ def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
     make, rates, decays = OPTIMIZERS[name]
 
     def on_valid(lr: float, decay: float) -> float:
-        trained = [train(task, make, lr, decay, seed, steps) for seed in CHOOSING]
+        trained = [train(task, make, lr, decay, seed, steps) for seed in TUNING_SEEDS]
         value = float(np.mean([losses(task, model)["valid/loss"] for model in trained]))
         return value if math.isfinite(value) else math.inf
 

@@ -42,7 +42,7 @@ class Method:
     name: str
     bits: float  # of a coordinate, in each of the two directions
     state: float  # of the optimizer
-    left_over: float  # of compression: its errors, which differ between workers
+    residual: float  # of compression: its errors, which differ between workers
 
 
 VOTE = 8 / per_byte(3)  # simba.distributed packs five ternary votes in a byte
@@ -71,7 +71,7 @@ def update_seconds(model: Model, method: Method) -> float:
 
     The share of the memory's bandwidth is that of our fused Lion on a CPU.
     """
-    moved = 4 + 2 * 4 + 2 * (method.state + method.left_over)  # read, or read and written
+    moved = 4 + 2 * 4 + 2 * (method.state + method.residual)  # read, or read and written
     return moved * model.parameters / (model.gpus * MEMORY * share_of_bandwidth())
 
 
@@ -83,23 +83,23 @@ def exchange_seconds(model: Model, method: Method, workers: int, link: str) -> f
 
 def memory(model: Model, method: Method) -> float:
     """Bytes on each GPU of a worker, without activations."""
-    return (WEIGHTS + method.state + method.left_over) * model.parameters / model.gpus
+    return (WEIGHTS + method.state + method.residual) * model.parameters / model.gpus
 
 
 def share_of_bandwidth() -> float:
-    """Measured on 10 M parameters (benchmarks.optim)."""
+    """The share of the memory bandwidth that our fused Lion reaches (benchmarks.optim, 10 M)."""
     lines = json.loads((FOLDER / "optim.json").read_text())["lines"]
     lion = next(line for line in lines if line["optimizer"] == "ours: Lion, fused")
     return float(lion["10 M"]["share_of_bandwidth"])
 
 
 def methods_table() -> list[list[str]]:
-    """What depends on the number of workers only through (workers - 1) / workers."""
+    """Bytes sent and memory of each method, for one number of workers."""
     head = ["method", "bits, each way", "of float32", "state + left over, bytes a parameter"]
     own = "{}: GB sent a step", "{}: GB of memory a GPU"
     rows = [[*head, *(name.format(model.name) for model in MODELS for name in own)]]
     for method in METHODS:
-        kept = f"{method.state:g} + {method.left_over:g}"
+        kept = f"{method.state:g} + {method.residual:g}"
         row = [method.name, f"{method.bits:.2f}", f"1/{32 / method.bits:.1f}", kept]
         for model in MODELS:
             row.append(f"{sent(model, method, max(WORKERS)) / 1e9:,.1f}")
@@ -127,7 +127,7 @@ def steps_table() -> list[list[str]]:
 
 
 def figures(seconds: float) -> str:
-    """Three figures, or all before the decimal point."""
+    """Three significant digits, or all digits before the decimal point."""
     return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
 
 

@@ -31,9 +31,9 @@ from benchmarks.tasks import Task, loss
 from benchmarks.votes import start_group
 from simba.distributed import per_byte
 
-ROWS = voters.FULL  # of a batch
+ROWS = voters.FULL  # per batch
 HELD_OUT = 64  # rows of each evaluation
-EVERY = 10  # the number of evaluations
+NUM_EVALUATIONS = 10
 RATES = (3e-4, 1e-3, 3e-3)
 LASTING = partial(simba.TernaryLionEF, **simba.presets.TWO_BYTES)
 VOTES = {"levels": 3, "error_feedback": True}
@@ -127,7 +127,7 @@ def curve(
     points: list[dict[str, float]] = []
 
     def look(step: int, model: nn.Module) -> None:
-        if step % max(1, steps // EVERY) == 0:
+        if step % max(1, steps // NUM_EVALUATIONS) == 0:
             with torch.no_grad():
                 value = loss(model, *text.valid).item()
             sent = step * bytes_a_step(model, votes, workers)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.torture import SMALL, leftovers, records, through, toy
+from benchmarks.torture import SMALL, leftovers, records, run_to_end, toy
 from scripts.records.status import Status, read_status
 from scripts.running.progress import bar
 
@@ -92,10 +92,10 @@ class Killed:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.launchers", description=__doc__)
-    parser.add_argument("launcher", choices=COMMANDS)
-    parser.add_argument("runs", type=int, nargs="?", default=200)
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("launcher", choices=COMMANDS, help="what starts the runs")
+    parser.add_argument("runs", type=int, nargs="?", default=200, help="default: 200")
+    parser.add_argument("--kills", type=int, default=5, help="default: 5")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     signals = [signal.SIGKILL, *([signal.SIGUSR2] if args.launcher == "submitit" else [])]
@@ -107,7 +107,7 @@ def main() -> int:
         toy(folder / "toy.txt")
         runs = [*SMALL, f"data.path={folder / 'toy.txt'}", "epochs=2", "eval_every=1"]
         runs.append(f"seed=range(0,{args.runs})")
-        through(["-m", *runs, f"results.root={folder / 'whole'}"], 1, folder / "whole.log")
+        run_to_end(["-m", *runs, f"results.root={folder / 'whole'}"], 1, folder / "whole.log")
         command = [word.format(folder=folder, address=address) for word in COMMANDS[args.launcher]]
         killed = Killed(folder / "killed", kills)
         done, code = killed.done, 1

@@ -14,7 +14,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="overrides of configs/train.yaml")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=2)
-    parser.add_argument("--spawned", type=float, default=started, help="Unix time of the start")
+    parser.add_argument(
+        "--spawned", type=float, default=started, help="Unix time at which the command was started"
+    )
     options = parser.parse_args()
 
     from hydra import compose, initialize_config_dir

@@ -1,10 +1,10 @@
 """Kill trainings at random and compare: ``python -m benchmarks.torture N`` (make torture N=200).
 
 A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
-trained once without a kill. Then it is started again and again, and killed by SIGKILL at a random
-moment, until it has come through or is let through. The records must be the same to the bit, times
-and memory apart, and the folder must hold no other files. Processes are forked, so that no time is
-lost on imports.
+trained once without a kill. Then it is started again and again, and killed by SIGKILL at random
+moments, until it has finished; after seven attempts it runs without a kill. The records must be the
+same to the bit, times and memory apart, and the folder must hold no other files. Processes are
+forked, so that no time is lost on imports.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def settings() -> list[Setting]:
 
 
 def toy(path: Path) -> None:
-    """60 users, 40 items."""
+    """Write a data set of 60 users and 40 items."""
     rng = np.random.default_rng(0)
     items = [rng.choice(40, size=rng.integers(3, 16), replace=False) + 1 for _ in range(60)]
     path.write_text("".join(f"{u} {' '.join(map(str, i))}\n" for u, i in enumerate(items, 1)))
@@ -94,7 +94,7 @@ def _main(words: Sequence[str]) -> int:
     return train()
 
 
-def through(words: Sequence[str], processes: int, log: Path) -> None:
+def run_to_end(words: Sequence[str], processes: int, log: Path) -> None:
     """Start the processes and let them end.
 
     Raises:
@@ -143,7 +143,7 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
     rng = np.random.default_rng(seed)
     data = folder / "toy.txt"
     toy(data)
-    for model in MODELS:  # here once what forked processes would all load and compile
+    for model in MODELS:  # load and compile once, before forking
         warm = Setting("simba_m", model, False, 1).words(data, folder / "warm")
         with redirect_stderr(io.StringIO()):
             _main(warm)
@@ -156,7 +156,7 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
             log = folder / f"{case.name}.log"
             whole, root = case / "whole", case / "killed"
             began = time.monotonic()
-            through(setting.words(data, whole), setting.processes, log)
+            run_to_end(setting.words(data, whole), setting.processes, log)
             took = time.monotonic() - began
             for _ in range(rng.integers(2, 8)):
                 if records(root).keys() == records(whole).keys():
@@ -167,7 +167,7 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
                 done["kills"] += killed
                 done["found in the middle of a save"] += bool(list(root.rglob("checkpoints/**/.*")))
                 shown.update(killed)
-            through(setting.words(data, root), setting.processes, log)
+            run_to_end(setting.words(data, root), setting.processes, log)
             expected, found = records(whole), records(root)
             done["settings"] += 1
             done["of them sweeps"] += setting.processes > 1
@@ -182,8 +182,8 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
-    parser.add_argument("kills", type=int, nargs="?", default=200)
-    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("kills", type=int, nargs="?", default=200, help="default: 200")
+    parser.add_argument("seed", type=int, nargs="?", default=0, help="of the moments (default: 0)")
     args = parser.parse_args()
     done: Counter[str] = Counter()
     faults: list[str] = []

@@ -2,7 +2,7 @@
 
 - wire: real processes over gloo exchange the gradients of SASRec's 28 tensors. The bytes are those
   that simba.distributed counts, and those that the kernel counts on the loopback device. The time
-  is that of one core without waiting. From both follows the time of a step on slower links.
+  is that of one core without waiting. The time of a step on slower links is computed from both.
 - quality: two small tasks at Lion's best rate and decay for one process (benchmarks.convergence).
 - flipped: some workers send their gradient times -1 or -100.
 
@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import simba
 from benchmarks import voters
+from benchmarks.convergence import STEPS as STEPS_OF
 from benchmarks.convergence import losses
 from benchmarks.optim import parameters
 from benchmarks.report import FOLDER, machine, markdown, write
@@ -187,7 +188,7 @@ def runs(
 
 def measure_quality() -> list[dict[str, Any]]:
     lines = []
-    for name, steps in {"digits": 400, "characters": 300}.items():
+    for name, steps in STEPS_OF.items():
         task = TASKS[name]()
         cells = [("Lion", FLOAT, 1), ("Ternary Lion", FLOAT, 1), *QUALITY]
         for optimizer, exchange, workers in tqdm(cells, desc=name):
