@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import yaml
+from omegaconf import OmegaConf
 from tqdm import tqdm
 
 import simba
@@ -59,6 +59,16 @@ def peers() -> dict[str, Callable[..., Any]]:
 
 def optimizers() -> dict[str, Callable[..., Any]]:
     """All optimizers to compare, by name."""
+    others = {
+        "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
+        "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
+        "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),
+    }
+    return ours() | others | peers()
+
+
+def ours() -> dict[str, Callable[..., Any]]:
+    """Ours, fused and not, by name."""
     variants: dict[str, Callable[..., Any]] = {
         "sign-SGD": simba.SignSGD,
         "Lion": simba.Lion,
@@ -78,18 +88,12 @@ def optimizers() -> dict[str, Callable[..., Any]]:
         "8-bit Lion, lasting": _from_config("lion_8bit_lasting"),
     }
     named = {f"ours: {name}, fused": _with(make, fused=True) for name, make in variants.items()}
-    named |= {f"ours: {name}": make for name, make in variants.items()}
-    named |= {
-        "torch SGD fused": lambda p: torch.optim.SGD(p, 1e-4, fused=True),
-        "torch AdamW fused": lambda p: torch.optim.AdamW(p, 1e-4, fused=True),
-        "torch AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-4, foreach=True),
-    }
-    return named | peers()
+    return named | {f"ours: {name}": make for name, make in variants.items()}
 
 
 def _from_config(name: str) -> Callable[..., Any]:
     """An optimizer with the settings of ``configs/optimizer/NAME.yaml``, but not ``fused``."""
-    section = yaml.safe_load((REPOSITORY / "configs" / "optimizer" / f"{name}.yaml").read_text())
+    section: Any = OmegaConf.load(REPOSITORY / "configs" / "optimizer" / f"{name}.yaml")
     settings = {k: v for k, v in section.items() if not k.startswith("_") and k != "fused"}
     make = getattr(simba, section["_target_"].rpartition(".")[2])
     return lambda p, **switches: make(p, **{**settings, **switches})

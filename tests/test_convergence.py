@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 import simba
 from benchmarks.convergence import OPTIMIZERS, losses, table, train
+from benchmarks.optim import ours
 from benchmarks.report import markdown
 from benchmarks.tasks import TASKS
 from tests.conftest import REPOSITORY
@@ -35,3 +37,13 @@ def test_all_of_the_notes_variants_are_tried_and_the_committed_table_fits_the_co
     assert len(OURS) == 6
     committed = (REPOSITORY / "results/benchmarks/convergence.md").read_text()
     assert committed.startswith(markdown(table(COMMITTED)))
+
+
+@pytest.mark.parametrize("name", ours())
+def test_every_optimizer_whose_step_is_timed_takes_one(name):
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    optimizer = ours()[name]([p])
+    for _ in range(2):  # Simba + (c = m) rests in the first
+        optimizer.step()
+    assert (p != 1).any()
