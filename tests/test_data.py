@@ -426,4 +426,4 @@ def test_the_items_that_a_ranking_excludes(mask_seen, seen, masked):
     assert held_out.targets.tolist() == [1, 4]
     by_user = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
     assert [part.tolist() for part in by_user] == seen
-    assert held_out.masked.tolist() == (masked if mask_seen == "all" else [False, False])
+    assert held_out.rank_last.tolist() == (masked if mask_seen == "all" else [False, False])
