@@ -12,7 +12,7 @@ import numpy as np
 
 from data.sequences import Sequences, ranges
 
-Layout = Literal["rows", "flat"]
+Layout = Literal["rows", "flat"]  # models.packing has a copy: it cannot import data
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Batch:
         items: (R, L), 1..num_items; 0 in an empty slot.
         positions: (R, L), the index that the token would have if its sequence were left-padded to
             maxlen; 0 in an empty slot.
-        starts: (R, L), the column of the first token of the token's sequence. An empty slot has its
-            own column.
+        starts: (R, L), the column at which the token's sequence starts. An empty slot has its own
+            column.
         tokens: (R, L), the token's number in the batch, which is the same in both layouts; 0 in an
             empty slot.
     """
@@ -50,7 +50,7 @@ class TrainingBatch(Batch):
         targets: (R, L), the next item of the sequence; 0 in an empty slot.
         negatives: (R, L, K), items that are not among the user's training items; 0 in an empty
             slot.
-        num_users: B, of the whole batch, also in a part of it.
+        num_users: the number of users of the whole batch; ``part`` keeps it.
     """
 
     targets: np.ndarray
@@ -69,7 +69,7 @@ class TrainingBatch(Batch):
         noise. A part of a batch with few sequences may be empty.
 
         Args:
-            rank: of the part, 0..count - 1.
+            rank: the index of the part, 0..count - 1.
         """
         size = self.items.size if self.layout == "flat" else len(self.items)
         first, last = (size * k // count for k in (rank, rank + 1))
@@ -98,20 +98,20 @@ class QueryBatch(Batch):
 class HeldOut:
     """The held-out items of B users and the items excluded from their rankings.
 
-    All arrays but ``masked`` are int64.
+    All arrays but ``rank_last`` are int64.
 
     Args:
         targets: (B,), the held-out item of each user.
         seen_offsets: (B + 1,).
         seen_items: (S,), the excluded items: those of user b are
             ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
-        masked: (B,) bool, whether the target itself is excluded and therefore ranked last.
+        rank_last: (B,) bool, whether the target itself is excluded and therefore ranked last.
     """
 
     targets: np.ndarray
     seen_offsets: np.ndarray
     seen_items: np.ndarray
-    masked: np.ndarray
+    rank_last: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,14 @@ def training_batches(
         batch_size: users per batch.
         num_negatives: K. Negatives are uniform over the items that the user does not have in
             training.
-        layout: changes neither the users nor the negatives.
+        layout: see ``Batch``. Users and negatives do not depend on it.
     """
     users = rng.permutation(data.trainable())
     for first in range(0, len(users), batch_size):
         batch = users[first : first + batch_size]
         lengths = np.minimum(data.train_lengths[batch], maxlen)
         begin = data.offsets[batch] + data.train_lengths[batch] - lengths
-        placement = place(lengths - 1, maxlen, layout)
+        placement = pack_sequences(lengths - 1, maxlen, layout)
         targets = data.items[ranges(begin + 1, lengths - 1)]
         negatives = _draw_negatives(data, rng, np.repeat(batch, lengths - 1), num_negatives)
         yield TrainingBatch(
@@ -176,8 +176,9 @@ def ranking_batches(
     Args:
         split: ``"valid"`` holds out the last item but one, ``"test"`` the last item.
         batch_size: users per batch.
-        mask_seen: which of a user's earlier items are excluded: ``"others"``, ``"all"`` or
-            ``"none"``; see configs/train.yaml.
+        mask_seen: which of a user's earlier items are excluded from the ranking. ``"none"``: none.
+            ``"others"``: all but the target. ``"all"``: all; a target that is an earlier item is
+            ranked last.
     """
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):
@@ -196,7 +197,7 @@ def ranking_batches(
                 targets=targets,
                 seen_offsets=np.concatenate([[0], np.cumsum(excluded)]),
                 seen_items=seen_items[: excluded.sum()],
-                masked=repeated & (mask_seen == "all"),
+                rank_last=repeated & (mask_seen == "all"),
             ),
         )
 
@@ -210,7 +211,7 @@ def query_batch(
         items: (T,), the sequences end to end, 1..num_items.
         lengths: (B,), the length of each sequence, 1..maxlen.
     """
-    placement = place(lengths, maxlen, layout)
+    placement = pack_sequences(lengths, maxlen, layout)
     slots = placement.slots[np.cumsum(lengths) - 1]
     return QueryBatch(**vars(placement.batch(items)), slots=slots)
 
@@ -255,7 +256,7 @@ class Placement:
         return flat.reshape(*self.shape, *values.shape[1:])
 
 
-def place(lengths: np.ndarray, maxlen: int, layout: Layout) -> Placement:
+def pack_sequences(lengths: np.ndarray, maxlen: int, layout: Layout) -> Placement:
     """Assign slots to the tokens of sequences.
 
     Args:

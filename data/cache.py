@@ -16,18 +16,18 @@ import numpy as np
 from data.sequences import Sequences
 
 FOLDER = Path(__file__).resolve().parent / "prepared"
-VERSION = 3  # increase it when the files below or what the parser reads change
+VERSION = 3  # increase it when the files below or the parser's results change
 ARRAYS = ("items", "offsets")
 ITEM_IDS = "item_ids.json"
 FILES = (*(f"{name}.npy" for name in ARRAYS), ITEM_IDS)
 
 
 class Content(NamedTuple):
-    """What is cached of a file."""
+    """The cached content of a data file."""
 
     sequences: Sequences
     item_ids: list[str]  # of items 1..num_items, as the file writes them
-    understood: dict[str, Any]  # how the file was read
+    understood: dict[str, Any]  # how the file was read: format, separator, columns, order, ...
 
 
 def cached(key: str, build: Callable[[], Content]) -> Content:
@@ -70,7 +70,7 @@ def _read(folder: Path) -> Content | None:
         reason = "a file is missing"
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         reason = str(error)
-    print(f"{folder}: not intact ({reason}): prepared again", file=sys.stderr)
+    print(f"{folder}: damaged ({reason}): prepared again", file=sys.stderr)
     return None
 
 
@@ -92,7 +92,7 @@ def _write(folder: Path, content: Content) -> None:
         about |= {name: sha256(partial / name) for name in FILES}
         about["checksum"] = _checksum(about)
         (partial / "about.json").write_text(json.dumps(about))
-        shutil.rmtree(folder, ignore_errors=True)  # it is damaged: an intact one would be used
+        shutil.rmtree(folder, ignore_errors=True)  # an existing folder is damaged or outdated
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

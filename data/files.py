@@ -20,17 +20,17 @@ COMPRESSED: dict[bytes, tuple[str, Callable[..., Any]]] = {
     b"\xfd7zXZ\x00": ("xz", lzma.open),
 }
 ZIP = b"PK\x03\x04"
-NOT_READ = {
-    b"\x28\xb5\x2f\xfd": "zstd is not read: unpack it",
-    b"7z\xbc\xaf\x27\x1c": "7z is not read: unpack it",
-    b"Rar!": "RAR is not read: unpack it",
-    b"\x89HDF": "HDF5 is not read: write CSV or Parquet from it",
-    b"SQLite format 3": "SQLite is not read: write CSV or Parquet from it",
-    b"\x93NUMPY": "NumPy's format is not read: write CSV or Parquet from it",
-    b"ARROW1": "Feather is not read: write CSV or Parquet from it",
-    b"\x80": "pickle is not read: write CSV or Parquet from it",
-    b"\xff\xfe": "UTF-16 is not read: write it as UTF-8",
-    b"\xfe\xff": "UTF-16 is not read: write it as UTF-8",
+UNSUPPORTED = {
+    b"\x28\xb5\x2f\xfd": "zstd is not supported: decompress the file",
+    b"7z\xbc\xaf\x27\x1c": "7z is not supported: decompress the file",
+    b"Rar!": "RAR is not supported: decompress the file",
+    b"\x89HDF": "HDF5 is not supported: convert the file to CSV or Parquet",
+    b"SQLite format 3": "SQLite is not supported: convert the file to CSV or Parquet",
+    b"\x93NUMPY": "NumPy's format is not supported: convert the file to CSV or Parquet",
+    b"ARROW1": "Feather is not supported: convert the file to CSV or Parquet",
+    b"\x80": "pickle is not supported: convert the file to CSV or Parquet",
+    b"\xff\xfe": "UTF-16 is not supported: convert the file to UTF-8",
+    b"\xfe\xff": "UTF-16 is not supported: convert the file to UTF-8",
 }
 CHUNK = 1 << 20  # bytes
 
@@ -58,7 +58,7 @@ def open_binary(path: Path) -> IO[bytes]:
         names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
         if len(names) != 1:
             raise DataError(
-                f"{path}: the archive holds {len(names)} files, expected one "
+                f"{path}: the archive contains {len(names)} files instead of one "
                 f"({shown(names)}): unpack it and give the file by data.path=PATH"
             )
         return archive.open(names[0])
@@ -71,20 +71,20 @@ def open_text(path: Path) -> TextIO:
 
 
 def check_readable(path: Path, head: bytes) -> None:
-    """Refuse formats that are not read, detected from the first bytes of the content.
+    """Refuse unsupported formats, detected from the first bytes of the content.
 
     Raises:
         DataError: the content is empty or of such a format; the error names it.
     """
     if not head.removeprefix(b"\xef\xbb\xbf").strip():
         raise DataError(f"{path}: the file is empty")
-    for magic, reason in NOT_READ.items():
+    for magic, reason in UNSUPPORTED.items():
         if head.startswith(magic):
             raise DataError(f"{path}: {reason}")
     if head[257:262] == b"ustar":
-        raise DataError(f"{path}: a tar archive is not read: unpack it and give one file")
+        raise DataError(f"{path}: tar is not supported: unpack the archive and give one file")
     if head.startswith((ZIP, *COMPRESSED)):
-        raise DataError(f"{path}: compressed twice: unpack it once")
+        raise DataError(f"{path}: the file is compressed twice: decompress it once")
 
 
 def has_quotes(path: Path) -> bool:
@@ -98,7 +98,7 @@ def has_quotes(path: Path) -> bool:
         while chunk := file.read(CHUNK):
             if b"\0" in chunk:
                 line += chunk[: chunk.index(b"\0")].count(b"\n")
-                raise DataError(f"{path}: line {line}: a NUL byte: not a text file, or damaged")
+                raise DataError(f"{path}: line {line}: a NUL byte: damaged, or not a text file")
             line += chunk.count(b"\n")
             quotes = quotes or b'"' in chunk
     return quotes

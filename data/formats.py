@@ -31,20 +31,20 @@ from data.files import (
 )
 
 ROLES = ("user", "item", "time")
-USUAL = {"user": "user", "item": "item", "time": "timestamp"}
-USUAL_INTER = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+DEFAULT_COLUMNS = {"user": "user", "item": "item", "time": "timestamp"}
+DEFAULT_INTER_COLUMNS = {"user": "user_id", "item": "item_id", "time": "timestamp"}
 SEPARATORS = ("\t", "::", ",", ";", "|")
 SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
 UNIT = "\x1f"  # replaces a separator of several characters
 INTEGER = re.compile(r"-?[0-9]+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
-LIKE_A_TIME = re.compile(r"time|date|stamp|^ts$|^t$", re.IGNORECASE)
+TIME_COLUMN_PATTERN = re.compile(r"time|date|stamp|^ts$|^t$", re.IGNORECASE)
 NAME_COLUMNS = "data.columns=[user,item,rating,timestamp]"
 
 
 @dataclass(frozen=True)
-class Keys:
-    """The user's settings for a file. None: detect the setting from the content."""
+class ReadSettings:
+    """The user's settings for reading a file. None: detect the setting from the content."""
 
     user: str | None = None  # name of a column
     item: str | None = None
@@ -70,10 +70,10 @@ class Table:
     user: Ids
     item: Ids
     time: pd.Series | None  # text, numbers or datetimes
-    place: Callable[[int], str]  # maps a row to its place in the file, such as "line 7"
+    location: Callable[[int], str]  # maps a row to its location in the file, such as "line 7"
 
 
-def read(path: Path, keys: Keys) -> Table:
+def read(path: Path, settings: ReadSettings) -> Table:
     """The interactions in ``path``, in the order of the file.
 
     Call it inside ``one_line_errors``, which converts the exceptions of damaged files.
@@ -85,20 +85,20 @@ def read(path: Path, keys: Keys) -> Table:
         head = file.read(4096)
     check_readable(path, head)
     if head.startswith(b"PAR1"):
-        return _read_parquet(path, keys)
+        return _read_parquet(path, settings)
     first = _first_line(path)
     if first.lstrip().startswith(("{", "[")):
-        return _read_json_lines(path, keys)
-    separator = _separator(first, keys)
+        return _read_json_lines(path, settings)
+    separator = _separator(first, settings)
     if separator is None:
-        if INTEGER.fullmatch(first.split()[0]) and not keys.columns:
+        if INTEGER.fullmatch(first.split()[0]) and not settings.columns:
             return _read_lines(path)
         raise DataError(
             f"{path}: line 1: expected integers 'user item ...' or a header with columns, "
-            f"got {quoted(first)}; no header? Name the columns: {NAME_COLUMNS}; "
-            "another separator? data.separator=TEXT"
+            f"got {quoted(first)}; if the file has no header, set {NAME_COLUMNS}; "
+            "if the separator was not found, set data.separator=TEXT"
         )
-    return _read_table(path, keys, separator)
+    return _read_table(path, settings, separator)
 
 
 def _first_line(path: Path) -> str:
@@ -110,13 +110,13 @@ def _first_line(path: Path) -> str:
     raise DataError(f"{path}: the file is empty")
 
 
-def _separator(first: str, keys: Keys) -> str | None:
-    """The separator of values; None for lines of ids, or if the line holds no separator."""
-    if keys.separator is not None:
-        return SEPARATOR_WORDS.get(keys.separator, keys.separator)
-    named = any((keys.user, keys.item, keys.time))
+def _separator(first: str, settings: ReadSettings) -> str | None:
+    """The separator of values; None for ids separated by whitespace, or if none is found."""
+    if settings.separator is not None:
+        return SEPARATOR_WORDS.get(settings.separator, settings.separator)
+    named = any((settings.user, settings.item, settings.time))
     words = first.split()
-    is_table = keys.columns or named or not INTEGER.fullmatch(words[0])
+    is_table = settings.columns or named or not INTEGER.fullmatch(words[0])
     counts = {s: first.count(s) for s in SEPARATORS}
     if not is_table:
         del counts["\t"]  # ids may be separated by tabs
@@ -127,7 +127,10 @@ def _separator(first: str, keys: Keys) -> str | None:
 
 
 def _read_lines(path: Path) -> Table:
-    """Read S3-Rec lines (``user item item ...``), or SASRec pairs if each line has two ids."""
+    """Read lines ``user item item ...`` (S3-Rec's format).
+
+    If every line has two ids, they are interactions ``user item`` (SASRec's format).
+    """
     user_codes, item_codes = _numbering(), _numbering()
     users: list[int] = []
     counts: list[int] = []
@@ -165,7 +168,7 @@ def _read_lines(path: Path) -> Table:
         raise DataError(
             f"{path}: line {number}: user {user_id} has a line already "
             f"(line {lines[user_codes[user_id]]}); pairs need two ids on every line; "
-            f"a table with no header? Name the columns: {NAME_COLUMNS}"
+            f"if the file is a table without a header, set {NAME_COLUMNS}"
         )
     ends = np.cumsum(counts)
     return Table(
@@ -175,7 +178,7 @@ def _read_lines(path: Path) -> Table:
         user=Ids(np.repeat(users, counts), list(user_codes)),
         item=Ids(np.array(items), list(item_codes)),
         time=None,
-        place=lambda row: f"line {int(np.searchsorted(ends, row, side='right')) + 1}",
+        location=lambda row: f"line {int(np.searchsorted(ends, row, side='right')) + 1}",
     )
 
 
@@ -184,21 +187,21 @@ def _check_integers(path: Path, number: int, tokens: list[str]) -> None:
         if not INTEGER.fullmatch(token):
             raise DataError(
                 f"{path}: line {number}: {quoted(token)} is not an integer id "
-                "(ids are separated by blanks; text ids need a table)"
+                "(ids are separated by whitespace; text ids need a table with named columns)"
             )
 
 
-def _read_table(path: Path, keys: Keys, separator: str) -> Table:
-    """Read a table with a header, or with ``keys.columns``, with or without CSV quotes."""
+def _read_table(path: Path, settings: ReadSettings, separator: str) -> Table:
+    """Read a table with a header or ``settings.columns``, with or without CSV quotes."""
     if not separator or separator in '\r\n"':
         raise DataError(f"data.separator must be text between values, got {separator!r}")
     is_quoted = has_quotes(path) and len(separator) == 1 and _is_quoted(path, separator)
     with _open_rows(path, separator) as rows:
         first = _next_row(rows, separator, is_quoted)
-        names = list(keys.columns or first)
-        chosen = _choose_columns(path, names, keys, may_lack_header=not keys.columns)
-    if keys.columns:
-        _check_first_row(path, first, keys.columns)
+        names = list(settings.columns or first)
+        chosen = _choose_columns(path, names, settings, may_lack_header=not settings.columns)
+    if settings.columns:
+        _check_first_row(path, first, settings.columns)
     with _open_rows(path, separator) as rows:
         try:
             with warnings.catch_warnings():
@@ -206,7 +209,7 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
                 table = pd.read_csv(
                     rows,
                     sep=separator if len(separator) == 1 else UNIT,
-                    header=None if keys.columns else 0,
+                    header=None if settings.columns else 0,
                     names=[str(number) for number in range(len(names))],
                     index_col=False,
                     dtype=str,
@@ -215,18 +218,19 @@ def _read_table(path: Path, keys: Keys, separator: str) -> Table:
                 )
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             raise _width_error(path, separator, is_quoted, len(names), error) from None
-    skipped = 0 if keys.columns else 1
+    skipped = 0 if settings.columns else 1
     values = {role: table.pop(str(names.index(name))) for role, name in chosen.items() if name}
     del table
     inter = any(":token" in name for name in names)
+    without_inter = "table" if settings.columns else "table with a header"
     return Table(
-        format="RecBole .inter" if inter else "table" if keys.columns else "table with a header",
+        format="RecBole .inter" if inter else without_inter,
         separator=separator,
         columns=chosen,
         user=_ids(values.pop("user")),
         item=_ids(values.pop("item")),
         time=values.get("time"),
-        place=lambda row: f"line {_line(path, separator, is_quoted, row + skipped)}",
+        location=lambda row: f"line {_line(path, separator, is_quoted, row + skipped)}",
     )
 
 
@@ -247,7 +251,9 @@ def _open_rows(path: Path, separator: str) -> TextIO:
     with file:
         text = file.read()
     if UNIT in text:
-        raise DataError(f"{path}: a control character 0x1f beside {separator!r}: not text")
+        raise DataError(
+            f"{path}: the separator {separator!r} does not allow the control character 0x1f"
+        )
     return io.StringIO(text.replace(separator, UNIT), newline="")
 
 
@@ -274,9 +280,9 @@ def _is_blank(row: list[str]) -> bool:
 def _is_quoted(path: Path, separator: str) -> bool:
     """Whether double quotes enclose values, or are characters of values.
 
-    They enclose values if every opening quote is closed before a separator and all rows then have
-    equally many values. They do not if without quotes all lines have equally many values, too, and
-    there would be more rows.
+    They enclose values if the file can be parsed with quotes to rows of equal width. Exception: if
+    all lines have equal width without quotes, too, and there are more lines than rows, the quotes
+    are characters.
     """
     with open_text(path) as file:
         widths = [line.count(separator) for line in file if line.strip()]
@@ -321,7 +327,7 @@ def _width_error(
 
 
 def _choose_columns(
-    path: Path, names: list[str], keys: Keys, may_lack_header: bool = False
+    path: Path, names: list[str], settings: ReadSettings, may_lack_header: bool = False
 ) -> dict[str, str | None]:
     """Choose the columns of user, item and time.
 
@@ -331,14 +337,15 @@ def _choose_columns(
     sequences = [name for name in names if name.endswith(":token_seq")]
     if inter and sequences:
         raise DataError(
-            f"{path}: column {quoted(sequences[0])}: RecBole's files of sequences are not read: "
+            f"{path}: column {quoted(sequences[0])}: RecBole's sequence files are not supported: "
             "give the .inter file that has one interaction per line"
         )
     short = [name.split(":")[0] for name in names] if inter else names
+    defaults = DEFAULT_INTER_COLUMNS if inter else DEFAULT_COLUMNS
     chosen: dict[str, str | None] = {}
     for role in ROLES:
-        name = getattr(keys, role)
-        expected = (USUAL_INTER if inter else USUAL)[role] if name is None else name
+        name = getattr(settings, role)
+        expected = defaults[role] if name is None else name
         matches = [full for full, s in zip(names, short, strict=True) if expected in (full, s)]
         if len(matches) > 1:
             raise DataError(f"{path}: {len(matches)} columns are named {quoted(expected)}")
@@ -362,25 +369,28 @@ def _choose_columns(
 def _no_header(names: list[str]) -> str:
     if names == [str(number) for number in range(len(names))]:
         columns = "data.user_column=0 data.item_column=1 data.time_column=2"
-        return f"; no header? Name the columns: {NAME_COLUMNS}; are these the names? {columns}"
+        return (
+            f"; if the file has no header, set {NAME_COLUMNS}; if the columns are named 0, 1, 2, "
+            f"set {columns}"
+        )
     numbers = any(NUMBER.fullmatch(name) for name in names)
-    what = "line 1 holds numbers: no header?" if numbers else "no header?"
-    return f"; {what} Name the columns: {NAME_COLUMNS}"
+    hint = "line 1 contains numbers: " if numbers else ""
+    return f"; {hint}if the file has no header, set {NAME_COLUMNS}"
 
 
-def _check_no_time(path: Path, names: list[str], usual: str, taken: list[str | None]) -> None:
+def _check_no_time(path: Path, names: list[str], default: str, chosen: list[str | None]) -> None:
     for name in names:
-        if LIKE_A_TIME.search(name) and name not in taken:
+        if TIME_COLUMN_PATTERN.search(name) and name not in chosen:
             value = name if name.isidentifier() and len(name) < 60 else "NAME"
             raise DataError(
-                f"{path}: no column {quoted(usual)}, but {quoted(name)} looks like a time: set "
+                f"{path}: no column {quoted(default)}, but {quoted(name)} looks like a time: set "
                 f"data.time_column={value}, or data.time_column=false to take the order of the file"
             )
 
 
 def _check_no_new_time(path: Path, number: int, names: set[str]) -> None:
     for name in sorted(names):
-        if LIKE_A_TIME.search(name):
+        if TIME_COLUMN_PATTERN.search(name):
             raise DataError(
                 f"{path}: line {number}: {quoted(name)} looks like a time, but the first line has "
                 "none: set data.time_column=false to take the order of the file"
@@ -400,7 +410,7 @@ def _check_first_row(path: Path, first: list[str], columns: tuple[str, ...]) -> 
         )
 
 
-def _read_json_lines(path: Path, keys: Keys) -> Table:
+def _read_json_lines(path: Path, settings: ReadSettings) -> Table:
     """Read one JSON object per line. Numbers are kept as text, as they are written."""
     chosen: dict[str, str | None] = {}
     numberings = {"user": _numbering(), "item": _numbering()}
@@ -413,8 +423,8 @@ def _read_json_lines(path: Path, keys: Keys) -> Table:
             if not line.strip():
                 continue
             entry = _json_object(path, number, line)
-            chosen = chosen or _choose_columns(path, list(entry), keys)
-            if chosen["time"] is None and keys.time is None:
+            chosen = chosen or _choose_columns(path, list(entry), settings)
+            if chosen["time"] is None and settings.time is None:
                 _check_no_new_time(path, number, entry.keys() - known)
                 known |= entry.keys()
             for role, name in chosen.items():
@@ -440,7 +450,7 @@ def _read_json_lines(path: Path, keys: Keys) -> Table:
         user=Ids(np.array(codes["user"]), list(numberings["user"])),
         item=Ids(np.array(codes["item"]), list(numberings["item"])),
         time=pd.Series(times, dtype=object) if chosen["time"] else None,
-        place=lambda row: f"line {lines[row]}",
+        location=lambda row: f"line {lines[row]}",
     )
 
 
@@ -467,7 +477,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
     return entry
 
 
-def _read_parquet(path: Path, keys: Keys) -> Table:
+def _read_parquet(path: Path, settings: ReadSettings) -> Table:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -477,7 +487,7 @@ def _read_parquet(path: Path, keys: Keys) -> Table:
         content = pa.BufferReader(file.read()) if compression(path) else path
     try:
         with pq.ParquetFile(content) as source:
-            chosen = _choose_columns(path, source.schema_arrow.names, keys)
+            chosen = _choose_columns(path, source.schema_arrow.names, settings)
             names = [name for name in chosen.values() if name]
             table = source.read(columns=names, use_threads=False)
         table.validate(full=True)
@@ -495,7 +505,7 @@ def _read_parquet(path: Path, keys: Keys) -> Table:
         user=user,
         item=item,
         time=time,
-        place=lambda row: f"row {row + 1}",
+        location=lambda row: f"row {row + 1}",
     )
 
 

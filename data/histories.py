@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data.prepare import reading_keys
+from data.prepare import read_settings
 
 
 def read_histories(path: Path, cfg: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -22,7 +22,7 @@ def read_histories(path: Path, cfg: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     from data.interactions import read_interactions  # pandas is slow to import
 
-    interactions = read_interactions(path, reading_keys(cfg))
+    interactions = read_interactions(path, read_settings(cfg))
     histories: dict[str, list[str]] = {}
     users, items = (interactions.ids[role] for role in ("user", "item"))
     order = np.argsort(interactions.frame["user"], kind="stable")

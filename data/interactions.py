@@ -10,7 +10,7 @@ import pandas as pd
 
 from data.errors import DataError
 from data.files import compression, one_line_errors, quoted
-from data.formats import Ids, Keys, Table, read
+from data.formats import Ids, ReadSettings, Table, read
 
 CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # integers without leading zeros; int64 has 19 digits
 LONGEST_TIME = 64  # characters
@@ -26,10 +26,10 @@ class Interactions:
 
     frame: pd.DataFrame  # columns user and item: number n stands for ids[role][n]
     ids: dict[str, Sequence[str] | np.ndarray]
-    understood: dict[str, Any]  # how the file was read
+    understood: dict[str, Any]  # how the file was read: format, separator, columns, order, ...
 
 
-def read_interactions(path: Path, keys: Keys) -> Interactions:
+def read_interactions(path: Path, settings: ReadSettings) -> Interactions:
     """Interactions in ``path``, in time order.
 
     Raises:
@@ -37,12 +37,12 @@ def read_interactions(path: Path, keys: Keys) -> Interactions:
             invalid.
     """
     with one_line_errors(path):
-        return _numbered(path, read(path, keys), keys)
+        return _numbered(path, read(path, settings), settings)
 
 
-def _numbered(path: Path, table: Table, keys: Keys) -> Interactions:
+def _numbered(path: Path, table: Table, settings: ReadSettings) -> Interactions:
     if len(table.user.codes) == 0:
-        raise DataError(f"{path}: no interactions in it")
+        raise DataError(f"{path}: the file has no interactions")
     numbers, ids = {}, {}
     for role in ("user", "item"):
         numbers[role], ids[role] = _number(path, role, getattr(table, role), table)
@@ -52,7 +52,7 @@ def _numbered(path: Path, table: Table, keys: Keys) -> Interactions:
         "compression": compression(path),
         "separator": table.separator,
         "columns": table.columns,
-        "order": _order(table, keys),
+        "order": _order(table, settings),
         "first_time": None,
         "last_time": None,
     }
@@ -64,12 +64,12 @@ def _numbered(path: Path, table: Table, keys: Keys) -> Interactions:
     return Interactions(frame, ids, understood)
 
 
-def _order(table: Table, keys: Keys) -> str:
+def _order(table: Table, settings: ReadSettings) -> str:
     if table.time is not None:
         return f"by time, column {quoted(table.columns['time'])}"
     if table.columns["user"] is None:
         return "of the file"
-    if keys.time is False:
+    if settings.time is False:
         return "of the file (data.time_column=false)"
     return "of the file (no column holds a time; data.time_column=NAME names one)"
 
@@ -78,7 +78,7 @@ def _number(
     path: Path, role: str, ids: Ids, table: Table
 ) -> tuple[np.ndarray, Sequence[str] | np.ndarray]:
     if ids.codes.min() < 0:
-        raise DataError(f"{path}: {table.place(int(ids.codes.argmin()))}: {role} is missing")
+        raise DataError(f"{path}: {table.location(int(ids.codes.argmin()))}: {role} is missing")
     values = _sortable(ids.tokens)
     order = np.argsort(values, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
@@ -114,7 +114,7 @@ def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise DataError(
-            f"{path}: {table.place(row)}: timestamp {quoted(times.iloc[row])} is neither a number "
-            "nor an ISO date (2020-03-09 20:56:38), or not of the same type as the first"
+            f"{path}: {table.location(row)}: timestamp {quoted(times.iloc[row])} is neither a "
+            "number nor an ISO date (2020-03-09 20:56:38), or its type differs from the first"
         )
     return converted

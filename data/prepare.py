@@ -27,11 +27,11 @@ from data.sequences import Sequences
 if TYPE_CHECKING:
     import pandas as pd
 
-    from data.formats import Keys
+    from data.formats import ReadSettings
     from data.interactions import Interactions
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-KEYS = ("user_column", "item_column", "time_column", "columns", "separator")
+READING_KEYS = ("user_column", "item_column", "time_column", "columns", "separator")
 SHOWN = 20  # items of the first user
 
 
@@ -53,7 +53,7 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
         cfg: the ``data`` section of a config, as in configs/data.
 
     Raises:
-        DataError: the file, its content or a key is wrong.
+        DataError: the file is missing or damaged, or its content or a key is invalid.
     """
     path = locate(cfg)
     try:
@@ -85,7 +85,7 @@ def dataset_name(name: str) -> str:
 
 def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
     """A hash of everything that decides how a file is read."""
-    choices = [checksum, cfg.get("k_core"), *(cfg.get(key) for key in KEYS)]
+    choices = [checksum, cfg.get("k_core"), *(cfg.get(key) for key in READING_KEYS)]
     return hashlib.sha256(repr(choices).encode()).hexdigest()[:32]
 
 
@@ -93,7 +93,7 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
     # pandas is slow to import, and cached data does not need it
     from data.interactions import read_interactions
 
-    interactions = read_interactions(path, reading_keys(cfg))
+    interactions = read_interactions(path, read_settings(cfg))
     k = 0 if cfg.get("k_core") is None else cfg["k_core"]
     frame = k_core(interactions.frame, k)
     if len(frame) == 0:
@@ -109,13 +109,13 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
     return Content(sequences, item_ids, understood)
 
 
-def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
-    """The settings of ``cfg`` that say how to read a file.
+def read_settings(cfg: Mapping[str, Any]) -> "ReadSettings":
+    """The settings of ``cfg`` for reading a file.
 
     Raises:
         DataError: ``data.columns`` is not a list of different names.
     """
-    from data.formats import Keys
+    from data.formats import ReadSettings
 
     columns, separator = cfg.get("columns"), cfg.get("separator")
     if columns is not None:
@@ -127,7 +127,7 @@ def reading_keys(cfg: Mapping[str, Any]) -> "Keys":
             )
         columns = tuple(names)
     time = cfg.get("time_column")
-    return Keys(
+    return ReadSettings(
         user=_text(cfg.get("user_column")),
         item=_text(cfg.get("item_column")),
         time=time if time is False else _text(time),
@@ -202,8 +202,8 @@ def statistics(data: Sequences) -> dict[str, int]:
     }
 
 
-def described(understood: Mapping[str, Any]) -> dict[str, str]:
-    """How a file was read, as lines to print: name to text."""
+def format_reading(understood: Mapping[str, Any]) -> dict[str, str]:
+    """How a file was read, as texts to print, by their labels."""
     columns = [f"{role} {name!r}" for role, name in understood["columns"].items() if name]
     compression = f" ({understood['compression']})" if understood["compression"] else ""
     items = " ".join(understood["first_user_items"])
@@ -215,7 +215,7 @@ def described(understood: Mapping[str, Any]) -> dict[str, str]:
         "order": understood["order"],
         "first time": understood["first_time"],
         "last time": understood["last_time"],
-        "repeats": f"{understood['repeats']:,} (a user's same item again), "
+        "repeats": f"{understood['repeats']:,} (an earlier item of the same user), "
         f"{understood['repeated_targets']:.1%} of held-out targets",
         "first user": f"{understood['first_user']}: {items}{dots}",
     }
@@ -226,8 +226,8 @@ def _check_negatives(path: Path, data: Sequences) -> None:
     items_of = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
     if items_of.max() >= data.num_items:
         raise DataError(
-            f"{path}: user number {int(items_of.argmax()) + 1} has had every one of the "
-            f"{data.num_items} items: no negative can be drawn"
+            f"{path}: user number {int(items_of.argmax()) + 1} has interacted with all "
+            f"{data.num_items} items, so no negative can be drawn"
         )
 
 
@@ -239,7 +239,7 @@ def compose(name: str, overrides: list[str]) -> Mapping[str, Any]:
         overrides: ``data.key=value`` texts.
 
     Raises:
-        DataError: the dataset is unknown, or an override is wrong.
+        DataError: the dataset is unknown, or an override is invalid.
     """
     known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
     if name not in known:
@@ -251,7 +251,7 @@ def data_section(overrides: list[str]) -> Mapping[str, Any]:
     """The resolved ``data`` section of the config with these overrides.
 
     Raises:
-        DataError: an override is wrong.
+        DataError: an override is invalid.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -295,16 +295,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report(name: str, cfg: Mapping[str, Any]) -> str:
-    """Prepare a dataset; returns lines on how its file was read.
+    """Prepare a dataset, and return lines that say how its file was read.
 
     Raises:
-        DataError: it cannot be used.
+        DataError: the dataset cannot be used.
     """
     prepared = prepare(cfg)
     lines = [f"{name}: {prepared.path} (sha256 {prepared.sha256})"]
     if "licence" in cfg:
         lines.append(f"  licence: {cfg['licence']}")
-    for key, text in described(prepared.understood).items():
+    for key, text in format_reading(prepared.understood).items():
         lines.append(f"  {key:<20} {text}")
     for key, count in statistics(prepared.sequences).items():
         lines.append(f"  {key.replace('_', ' '):<20} {count:>10,}")

@@ -1,20 +1,20 @@
-"""Every user's items in time order, with a leave-one-out split into training, valid and test."""
+"""Every user's items in time order, with a leave-one-out split: training, validation and test."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-MIN_SPLIT = 3  # a user needs this many items: one for valid, one for test, one for training
+MIN_SPLIT = 3  # a user needs this many items: one each for training, validation and test
 
 
 @dataclass(frozen=True)
 class Sequences:
     """The items of all users in one array: user u has ``items[offsets[u]:offsets[u + 1]]``.
 
-    A user's last item is the test item, the last but one is the valid item, and the others are the
-    training items. All items of a user with fewer than three are training items; such a user is not
-    evaluated.
+    A user's last item is the test item, the last but one is the validation item, and the others are
+    the training items. All items of a user with fewer than three are training items; such a user is
+    not evaluated.
 
     Args:
         items: (interactions,) int32, 1..num_items; each user's in time order.
@@ -58,7 +58,7 @@ class Sequences:
 
     @cached_property
     def evaluated(self) -> np.ndarray:
-        """The sorted indices of the users that have a valid and a test item, int64."""
+        """The sorted indices of the users that have a validation and a test item, int64."""
         return np.flatnonzero(self.lengths >= MIN_SPLIT)
 
     def trainable(self) -> np.ndarray:

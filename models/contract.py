@@ -77,16 +77,16 @@ class SequenceModel(nn.Module, ABC):
         """
 
     def forward(self, **inputs: Any) -> Tensor:
-        """``loss``. Joint training calls it through ``torch.func.functional_call``."""
+        """Return ``loss(**inputs)``; ``torch.func.functional_call`` needs ``forward``."""
         return self.loss(**inputs)
 
 
 def check(model: SequenceModel) -> None:
-    """Check what Python does not check of a subclass.
+    """Check the constructor and the signatures of the methods of a subclass.
 
     Raises:
-        TypeError: its constructor does not call that of SequenceModel, or one of its methods does
-            not take the arguments above.
+        TypeError: the constructor does not call that of SequenceModel, or a method does not take
+            the arguments of SequenceModel's method.
     """
     name = type(model).__name__
     if not hasattr(model, "backend"):

@@ -11,7 +11,7 @@ from models.ops import kernels
 
 
 def block_size(device: torch.device) -> int:
-    """The number of users, and of items, of a block of scores, which has its square of elements."""
+    """The side length of a square block of scores: the number of its users and of its items."""
     return 512 if device.type == "cpu" else 4096
 
 
@@ -21,12 +21,12 @@ def rank_targets(
     targets: Tensor,
     seen_offsets: Tensor,
     seen_items: Tensor,
-    masked: Tensor | None = None,
+    rank_last: Tensor | None = None,
 ) -> Tensor:
     """The rank (B,) int64 of each user's target.
 
-    The rank is 1 plus the number of competing items whose score is not lower. Ties therefore count
-    against the target, and so does a NaN in either score. All items compete except the user's seen
+    The rank is 1 plus the number of competing items whose score is not lower. Ties and NaN scores
+    therefore count against the target. All items compete except the user's seen
     items. The target is ranked even if it is a seen item.
 
     BLAS may round the same dot product differently in products of different shapes. The target's
@@ -40,7 +40,7 @@ def rank_targets(
         seen_offsets: (B + 1,) int64.
         seen_items: (S,) int64, items 1..N: user b has seen
             ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``. An item may occur twice.
-        masked: (B,) bool, whether a target is ranked last, whatever its score.
+        rank_last: (B,) bool, whether a target is ranked last, whatever its score.
     """
     ranks, size = [], block_size(hidden.device)
     for first in range(0, len(hidden), size):
@@ -50,7 +50,7 @@ def rank_targets(
         offsets = offsets - offsets[0]
         ranks.append(_rank_block(hidden[part], item_weight, targets[part], offsets, seen))
     all_ranks = torch.cat(ranks)
-    return all_ranks if masked is None else all_ranks.masked_fill(masked, len(item_weight))
+    return all_ranks if rank_last is None else all_ranks.masked_fill(rank_last, len(item_weight))
 
 
 def _rank_block(

@@ -205,8 +205,9 @@ class PostNormBlock(nn.Module):
 
 
 class SASRecPreNorm(PackedTransformer):
-    """The pre-norm form, which attends to pads. RecBoard published its figures for Adam.
+    """The pre-norm form, which attends to pads.
 
+    RecBoard, the benchmark of the note's author, published results of this form with Adam.
     Attention normalizes its query but not its key and value. Every sequence is treated as
     left-padded to ``maxlen``, and tokens attend to these pads as to other tokens.
 
@@ -303,11 +304,11 @@ class PreNormBlock(nn.Module):
 
 
 class Projections:
-    """The linear maps before and after attention. With one head, two maps replace the four.
+    """The query, key, value and output maps of attention. With one head, two maps replace the four.
 
     Keys: a score is ``(Wq x + bq) . (Wk y + bk)`` for a query token x and a key token y. The term
     with ``bk`` is the same for every y, so it cancels in the softmax. The other terms equal
-    ``(Wk' (Wq x + bq)) . y``. The query map therefore becomes ``Wk' Wq``, and y itself is the key.
+    ``(Wk^T (Wq x + bq)) . y``. The query map therefore becomes ``Wk^T Wq``, and y is the key.
 
     Values: attention is a weighted sum of values, and ``Wo`` is linear. ``Wo`` may therefore be
     applied to each value instead of the sum: the value map becomes ``Wo Wv``.

@@ -10,13 +10,14 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from simba import per_tensor
 from simba.backends import dispatch, eager
-from simba.checks import SWITCHES, as_python, check, check_taken
-from simba.state import fitted, in_flat_parameter, layout, new_tensor
+from simba.checks import SWITCHES, as_python, check, check_no_foreign
+from simba.state import clamp_counter, in_flat_parameter, new_tensor, state_layout
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
-HOW = ("foreach", "capturable", "fused")  # they select an implementation of the step
-# The first is torch's name before version 2.13, the second is its name since.
+# These options select an implementation of the step.
+IMPLEMENTATION_OPTIONS = ("foreach", "capturable", "fused")
+# torch's check that a step may run during the capture of a CUDA graph; torch 2.13 renamed it.
 CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"
 CHECK_CAPTURE: Callable[[Optimizer], None] = [
     getattr(Optimizer, name) for name in CAPTURE if hasattr(Optimizer, name)
@@ -35,7 +36,7 @@ class Switches(TypedDict, total=False):
 
 
 class SignOptimizer(Optimizer):
-    r"""Moves each coordinate by ``lr`` in the direction that the variant chooses, or not at all.
+    r"""Updates each coordinate by ``-lr * direction``; the variant's direction is -1, 0 or 1.
 
     .. math::
         q &= \mathrm{vote}(g) \\
@@ -48,44 +49,48 @@ class SignOptimizer(Optimizer):
     simba/directions.py. The optimizer stores one state tensor per memory: m in the parameter's
     dtype, a counter in int8 if its bound fits, else in int16.
 
-    A memory moves its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: with a NaN
+    A memory can move its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: with a NaN
     gradient, only weight decay moves the coordinate, and counters do not change. An infinite
     gradient counts by its sign. NaN and infinity stay in ``m`` for all later steps, and an infinite
     ``m`` moves its coordinate in one direction from then on: check the loss.
 
-    A step of bfloat16 or float16 is computed in float32 and rounded once. In bfloat16, rounding
-    cancels an update of ``lr`` on parameters about 256 times larger than ``lr``, and a decay of
-    ``lr * weight_decay`` below 0.002. Use float32 parameters or ``stochastic_rounding`` there.
+    For bfloat16 and float16 parameters, the step is computed in float32 and rounded once. In
+    bfloat16, rounding cancels an update of ``lr`` on parameters about 256 times larger than ``lr``,
+    and a decay of ``lr * weight_decay`` below 0.002. Use float32 parameters or
+    ``stochastic_rounding`` there.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
         defaults: the variant's hyperparameters.
         maximize: ascend instead of descend.
-        foreach: take the step of small tensors together; False: tensor by tensor. Variants with
-            per-tensor state (simba/per_tensor.py) always step tensor by tensor.
+        foreach: step small tensors together; False: tensor by tensor. Variants with per-tensor
+            state (simba/per_tensor.py) always step tensor by tensor.
         capturable: allow capture in a CUDA graph. ``lr`` may then be a tensor on the GPU, and may
             be changed in place between replays.
         differentiable: must be False; the derivative of a sign is zero.
         fused: take the step in one compiled pass. On a CPU, numba compiles float32, bfloat16 and
-            float16 (simba/backends/numba_cpu.py), with results equal to the bit. On a CUDA GPU,
-            torch.compile compiles every dtype (simba/backends/inductor.py). Other tensors, and a
-            step that torch.compile traces, take the eager step.
+            float16 (simba/backends/numba_cpu.py), with results bitwise identical to the eager
+            step. On a CUDA GPU, torch.compile compiles every dtype (simba/backends/inductor.py);
+            this is untested on a GPU. Other tensors, and a step that torch.compile traces, take
+            the eager step.
         stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
             ``lr`` on average. The random numbers are a function of the step, the parameter's index
-            and the coordinate, so every backend and a run resumed from a checkpoint give the same
-            bits. Stores a step count per parameter. Other dtypes are rounded to nearest.
+            and the coordinate, so results are bitwise identical in every backend and after loading
+            a checkpoint. Stores a step count per parameter. Other dtypes are rounded to nearest.
 
     Raises:
         ValueError: a hyperparameter is out of its range; a group has a hyperparameter that the
-            variant does not take; a variant with per-tensor state gets a sharded parameter (FSDP, a
-            DTensor); or ``stochastic_rounding`` is set for a float16 parameter.
+            variant does not take; ``differentiable`` is true, or ``capturable`` for SimbaWindow; a
+            variant with per-tensor state gets a sharded parameter (FSDP, a DTensor); or
+            ``stochastic_rounding`` is set for a float16 parameter.
+        RuntimeError: both ``fused`` and ``foreach`` are true.
         ImportError: ``fused`` is set for a CPU parameter and numba is not installed.
     """
 
     vote: Callable[..., Tensor] | None = None
     direction: Callable[..., Tensor]
     remember: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
-    variant: Variant  # the three attributes above, with the names of their arguments
+    variant: Variant  # ``vote``, ``direction`` and ``remember``, with their arguments' names
 
     # torch wraps its methods so that their first call imports the compiler, which takes over a
     # second. ``unwrap`` gives the methods without that wrapper, here and below.
@@ -118,21 +123,21 @@ class SignOptimizer(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for name in SWITCHES:  # older states lack newer options
-                group.setdefault(name, None if name in HOW else False)
+                group.setdefault(name, None if name in IMPLEMENTATION_OPTIONS else False)
             group.update(as_python(group))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group.
 
         Raises:
-            ValueError: as the constructor; the group is then not added.
+            ValueError, RuntimeError: as the constructor; the group is then not added.
             ImportError: ``fused`` is set for a CPU parameter and numba is not installed.
         """
         unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups[-1]
         try:
             group.update(as_python(group))
-            check_taken(type(self).__name__, group, self.defaults)
+            check_no_foreign(type(self).__name__, group, self.defaults)
             check(type(self).__name__, group)
             if group["fused"] and any(p.is_cpu for p in group["params"]):
                 from simba.backends import numba_cpu as _  # noqa: F401  (raises without numba)
@@ -147,10 +152,12 @@ class SignOptimizer(Optimizer):
     def _check_parameter(self, p: Tensor, group: dict[str, Any]) -> None:
         owner = type(self).__name__
         if group["stochastic_rounding"]:
-            owner += " with stochastic_rounding"
             if p.dtype == torch.float16:
-                raise ValueError(f"{owner} rounds to bfloat16, and a parameter is float16")
-        if per_tensor.needed(self.variant, p, group):
+                raise ValueError(
+                    f"{owner}: stochastic_rounding supports bfloat16 only, got a float16 parameter"
+                )
+            owner += " with stochastic_rounding"
+        if per_tensor.needs_state(self.variant, p, group):
             # A sharded parameter is a DTensor (FSDP2) or a view of a flat parameter (FSDP1).
             if hasattr(p, "to_local"):
                 raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
@@ -190,12 +197,12 @@ class SignOptimizer(Optimizer):
         for group, states in states_by_group:  # every gradient has been checked by now
             hparams = hyperparameters(group)
             for batch in _by_device_and_dtype(states):
-                by_tensor = per_tensor.needed(self.variant, batch[0].p, group)
+                by_tensor = per_tensor.needs_state(self.variant, batch[0].p, group)
                 if by_tensor:
-                    batch = per_tensor.prepared(self.variant, batch, group)
+                    batch = per_tensor.prepare_step(self.variant, batch, group)
                 dispatch(self.variant, batch, group, hparams)
                 if by_tensor:
-                    per_tensor.finish(self.variant, batch, group)
+                    per_tensor.finish_step(self.variant, batch, group)
         return loss
 
     def param_state(self, p: Tensor, group: dict[str, Any], number: int = 0) -> ParamState:
@@ -204,7 +211,7 @@ class SignOptimizer(Optimizer):
         Args:
             p: a parameter with a gradient. For a DTensor, the result holds its local shard.
             group: the parameter group of p.
-            number: the parameter's index among all groups' parameters; selects its random numbers.
+            number: the parameter's index over all groups; it selects the random numbers.
 
         Raises:
             RuntimeError: the gradient is sparse or p is complex.
@@ -215,20 +222,20 @@ class SignOptimizer(Optimizer):
             raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        by_tensor = per_tensor.needed(self.variant, p, group)
-        tensors, memory = layout(self.variant.names, group), []
+        by_tensor = per_tensor.needs_state(self.variant, p, group)
+        tensors, memory = state_layout(self.variant.names, group), []
         state = self.state[p] if tensors or by_tensor else {}
         for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
             elif stored.bound is not None and state[stored.key].dtype != stored.dtype:
                 # the state was created with another bound
-                state[stored.key] = fitted(state[stored.key], stored.bound)
+                state[stored.key] = clamp_counter(state[stored.key], stored.bound)
             memory.append(state[stored.key])
-        own: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         if by_tensor:
-            own = {"state": state, "number": number, "first": 0}
-        param_state = ParamState(p, g, tuple(memory), own)
+            values = {"state": state, "number": number, "offset": 0}
+        param_state = ParamState(p, g, tuple(memory), values)
         return _local(param_state) if hasattr(p, "to_local") else param_state
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,11 +243,11 @@ class SignOptimizer(Optimizer):
 
         simba/state_dict.py gives the reason.
         """
-        first = self.register_state_dict_post_hook(portable, prepend=True)
+        hook = self.register_state_dict_post_hook(portable, prepend=True)
         try:
             return unwrap(Optimizer.state_dict)(self)
         finally:
-            first.remove()
+            hook.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict. Counters stay integers; torch alone would convert them to floats.
@@ -251,35 +258,42 @@ class SignOptimizer(Optimizer):
             ValueError: the state belongs to an optimizer with other hyperparameters or memories, or
                 to a parameter of another shape.
         """
-        current = [{key: group[key] for key in HOW} for group in self.param_groups]
+        current = [
+            {key: group[key] for key in IMPLEMENTATION_OPTIONS} for group in self.param_groups
+        ]
         loaded: list[dict[str, Any]] = []
 
         def check_before_load(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            taken = set(self.defaults)
-            check_loaded(type(self).__name__, self.variant, taken, self.param_groups, state_dict)
+            accepted = set(self.defaults)
+            check_loaded(type(self).__name__, self.variant, accepted, self.param_groups, state_dict)
             loaded.append(state_dict)
 
         def restore_after_load(_: Optimizer) -> None:
             restore(self.variant, self.param_groups, self.state, loaded[0])
-            for group, how in zip(self.param_groups, current, strict=True):
-                group.update(how)
+            for group, options in zip(self.param_groups, current, strict=True):
+                group.update(options)
 
-        # They run after a user's hooks that change the state dict and before those that read the
-        # loaded state.
-        last = self.register_load_state_dict_pre_hook(check_before_load)
-        first = self.register_load_state_dict_post_hook(restore_after_load, prepend=True)
+        # The user's pre-hooks may change the state dict, so they run before check_before_load. The
+        # user's post-hooks may read the loaded state, so they run after restore_after_load.
+        pre_hook = self.register_load_state_dict_pre_hook(check_before_load)
+        post_hook = self.register_load_state_dict_post_hook(restore_after_load, prepend=True)
         try:
             unwrap(Optimizer.load_state_dict)(self, state_dict)
         finally:
-            last.remove()
-            first.remove()
+            pre_hook.remove()
+            post_hook.remove()
 
-    def look(self, p: Tensor, group: dict[str, Any], g: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The direction in which a step with the gradient g would move p. Takes no step.
+    def preview(
+        self, p: Tensor, group: dict[str, Any], g: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The direction d of a step ``p <- (1 - lr wd) p - lr d`` with the gradient g.
+
+        ``maximize`` is ignored. p and its memories do not change; the first call creates the
+        memories.
 
         Args:
-            p: a parameter with a gradient, in ``group``.
-            group: its parameter group.
+            p: a parameter with a gradient.
+            group: the parameter group that contains p.
             g: the gradient to use instead of ``p.grad``, of p's shape.
 
         Returns:
@@ -287,9 +301,9 @@ class SignOptimizer(Optimizer):
         """
         state = self.param_state(p, group)._replace(g=g)
         if self.variant.by_tensor:
-            (state,) = per_tensor.prepared(self.variant, [state], group)
-        values = hyperparameters(group) | state.own
-        values |= eager.seen(self.variant, g, state.memory, values)
+            (state,) = per_tensor.prepare_step(self.variant, [state], group)
+        values = hyperparameters(group) | state.per_tensor
+        values |= eager.function_arguments(self.variant, g, state.memory, values)
         return self.variant.direction(values), {name: values[name] for name in self.variant.names}
 
 
@@ -297,8 +311,9 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     """A group's hyperparameters by the names that formulas use (simba/directions.py).
 
     Returns:
-        The group's entries without ``params``, and what formulas derive from them: ``b1``, ``b2``,
-        ``w``, ``limit``, ``fresh`` and others.
+        The group's entries without ``params``, and those derived from them: ``b1``,
+        ``one_minus_b1``, ``b2``, ``one_minus_b2``, ``w``, ``limit``, ``fresh``, ``largest``,
+        ``unit``, ``gain_of_unit``, ``error_b2``, ``radix``, ``half_radix`` and ``inv_radix``.
     """
     hparams = {key: value for key, value in group.items() if key != "params"}
     if isinstance(lr := group["lr"], Tensor):
@@ -310,7 +325,7 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
         hparams |= {"b2": group["beta2"], "one_minus_b2": 1 - group["beta2"]}
     if "window_size" in group:
         hparams["w"] = group["window_size"]
-    if "threshold" in group:  # the note's integer bound: 12 for w = 128, gamma = 0.1
+    if "threshold" in group:  # the note's integer threshold, 12 for w = 128, gamma = 0.1
         hparams["limit"] = int(group["window_size"] * group["threshold"])
     if "gain" in group:
         hparams["fresh"] = group["gain"] * (1 - b1) / (b1 * (1 - b2))
@@ -332,7 +347,8 @@ def _local(state: ParamState) -> ParamState:
     memory: Any = state.memory
     if g.placements != p.placements:
         g = g.redistribute(placements=p.placements)
-    return ParamState(p.to_local(), g.to_local(), tuple(t.to_local() for t in memory), state.own)
+    local = tuple(t.to_local() for t in memory)
+    return ParamState(p.to_local(), g.to_local(), local, state.per_tensor)
 
 
 def _by_device_and_dtype(states: list[ParamState]) -> list[list[ParamState]]:

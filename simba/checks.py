@@ -31,11 +31,13 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
                 raise ValueError(f"{owner}: {name} must be {expected}, got {value!r}")
     lr = hyperparameters["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
+        raise ValueError("Tensor lr must be 1-element")  # torch's message
     if hyperparameters["differentiable"]:
-        raise ValueError("differentiable=True: the derivative of a sign is zero")
+        raise ValueError(
+            f"{owner}: differentiable must be false, because the derivative of a sign is zero"
+        )
     if hyperparameters["foreach"] and hyperparameters["fused"]:
-        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")  # torch's message
     if "gain" in hyperparameters:
         b1, b2 = hyperparameters["betas"]
         if b1 == 0 or b2 == 1:
@@ -44,17 +46,17 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
         raise ValueError(f"{owner}: least must be <= bound, got {hyperparameters['least']!r}")
 
 
-def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+def check_no_foreign(owner: str, group: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:
     """Check that a group has no hyperparameter of another variant.
 
     Args:
         owner: the optimizer's name, for the error.
-        taken: the hyperparameters that the optimizer takes.
+        accepted: the hyperparameters that the optimizer takes.
 
     Raises:
-        ValueError: the group has one; the error names it.
+        ValueError: the group has a hyperparameter of another variant; the error names it.
     """
-    foreign = sorted(RANGES.keys() & group.keys() - taken.keys())
+    foreign = sorted(RANGES.keys() & group.keys() - accepted.keys())
     if foreign:
         raise ValueError(f"{owner} does not take {', '.join(foreign)}: remove it from the group")
 
@@ -62,7 +64,7 @@ def check_taken(owner: str, group: Mapping[str, Any], taken: Mapping[str, Any]) 
 def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Hyperparameters as Python numbers: NumPy scalars are converted, ``betas`` becomes a tuple.
 
-    Tensors, and names without a range, stay as they are; the latter are not returned.
+    Tensors are returned unchanged. Names without a range are left out.
     """
     numbers: dict[str, Any] = {}
     for name in RANGES.keys() & hyperparameters.keys():
@@ -101,10 +103,10 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_betas(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_share, value))
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_fraction, value))
 
 
-def _is_share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
@@ -121,29 +123,31 @@ def _is_levels(value: Any) -> bool:
     )
 
 
-def _whole(least: int, most: int) -> tuple[Callable[[Any], bool], str]:
+def _integer_range(low: int, high: int) -> tuple[Callable[[Any], bool], str]:
+    """The test and the description of a range; see ``RANGES``."""
     return (
-        lambda v: isinstance(v, Integral) and _is_number(v) and least <= int(v) <= most,
-        f"an integer in [{least}, {most}]",
+        lambda v: isinstance(v, Integral) and _is_number(v) and low <= int(v) <= high,
+        f"an integer in [{low}, {high}]",
     )
 
 
 _POSITIVE = (_is_positive, "a finite number > 0")
+# Each hyperparameter's test of a value, and the description of valid values.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_is_rate, "a finite number >= 0"),
     "weight_decay": (_is_nonnegative, "a finite number >= 0"),
-    "beta2": (_is_share, "a number in [0, 1]"),
+    "beta2": (_is_fraction, "a number in [0, 1]"),
     "betas": (_is_betas, "two numbers in [0, 1]"),
-    "threshold": (_is_share, "a number in [0, 1]"),
-    "window_size": _whole(1, INT16),
+    "threshold": (_is_fraction, "a number in [0, 1]"),
+    "window_size": _integer_range(1, INT16),
     "levels": (_is_levels, "an odd integer >= 3"),
     "spacing": _POSITIVE,
     "gain": _POSITIVE,
-    "bound": _whole(1, INT16),
-    "least": _whole(0, INT16),
+    "bound": _integer_range(1, INT16),
+    "least": _integer_range(0, INT16),
     "leaky_error": (lambda value: isinstance(value, bool), "true or false"),
-    "error_bound": _whole(1, INT16),
-    "per_vote": _whole(1, INT16),
-    "seed": _whole(0, 2**63 - 1),
+    "error_bound": _integer_range(1, INT16),
+    "per_vote": _integer_range(1, INT16),
+    "seed": _integer_range(0, 2**63 - 1),
     **dict.fromkeys(SWITCHES, (_is_switch, "true, false or None")),
 }

@@ -21,9 +21,9 @@ Equation numbers are those of the note that proposed Simba. Eq. 1 is the directi
 2023 (arXiv 2302.06675), rewritten as a choice. ``simba_eq4`` is the note's eq. 4, an earlier form
 of eq. 5.
 
-The other variants test what Simba lacks. Simba, window moves as ``simba_eq4``. The others move by
-``sign(s + fresh q)``: Lion's direction with a vote q instead of the gradient and an integer counter
-s instead of m. With EF, s is corrected by the error e.
+The other variants test what Simba lacks. "Simba, window" has the direction ``simba_eq4``. The
+others have ``sign(s + fresh q)``: Lion's direction with a vote q instead of the gradient and an
+integer counter s instead of m. With EF, s is corrected by the error e.
 
 ====================  ======================  ======================  ===========================
 variant               vote                    remembers s by          and
@@ -38,7 +38,7 @@ Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``round
 A function gets its arguments by their names. All tensors have the parameter's shape.
 
 - ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, an integer;
-- ``x``: gradient divided by the distance between two votes (simba/scale.py), 0 where g is 0 or NaN;
+- ``x``: gradient divided by ``spacing * scale`` (simba/scale.py), 0 where g is 0 or NaN;
 - ``q``: vote; ``e``: the sum of what rounding removed from earlier votes, an integer multiple of
   ``unit = 1 / per_vote`` votes;
 - ``signs``: five of the last w signs as the digits of one base-3 number, and ``place``: the value
@@ -59,7 +59,7 @@ from torch import Tensor
 
 
 def choose(margin: Tensor, memory: Tensor, g: Tensor) -> Tensor:
-    """sign(memory) where the memory's margin is above 0, else sign(g).
+    """sign(memory) where the memory's margin is above 0, else sign(g); in g's dtype and shape.
 
     Computed by arithmetic, which is exact on signs. On a CPU, torch does not vectorize torch.where
     and comparisons, so they take several times as long.
@@ -178,9 +178,9 @@ def leaky_count(
 def lasting_count(
     s: Tensor, q: Tensor, b2: float, gain: float, bound: float, least: float, noise_s: Tensor
 ) -> Tensor:
-    """``leaky_count``, but without a vote s does not leak below ``least``.
+    """``leaky_count``, but where q is 0, abs(s) does not decay below ``least``.
 
-    With ``least`` = 1 the sign of s stays, as the sign of Lion's m does, which never becomes 0.
+    With ``least`` = 1, s keeps its sign, as Lion's m does: m decays but never becomes 0.
     """
     left = leaky_count(s, q, b2, gain, bound, noise_s)
     lasting = torch.where(abs(left) < least, torch.sign(s) * least, left)
@@ -199,7 +199,7 @@ def rounding_error(
     """``e + x - q``, rounded stochastically to integer units of ``1 / per_vote`` votes.
 
     Error feedback (Karimireddy et al. 2019, arXiv 1901.09847). With ``error_b2`` = b2 the error
-    leaks as s does. Apart from rounding and bounds, ``s + gain e / per_vote`` is then the moving
+    decays as s does. Apart from rounding and bounds, ``s + gain e / per_vote`` is then the moving
     sum that 8-bit Lion stores; a vote moves a part of it from e to s.
     """
     left_out = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)

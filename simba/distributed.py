@@ -1,10 +1,10 @@
 """Data-parallel training in which the workers exchange votes instead of gradients.
 
 Each worker turns its gradient into one vote per coordinate. Worker i collects the votes on the i-th
-part of the coordinates (all-to-all), decides them, and sends what was decided to all workers
-(all-gather). Votes are integers, so all workers end with the same bits, and the order of summation
-does not matter. A ternary vote takes 1.6 bits in both directions (five in a byte), a binary vote
-takes 1. A float32 all-reduce takes 32 bits in both directions.
+part of the coordinates (all-to-all), reduces them (majority or mean), and sends the result to all
+workers (all-gather). Votes are integers, so the order of summation does not matter, and the results
+of all workers are bitwise identical. A ternary vote takes 1.6 bits in each direction (five in a
+byte), a binary vote 1 bit, a float32 all-reduce 32 bits.
 
 signSGD with majority vote is by Bernstein et al. (2018, arXiv 1802.04434; 2019, arXiv 1810.05291).
 """
@@ -18,19 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.futures import Future
 
-from simba.backends.eager import CHUNK
+from simba.backends.eager import CHUNK_ELEMENTS
 from simba.checks import RANGES
 from simba.directions import nearest_with_error
 from simba.noise import key, uniforms
 from simba.scale import inverse_spacing, scale_of, scaled
 from simba.state import upcast
 
-VALUES = 256  # of a byte
-FIRST_TENSOR = 1 << 20  # numbers of tensors below select the noise of an optimizer's step
+BYTE_VALUES = 256  # the number of values of a byte
+VOTE_INDEX_OFFSET = 1 << 20  # smaller tensor indices select the noise of optimizers
 
 
 class VoteState:
-    """The settings of ``vote_hook``, and what it keeps from step to step.
+    """The settings and the state of ``vote_hook``.
 
     ``ddp.register_comm_hook(VoteState(ddp.parameters()), vote_hook)``
 
@@ -45,11 +45,11 @@ class VoteState:
         params: all parameters of the model, in the same order on every worker.
         levels: the number of possible votes, 3 or 2.
         reduction: the gradient that optimizers get. ``"majority"``: the sign of the sum of all
-            votes. Where the sum is 0, it is 0 for ``levels=3``; for ``levels=2`` the worker of
-            rank ``step % workers`` decides. ``"mean"``: the mean of all votes. It takes more bits
-            on the way back, ``per_byte`` says how many.
-        spacing: the gradient that a vote of 1 stands for, in units of the scale, > 0.
-        error_feedback: add what a vote left out of x to the next x (Karimireddy et al. 2019, arXiv
+            votes. A tie gives 0 for ``levels=3`` and the vote of the worker of rank
+            ``step % workers`` for ``levels=2``. ``"mean"``: the mean of all votes. The all-gather
+            then sends more bits, see ``per_byte``.
+        spacing: gradients are divided by ``spacing`` times the scale, > 0.
+        error_feedback: add a vote's rounding error to the next x (Karimireddy et al. 2019, arXiv
             1901.09847), at most the distance between two votes. It takes one tensor per parameter,
             of its shape and the gradient's dtype (float16 and bfloat16: float32), on each worker.
         seed: selects u, an integer >= 0. u is a function of seed, step, worker, parameter and
@@ -59,7 +59,7 @@ class VoteState:
     Attributes:
         bytes_sent: the bytes of votes that this worker has sent so far to other workers.
         step: the number of steps so far.
-        residuals: what votes left out, by the parameter's index, in units of one vote.
+        residuals: the rounding errors of votes, by the parameter's index, in units of one vote.
 
     Raises:
         ValueError: a setting is out of its range, or there are too many workers for ``"mean"``:
@@ -86,9 +86,10 @@ class VoteState:
         self.levels, self.reduction, self.spacing = levels, reduction, spacing
         most = self.workers * (levels - 1)  # the largest sum of digits
         self.decided_levels = levels if reduction == "majority" else most + 1
-        if self.decided_levels > VALUES:
+        if self.decided_levels > BYTE_VALUES:
+            limit = (BYTE_VALUES - 1) // (levels - 1)
             raise ValueError(
-                f"VoteState: reduction='mean' takes at most {(VALUES - 1) // (levels - 1)} workers "
+                f"VoteState: reduction='mean' takes at most {limit} workers "
                 f"with levels={levels}, got {self.workers}; use 'majority'"
             )
         self.error_feedback, self.seed = error_feedback, seed
@@ -101,15 +102,19 @@ class VoteState:
         return {"step": self.step, "residuals": dict(self.residuals)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what ``state_dict`` returned on the same worker."""
+        """Load what ``state_dict`` returned on the same worker.
+
+        Raises:
+            KeyError: ``step`` or ``residuals`` is missing.
+        """
         self.step = state_dict["step"]
         self.residuals = {i: t.clone() for i, t in state_dict["residuals"].items()}
 
     def vote(self, p: Tensor, g: Tensor) -> Tensor:
         """This worker's votes on a parameter p, int8 in the shape of its gradient g.
 
-        NaN votes 0 for ``levels=3`` and at random for ``levels=2``. An infinite gradient votes by
-        its sign.
+        A NaN gradient gives the vote 0 for ``levels=3`` and a random vote for ``levels=2``. An
+        infinite gradient gives its sign.
 
         Raises:
             ValueError: p is not among the parameters that the constructor got.
@@ -122,26 +127,26 @@ class VoteState:
         index = self.indices[p]
         flat = g.reshape(-1)
         # as in a step, temporaries stay in a core's cache
-        parts = upcast(flat).split(CHUNK if g.is_cpu else max(1, len(flat)))
+        parts = upcast(flat).split(CHUNK_ELEMENTS if g.is_cpu else max(1, len(flat)))
         inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
         if self.error_feedback and index not in self.residuals:
             self.residuals[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
-        votes, first = [], 0
+        votes, offset = [], 0
         for part in parts:
-            votes.append(self._vote_on(scaled(part, inv_spacing), index, first))
-            first += len(part)
+            votes.append(self._vote_on(scaled(part, inv_spacing), index, offset))
+            offset += len(part)
         return torch.cat(votes).view(g.shape)
 
-    def _vote_on(self, x: Tensor, index: int, first: int) -> Tensor:
-        """Votes (n,) int8 on the coordinates of a parameter from ``first`` on."""
+    def _vote_on(self, x: Tensor, index: int, offset: int) -> Tensor:
+        """Votes (n,) int8 on n coordinates of a parameter; the first has the index ``offset``."""
         e = x.new_zeros(())
         if self.error_feedback:
-            e = self.residuals[index][first : first + len(x)]
+            e = self.residuals[index][offset : offset + len(x)]
         if self.levels == 3:
             q = nearest_with_error(x, e, 1.0, 1.0)
         else:
-            tensor = FIRST_TENSOR * (1 + self.rank) + index
-            half_u, _ = uniforms(first, x, key(self.seed, self.step, tensor))
+            tensor = VOTE_INDEX_OFFSET * (1 + self.rank) + index
+            half_u, _ = uniforms(offset, x, key(self.seed, self.step, tensor))
             q = torch.where(x + e + 2 * half_u >= 1, 1.0, -1.0)
         if self.error_feedback:
             distance = 2 / (self.levels - 1)  # between two votes
@@ -182,7 +187,13 @@ def vote_hook(
 ) -> Future[Tensor]:
     """A communication hook for DistributedDataParallel: optimizers get the reduced votes.
 
-    It waits for the exchange of a bucket before the backward pass goes on.
+    The exchange does not overlap with the backward pass, which waits for it.
+
+    Args:
+        bucket: the gradients of some parameters, which the reduced votes replace.
+
+    Returns:
+        A completed future of the bucket's buffer.
 
     Raises:
         RuntimeError: the gradients are sparse or complex.
@@ -205,12 +216,12 @@ def vote_hook(
 
 
 def decide(digits: Tensor, levels: int, reduction: str, step: int) -> Tensor:
-    """Count the votes of all workers.
+    """Reduce the votes of all workers.
 
     Args:
         digits: (workers, coordinates) uint8, the votes as ``to_digits`` writes them.
         levels, reduction: see ``VoteState``.
-        step: the number of the step; it selects the worker that decides ties of two levels.
+        step: the number of the step; it selects the worker that decides ties for ``levels=2``.
 
     Returns:
         (coordinates,) uint8, the majority or the mean as a digit.
@@ -226,19 +237,19 @@ def decide(digits: Tensor, levels: int, reduction: str, step: int) -> Tensor:
 
 
 def to_digits(votes: Tensor, levels: int) -> Tensor:
-    """Votes, int8, as digits, uint8: the least vote, -1, is 0, and 1 is ``levels - 1``."""
+    """Votes (...) int8 as digits (...) uint8: -1 becomes 0, and 1 becomes ``levels - 1``."""
     return ((votes + 1) * (levels - 1) >> 1).to(torch.uint8)
 
 
 def to_votes(digits: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
-    """Digits as numbers of equal distance in [-1, 1]: 0 is -1, and ``levels - 1`` is 1."""
+    """Map digits 0..levels - 1 to equidistant numbers from -1 to 1."""
     half = (levels - 1) / 2
     return (digits.to(dtype) - half) / half
 
 
 def per_byte(levels: int) -> int:
     """The number of digits of base ``levels`` that fit one byte: 8 for 2, 5 for 3, 3 for 5."""
-    return max(count for count in range(9) if levels**count <= VALUES)
+    return max(count for count in range(9) if levels**count <= BYTE_VALUES)
 
 
 def pack(digits: Tensor, levels: int) -> Tensor:
@@ -262,11 +273,11 @@ def pack(digits: Tensor, levels: int) -> Tensor:
 
 def unpack(packed: Tensor, levels: int, size: int) -> Tensor:
     """The ``size`` digits (..., size) uint8 that ``pack`` wrote as bytes (..., bytes)."""
-    left, planes = packed.float(), []  # torch divides floats faster than integers
+    rest, planes = packed.float(), []  # torch divides floats faster than integers
     for _ in range(per_byte(levels)):
-        higher = torch.floor((left + 0.5) / levels)
-        planes.append((left - levels * higher).to(torch.uint8))
-        left = higher
+        higher = torch.floor((rest + 0.5) / levels)
+        planes.append((rest - levels * higher).to(torch.uint8))
+        rest = higher
     return torch.stack(planes, -2).flatten(-2)[..., :size]
 
 

@@ -1,7 +1,7 @@
 """Random numbers as a pure function of (seed, step, tensor, coordinate).
 
-They are therefore the same bits in every backend, in any order of evaluation, and after loading a
-checkpoint. torch's generators are not used.
+They are therefore bitwise identical in every backend, in any order of evaluation, and after loading
+a checkpoint. torch's generators are not used.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: it gives consecutive steps and tens
 
 
 def mix(x: Any, word: Any = 0) -> Any:
-    """A bijection of 32-bit words, for int64 tensors or ints.
+    """A bijection of 32-bit words, for int64 tensors or ints. numba_cpu.py and models/ops copy it.
 
     This is Wellons's "lowbias32" (github.com/skeeto/hash-prospector, source of the constants),
     except that ``word`` is mixed in at the second step.
@@ -35,28 +35,31 @@ def key(seed: int, step: Any, tensor: int) -> tuple[Any, Any]:
     return mix((step * GOLDEN + seed) & WORD), mix((tensor * GOLDEN + (seed >> 32) + 1) & WORD)
 
 
-def bits(first: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:
+def bits(offset: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:
     """32 random bits per coordinate, int64, of the shape of ``like``.
 
     Args:
-        first: the number of the first coordinate of ``like`` in its parameter.
+        offset: the index of the first coordinate of ``like`` in its parameter.
         words: the key that ``key`` returns.
     """
-    index = torch.arange(first, first + like.numel(), device=like.device)
+    index = torch.arange(offset, offset + like.numel(), device=like.device)
     return mix((index ^ words[0]) & WORD, words[1]).view(like.shape)
 
 
-def uniforms(first: int, like: Tensor, words: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    """Two random numbers in [0, 1) per coordinate, from the upper and lower 16 of its ``bits``.
+def uniforms(offset: int, like: Tensor, words: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """Two random numbers in [0, 1) per coordinate, from the upper and lower 16 bits of ``bits``.
+
+    Args:
+        offset, like, words: see ``bits``.
 
     Returns:
         Two float32 tensors of the shape of ``like``; their values are multiples of 2**-16.
     """
-    word = bits(first, like, words)
+    word = bits(offset, like, words)
     return (word >> 16).float() * 2**-16, (word & 0xFFFF).float() * 2**-16
 
 
-def rounded(x: Tensor, word: Tensor) -> Tensor:
+def round_stochastically(x: Tensor, word: Tensor) -> Tensor:
     """Round float32 to bfloat16 stochastically, so that the expected value is x.
 
     Args:

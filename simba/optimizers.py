@@ -18,7 +18,7 @@ class SignSGD(SignOptimizer):
         params: tensors, named tensors or groups of them.
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -48,7 +48,7 @@ class Lion(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -72,10 +72,10 @@ class Lion(SignOptimizer):
 class Simba(SignOptimizer):
     """Chooses between ``sign(s)`` and ``sign(g)`` by eq. 5; s counts signs of gradients.
 
-    Equal to the bit to the class printed in the note, with its signature and state names. The
-    note's text describes a sliding window, but its listing is this saturating counter: each step
-    adds ``sign(g)`` to s and clamps it to ``[-w, w]``; s does not decay. State: s, one byte for
-    w <= 127, else two.
+    Bitwise identical to the class that the note prints, with the same signature and state names.
+    The note's text describes a sliding window, but its listing is this saturating counter: each
+    step adds ``sign(g)`` to s and clamps it to ``[-w, w]``; s does not decay. State: s, one byte
+    for w <= 127, else two.
 
     Args:
         params: tensors, named tensors or groups of them.
@@ -83,7 +83,7 @@ class Simba(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -117,7 +117,7 @@ class SimbaM(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(m)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -151,7 +151,7 @@ class SimbaEq1(SignOptimizer):
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -186,7 +186,7 @@ class SimbaEq4(SignOptimizer):
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -219,7 +219,7 @@ class SimbaCeqM(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -253,7 +253,7 @@ class SimbaWindow(SignOptimizer):
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: keyword arguments of SignOptimizer; ``capturable`` must be False.
+        **switches: options of SignOptimizer; ``capturable`` must be False.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -289,7 +289,7 @@ class SimbaLeaky(SignOptimizer):
         bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -329,12 +329,12 @@ class TernaryLion(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         levels: the number of possible votes, odd, >= 3.
-        spacing: the distance between two votes, in units of the scale, > 0.
+        spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
         gain: the amount that a vote of 1 adds to s, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -376,17 +376,17 @@ class TernaryLionEF(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         levels: the number of possible votes, odd, >= 3.
-        spacing: the distance between two votes, in units of the scale, > 0.
+        spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
         gain: the amount that a vote of 1 adds to s, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
-        least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
-            sign of s, as Lion keeps that of m.
+        least: where the vote is 0, abs(s) does not decay below ``least``, an integer in [0, bound].
+            With 1, s keeps its sign, as Lion's m does.
         error_bound: the largest abs(e), an integer in [1, 32767].
         per_vote: the number of units of e per vote, an integer in [1, 32767].
-        leaky_error: whether e leaks as s does, by b2 per step.
+        leaky_error: whether e decays by the factor b2 per step, as s does.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.
@@ -431,14 +431,14 @@ class Lion8bit(SignOptimizer):
         params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
-        spacing: the unit of gradients, as a multiple of the scale, > 0.
-        gain: the amount that a gradient of one unit adds to s, > 0.
+        spacing: gradients are divided by ``spacing`` times the scale, > 0.
+        gain: the amount that a divided gradient of 1 adds to s, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
-        least: without a vote abs(s) does not leak below it, an integer in [0, bound]; 1 keeps the
-            sign of s, as Lion keeps that of m.
+        least: where the gradient is 0, abs(s) does not decay below ``least``, an integer in
+            [0, bound]. With 1, s keeps its sign, as Lion's m does.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: keyword arguments of SignOptimizer.
+        **switches: options of SignOptimizer.
 
     Raises:
         ValueError: a hyperparameter is out of its range.

@@ -1,8 +1,7 @@
 """Settings of TernaryLionEF to start with.
 
 ``TernaryLionEF(params, lr=1e-4, **presets.ONE_BYTE)`` stores one byte per parameter,
-``**presets.TWO_BYTES`` two. docs/ternary_lion_ef.md says how they
-compare with others.
+``**presets.TWO_BYTES`` two. docs/ternary_lion_ef.md compares them with other optimizers.
 """
 
 from typing import Any

@@ -4,9 +4,9 @@ The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) 
 For the gradients of this study, half of this mean is about the threshold at which three levels
 represent a gradient with the least squared error (Lloyd 1982).
 
-The sums are computed in integers. They do not depend on the order of summation, so every backend
-gives the same bits. A gradient beyond ``LARGEST`` distances between votes counts as ``LARGEST``, so
-that one outlier does not turn the votes of all other coordinates into 0.
+The sums are computed in integers. They do not depend on the order of summation, so they are bitwise
+identical in every backend. Scaled gradients are clamped to ``MAX_SCALED_GRADIENT`` first, so that
+one outlier does not turn the votes of all other coordinates into 0.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 RATE = 0.1  # the weight of a step's gradients in the moving average
-LARGEST = 128.0
-PART, GPU_PART = 2**16, 2**22  # elements of a gradient that ``first_scale`` takes at once
+MAX_SCALED_GRADIENT = 128.0
+CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS = 2**16, 2**22  # ``first_scale`` takes this many at once
 FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
 
 
@@ -28,41 +28,41 @@ def scaled(g: Tensor, inv_spacing: Any) -> Tensor:
 
 def sums(x: Tensor) -> Tensor:
     """(2,) int64: the sums of abs(x) and of x^2, in units of 1 / FRACTION."""
-    size = torch.clamp(abs(x), max=LARGEST)
-    return torch.stack([_whole(size), _whole(size * size)])
+    magnitude = torch.clamp(abs(x), max=MAX_SCALED_GRADIENT)
+    return torch.stack([_integer_sum(magnitude), _integer_sum(magnitude * magnitude)])
 
 
-def _whole(size: Tensor) -> Tensor:
-    return (size * FRACTION).to(torch.int64).sum()
+def _integer_sum(values: Tensor) -> Tensor:
+    return (values * FRACTION).to(torch.int64).sum()
 
 
 def first_scale(g: Tensor) -> Tensor:
     """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite.
 
-    It goes through the gradient in parts, because the temporaries of ``moments`` take 29 bytes an
-    element. A traced step is not divided.
+    The gradient is divided into chunks, because the temporaries of ``moments`` take 29 bytes per
+    element. In a traced step it is not divided.
     """
-    size = PART if g.is_cpu else GPU_PART
+    size = CHUNK_ELEMENTS if g.is_cpu else GPU_CHUNK_ELEMENTS
     if torch.compiler.is_compiling():
         size = max(1, g.numel())
     return scale_of(g.flatten().split(size))
 
 
-def scale_of(parts: Sequence[Tensor]) -> Tensor:
-    """The scale of one gradient, which is given in parts."""
-    return size_biased_mean(torch.stack([moments(part) for part in parts]).sum(0))
+def scale_of(chunks: Sequence[Tensor]) -> Tensor:
+    """The scale of a gradient given in 1-d chunks, a float32 scalar; see ``first_scale``."""
+    return contraharmonic_mean(torch.stack([moments(chunk) for chunk in chunks]).sum(0))
 
 
 def moments(g: Tensor) -> Tensor:
-    """(2,) float64: ``sum(g^2)`` and ``sum(abs(g))`` without NaN and infinity."""
+    """(2,) float64: the sums of abs(g) and of g^2, without NaN and infinity."""
     g = torch.where(g.isfinite(), g, 0.0).double()
-    return torch.stack([g.square().sum(), g.abs().sum()])
+    return torch.stack([g.abs().sum(), g.square().sum()])
 
 
-def size_biased_mean(moments: Tensor) -> Tensor:
+def contraharmonic_mean(moments: Tensor) -> Tensor:
     """``sum(g^2) / sum(abs(g))``, a float32 scalar; 0 if both sums are 0."""
-    squares, size = moments.unbind()
-    return torch.nan_to_num(squares / size, nan=0.0).float()
+    abs_sum, square_sum = moments.unbind()
+    return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()
 
 
 def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
@@ -70,8 +70,8 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
     return torch.where(scales > 0, 1 / (spacing * scales), 1.0)
 
 
-def followed(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
+def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
     """The scales (n,) for the next step, from this step's scales (n,) and ``sums`` (n, 2)."""
-    size, squares = totals.double().unbind(-1)
-    seen = spacing * scales * (squares / size).float()
-    return torch.where(size > 0, scales + RATE * (seen - scales), scales)
+    abs_sum, square_sum = totals.double().unbind(-1)
+    measured = spacing * scales * (square_sum / abs_sum).float()
+    return torch.where(abs_sum > 0, scales + RATE * (measured - scales), scales)

@@ -1,6 +1,6 @@
 """The tensors that an optimizer stores per parameter, and how they are read and written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from simba.types import Variant
 
 INT8, INT16 = torch.iinfo(torch.int8).max, torch.iinfo(torch.int16).max
 SIGNS_PER_BYTE = 5  # 3**5 = 243
-ALL_ZERO = 121  # five signs 0: a sign 0 is the digit 1, and 121 is 11111 in base 3
+ALL_ZERO = 121  # five zero signs: sign 0 has the digit 1, and 121 is 11111 in base 3
 
 # A memory's name in formulas, and its key in ``optimizer.state[p]``.
 KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "residual", "signs": "signs"}
@@ -43,7 +43,7 @@ def counter_dtype(bound: int) -> torch.dtype:
     return torch.int8 if bound <= INT8 else torch.int16
 
 
-def layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ...]:
+def state_layout(names: tuple[str, ...], group: Mapping[str, Any]) -> tuple[Stored, ...]:
     """The tensors that hold a variant's memories under a group's hyperparameters.
 
     s and e share one int8 tensor if ``s * (2 * error_bound + 1) + e`` fits int8.
@@ -86,7 +86,7 @@ def in_flat_parameter(p: Tensor) -> bool:
 
 
 def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
-    """The initial tensor, in the memory order of p: zeros, and for ``signs`` five signs 0."""
+    """The initial tensor, in the memory order of p: every value, also every sign, is 0."""
     if stored.holds == ("signs",):
         strides = (p.numel(), *torch.empty_like(p).stride())  # each plane has p's memory order
         planes = torch.empty_strided(
@@ -97,8 +97,8 @@ def new_tensor(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format)
 
 
-def fitted(tensor: Tensor, bound: int) -> Tensor:
-    """A counter clamped to [-bound, bound], in the dtype for that bound."""
+def clamp_counter(tensor: Tensor, bound: int) -> Tensor:
+    """A copy of a counter, clamped to [-bound, bound], in the dtype for that bound."""
     clamped = tensor.to(torch.int32, copy=True).clamp_(-bound, bound)
     return clamped.to(counter_dtype(bound))
 
@@ -114,7 +114,7 @@ def upcast(t: Tensor) -> Tensor:
 def unpack(
     packed: Tensor, radix: float, half_radix: float, inv_radix: float
 ) -> tuple[Tensor, Tensor]:
-    """(s, e) from ``packed = radix * s + e``, all float32."""
+    """(s, e) from ``packed = radix * s + e``, all float32 and of one shape."""
     s = torch.floor((packed + half_radix) * inv_radix)
     return s, packed - radix * s
 
@@ -124,17 +124,24 @@ def pack(s: Tensor, e: Tensor, radix: float) -> Tensor:
     return radix * s + e
 
 
-def read(
+def is_packed(names: Sequence[str], memory: Sequence[Any]) -> bool:
+    """Whether s and e share one tensor: there are then fewer tensors than memories."""
+    return len(memory) < len(names)
+
+
+def read_memories(
     names: tuple[str, ...], memory: tuple[Tensor, ...], hparams: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The memories by name. Integers become float32, which represents all of them exactly."""
     values = [upcast(t) for t in memory]
-    if len(values) < len(names):
+    if is_packed(names, values):
         values = list(unpack(values[0], *(hparams[name] for name in RADIX)))
     return dict(zip(names, values, strict=True))
 
 
-def write(memory: tuple[Tensor, ...], values: list[Tensor], hparams: Mapping[str, Any]) -> None:
+def write_memories(
+    memory: tuple[Tensor, ...], values: list[Tensor], hparams: Mapping[str, Any]
+) -> None:
     """Copy new values, one per memory and of its shape, into the stored tensors.
 
     s and e are packed if they share a tensor.

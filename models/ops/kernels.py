@@ -25,7 +25,11 @@ from numba.core.caching import FunctionCache
 
 
 class _Cache(FunctionCache):
-    """Caches machine code on disk. A full disk or a damaged file is not an error."""
+    """Caches machine code on disk. A full disk or a damaged file is not an error.
+
+    simba/backends/numba_cpu.py has a copy, because ``models`` and ``simba`` do not import each
+    other.
+    """
 
     def load_overload(self, *arguments: Any) -> Any:
         try:
@@ -47,7 +51,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     # With numpy's error model x / 0 is not an error. A check of every division would prevent
     # vectorization.
     compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    with suppress(RuntimeError):  # numba finds no such folder
+    with suppress(RuntimeError):  # no folder can be written
         compiled._cache = _Cache(function)
     return compiled
 
@@ -142,9 +146,9 @@ def dropout(x, y, limit, scale, key0, key1, first):
     size, width = x.shape
     for t in range(size):
         xt, yt = x[t], y[t]
-        number = uint32((first + t) * width)
+        index = uint32((first + t) * width)
         for d in range(width):
-            keep = noise(uint32(number + d), key0, key1) <= limit
+            keep = noise(uint32(index + d), key0, key1) <= limit
             yt[d] = xt[d] * scale if keep else float32(0.0)
 
 
@@ -160,9 +164,9 @@ def dropout_add_norm(
     size, width = x.shape
     for t in range(size):
         xt, rt, yt, nt = x[t], residual[t], y[t], normed[t]
-        number = uint32((first + t) * width)
+        index = uint32((first + t) * width)
         for d in range(width):
-            keep = noise(uint32(number + d), key0, key1) <= limit
+            keep = noise(uint32(index + d), key0, key1) <= limit
             nt[d] = rt[d] + ((xt[d] + bias[d]) * scale if keep else float32(0.0))
         mean = _sum(nt) / float32(width)
         squares = float32(0.0)
@@ -217,9 +221,9 @@ def dropout_add_norm_backward(
         _add(dnorm_bias, float32(1.0), gt)
         for d in range(width):
             rt[d] = (gt[d] * weight[d] - a - nt[d] * b) * rstd[t]
-        number = uint32((first + t) * width)
+        index = uint32((first + t) * width)
         for d in range(width):
-            keep = noise(uint32(number + d), key0, key1) <= limit
+            keep = noise(uint32(index + d), key0, key1) <= limit
             xt[d] = rt[d] * scale if keep else float32(0.0)
         _add(dbias, float32(1.0), xt)
 
@@ -244,46 +248,46 @@ def embed_backward(dx, dembedded, items, candidates, dweight):
 
 
 @_compile_fast
-def bce(hidden, embedded, real, slopes):
-    """``reference.bce``, summed in float64. ``slopes`` (T, 1 + K) is the gradient of the scores.
+def bce(hidden, embedded, mask, dscores):
+    """``reference.bce``, summed in float64. ``dscores`` (T, 1 + K) is the gradient of the loss.
 
-    hidden (T, D), embedded (T, 1 + K, D) with the target first, real (T,) bool.
+    hidden (T, D), embedded (T, 1 + K, D) with the target first, mask (T,) bool.
     """
-    size, scored = slopes.shape
+    size, scored = dscores.shape
     positive = 0.0
     negative = 0.0
     count = 0
     for t in range(size):
-        count += real[t]
+        count += mask[t]
     for t in range(size):
-        slopes[t] = 0
-        if real[t]:
+        dscores[t] = 0
+        if mask[t]:
             for k in range(scored):
                 sign = float32(-1.0) if k == 0 else float32(1.0)
                 score = sign * _dot(hidden[t], embedded[t, k])
                 small = math.exp(-abs(score))
                 loss = max(score, float32(0.0)) + math.log1p(small)
-                slope = (1.0 if score >= 0 else small) / (1.0 + small)
+                derivative = (1.0 if score >= 0 else small) / (1.0 + small)
                 if k == 0:
                     positive += loss
-                    slopes[t, k] = -slope / count
+                    dscores[t, k] = -derivative / count
                 else:
                     negative += loss
-                    slopes[t, k] = slope / (count * (scored - 1))
+                    dscores[t, k] = derivative / (count * (scored - 1))
     return (positive + negative / (scored - 1)) / count
 
 
 @_compile_fast
-def bce_backward(dloss, hidden, embedded, slopes, dhidden, dembedded):
+def bce_backward(dloss, hidden, embedded, dscores, dhidden, dembedded):
     """The gradients of hidden (T, D) and embedded (T, 1 + K, D) from ``dloss``, a scalar."""
-    size, scored = slopes.shape
+    size, scored = dscores.shape
     for t in range(size):
         dhidden[t] = 0
         for k in range(scored):
-            slope = dloss * slopes[t, k]
-            _add(dhidden[t], slope, embedded[t, k])
+            dscore = dloss * dscores[t, k]
+            _add(dhidden[t], dscore, embedded[t, k])
             for d in range(hidden.shape[1]):
-                dembedded[t, k, d] = slope * hidden[t, d]
+                dembedded[t, k, d] = dscore * hidden[t, d]
 
 
 @_compile_fast
@@ -317,7 +321,7 @@ def _add(out, weight, a):
 
 @_compile_fast
 def _count_kept_pads(index, pads, limit, key0, key1):
-    """The number of pads that dropout keeps; pad j has the number index + j."""
+    """The number of pads that dropout keeps; pad j has the index ``index`` + j."""
     count = 0
     for j in range(pads):
         count += noise(uint32(index + j), key0, key1) <= limit
@@ -328,12 +332,12 @@ def _count_kept_pads(index, pads, limit, key0, key1):
 def _dropout_factors(index, limit, scale, key0, key1, factors):
     """factors[j] = scale or 0, the factor of dropout for the attention weight of key j.
 
-    ``index`` is the number of the last key's weight. A weight's number is ``index`` plus the
+    ``index`` is the dropout index of the last key's weight. A weight's index is ``index`` plus the
     distance of key and query, so it does not depend on the sequence's slots.
     """
     for j in range(factors.size):
-        number = uint32(index + factors.size - 1 - j)
-        factors[j] = scale if noise(number, key0, key1) <= limit else float32(0.0)
+        weight_index = uint32(index + factors.size - 1 - j)
+        factors[j] = scale if noise(weight_index, key0, key1) <= limit else float32(0.0)
 
 
 @cache
@@ -348,11 +352,11 @@ def attention(width):
     - pads: (T,), the number of pads that each token attends to; (0,): no token attends to pads.
     - pad_kv: (2, H, W), the key and value of a pad.
     - maxlen: M, the longest sequence.
-    - keys: (2, 2) uint32, one dropout key for the tokens' weights, one for the pads'.
+    - keys: (2, 2) uint32, the dropout keys for the weights of tokens and of pads.
     - out: (Q, H, W).
     - weights: (Q, H, M + 1), an output for the gradient: the softmax weights before dropout. Entry
-      j is the weight of the sequence's token j, entry M that of the pads. With (1, H, M + 1), each
-      query overwrites the weights of the one before.
+      j is the weight of the sequence's token j, entry M that of the pads. If the array is
+      (1, H, M + 1), each query overwrites the weights of the previous query.
 
     ``backward`` needs Q = T. It writes the gradients of q, k, v and pad_kv.
     """
@@ -361,13 +365,13 @@ def attention(width):
         q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, first, out, weights
     ):
         heads = q.shape[1]
-        root = float32(1.0) / math.sqrt(float32(width))
+        inv_sqrt_width = float32(1.0) / math.sqrt(float32(width))
         all_factors = np.empty(maxlen, dtype=np.float32)
         for i in range(slots.size):
             t = slots[i]
             begin = starts[t]
             length = t - begin + 1
-            own_pads = pads[t] if pads.size else 0
+            num_pads = pads[t] if pads.size else 0
             for h in range(heads):
                 qi, oi, w = q[i, h], out[i, h], weights[i % weights.shape[0], h]
                 largest = float32(-np.inf)
@@ -375,31 +379,31 @@ def attention(width):
                     kj, score = k[begin + j, h], float32(0.0)
                     for d in range(width):
                         score += qi[d] * kj[d]
-                    w[j] = score * root
+                    w[j] = score * inv_sqrt_width
                     largest = max(largest, w[j])
                 total = float32(0.0)
-                if own_pads:
-                    w[maxlen] = _dot(qi, pad_kv[0, h]) * root
+                if num_pads:
+                    w[maxlen] = _dot(qi, pad_kv[0, h]) * inv_sqrt_width
                     largest = max(largest, w[maxlen])
-                    w[maxlen] = float32(own_pads) * _exp(w[maxlen] - largest)
+                    w[maxlen] = float32(num_pads) * _exp(w[maxlen] - largest)
                     total = w[maxlen]
                 for j in range(length):
                     w[j] = _exp(w[j] - largest)
                     total += w[j]
-                number, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(number, limit, scale, keys[0, 0], keys[0, 1], factors)
+                index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(index, limit, scale, keys[0, 0], keys[0, 1], factors)
                 for d in range(width):
                     oi[d] = float32(0.0)
                 for j in range(length):
                     w[j] /= total
-                    vj, share = v[begin + j, h], w[j] * factors[j]
+                    vj, weight = v[begin + j, h], w[j] * factors[j]
                     for d in range(width):
-                        oi[d] += share * vj[d]
-                if own_pads:
+                        oi[d] += weight * vj[d]
+                if num_pads:
                     w[maxlen] /= total
-                    kept_pads = _count_kept_pads(number, own_pads, limit, keys[1, 0], keys[1, 1])
-                    share = w[maxlen] * scale * float32(kept_pads) / float32(own_pads)
-                    _add(oi, share, pad_kv[1, h])
+                    kept_pads = _count_kept_pads(index, num_pads, limit, keys[1, 0], keys[1, 1])
+                    pad_weight = w[maxlen] * scale * float32(kept_pads) / float32(num_pads)
+                    _add(oi, pad_weight, pad_kv[1, h])
 
     def backward(
         dout,
@@ -421,7 +425,7 @@ def attention(width):
         dpad,
     ):
         size, heads = q.shape[:2]
-        root = float32(1.0) / math.sqrt(float32(width))
+        inv_sqrt_width = float32(1.0) / math.sqrt(float32(width))
         all_factors = np.empty(maxlen, dtype=np.float32)
         g = np.empty(maxlen, dtype=np.float32)
         dq[:] = 0
@@ -431,36 +435,36 @@ def attention(width):
         for t in range(size):
             begin = starts[t]
             length = t - begin + 1
-            own_pads = pads[t] if pads.size else 0
+            num_pads = pads[t] if pads.size else 0
             for h in range(heads):
                 w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
-                number, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(number, limit, scale, keys[0, 0], keys[0, 1], factors)
+                index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
+                _dropout_factors(index, limit, scale, keys[0, 0], keys[0, 1], factors)
                 total = float32(0.0)
                 for j in range(length):
-                    vj, slope = v[begin + j, h], float32(0.0)
+                    vj, dweight = v[begin + j, h], float32(0.0)
                     for d in range(width):
-                        slope += do[d] * vj[d]
-                    g[j] = slope * factors[j]
+                        dweight += do[d] * vj[d]
+                    g[j] = dweight * factors[j]
                     total += w[j] * g[j]
-                pad_slope = float32(0.0)
-                if own_pads:
-                    kept_pads = _count_kept_pads(number, own_pads, limit, keys[1, 0], keys[1, 1])
-                    share = scale * float32(kept_pads) / float32(own_pads)
-                    _add(dpad[1, h], w[maxlen] * share, do)
-                    pad_slope = _dot(do, pad_kv[1, h]) * share
-                    total += w[maxlen] * pad_slope
+                dpad_weight = float32(0.0)
+                if num_pads:
+                    kept_pads = _count_kept_pads(index, num_pads, limit, keys[1, 0], keys[1, 1])
+                    pad_factor = scale * float32(kept_pads) / float32(num_pads)
+                    _add(dpad[1, h], w[maxlen] * pad_factor, do)
+                    dpad_weight = _dot(do, pad_kv[1, h]) * pad_factor
+                    total += w[maxlen] * dpad_weight
                 for j in range(length):
-                    ds, share = w[j] * (g[j] - total) * root, w[j] * factors[j]
+                    ds, weight = w[j] * (g[j] - total) * inv_sqrt_width, w[j] * factors[j]
                     kj, dkj, dvj = k[begin + j, h], dk[begin + j, h], dv[begin + j, h]
                     for d in range(width):
-                        dvj[d] += share * do[d]
+                        dvj[d] += weight * do[d]
                     for d in range(width):
                         dkj[d] += ds * qt[d]
                     for d in range(width):
                         dqt[d] += ds * kj[d]
-                if own_pads:
-                    ds = w[maxlen] * (pad_slope - total) * root
+                if num_pads:
+                    ds = w[maxlen] * (dpad_weight - total) * inv_sqrt_width
                     _add(dqt, ds, pad_kv[0, h])
                     _add(dpad[0, h], ds, qt)
 
@@ -474,17 +478,17 @@ def count_ahead(scores, first, target_scores, targets, seen_offsets, seen_items,
     It is compiled without fastmath, because comparisons with NaN must follow IEEE 754.
     """
     users, items = scores.shape
-    out = float32(-np.inf)
+    excluded = float32(-np.inf)
     for u in range(users):
         row, score = scores[u], target_scores[u]
         for i in range(seen_offsets[u], seen_offsets[u + 1]):
             column = seen_items[i] - first
             if 0 <= column < items:
-                row[column] = out
+                row[column] = excluded
         column = targets[u] - first
         if 0 <= column < items:
-            row[column] = out
+            row[column] = excluded
         ahead = int32(0)
         for i in range(items):
-            ahead += int32((row[i] != out) & (not (row[i] < score)))
+            ahead += int32((row[i] != excluded) & (not (row[i] < score)))
         ranks[u] += ahead

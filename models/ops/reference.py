@@ -1,4 +1,4 @@
-"""``models.ops.Operations`` in torch operations."""
+"""``models.ops.Operations`` in torch operations; the docstrings of ``Operations`` apply."""
 
 import math
 
@@ -16,7 +16,8 @@ def noise(index: Tensor, key: Tensor) -> Tensor:
 
     For a given key this is a bijection of 32-bit words. It is Wellons's "lowbias32"
     (github.com/skeeto/hash-prospector, source of the constants), except that the first word of the
-    key is xored to the index and the second word is mixed in at the second step.
+    key is xored to the index and the second word is mixed in at the second step. simba/noise.py has
+    a copy, because ``models`` and ``simba`` do not import each other.
 
     Args:
         index: int64, taken modulo 2**32.
@@ -61,11 +62,11 @@ def embed(weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Te
     return x[..., 0, :], x[..., 1:, :]
 
 
-def bce(hidden: Tensor, candidates: Tensor, real: Tensor) -> Tensor:
+def bce(hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
     scores = (candidates * hidden.unsqueeze(-2)).sum(-1)  # (R, L, 1 + K)
     positive = F.softplus(-scores[..., 0])
     negative = F.softplus(scores[..., 1:]).mean(-1)
-    return torch.where(real, positive + negative, 0.0).sum() / real.sum()
+    return torch.where(mask, positive + negative, 0.0).sum() / mask.sum()
 
 
 def attention(

@@ -139,7 +139,7 @@ class Diagnostics:
     def _against_the_sum(self) -> dict[str, float]:
         m = next(m for p, m in self._parameters() if p is self.items)
         assert self.items.grad is not None
-        _, memories = self.optimizer.look(self.items, self.group, self.items.grad)
+        _, memories = self.optimizer.preview(self.items, self.group, self.items.grad)
         s = memories.get("s")
         pairs = {"outvoted": (self.count, self.sum), "astray_m": (m, self.sum)}
         if s is not None:
@@ -153,8 +153,8 @@ class Diagnostics:
     def _record(self, p: Tensor, lion_m: Tensor) -> None:
         g = p.grad
         assert g is not None
-        direction, memories = self.optimizer.look(p, self.group, g)
-        reverse, _ = self.optimizer.look(p, self.group, -g)
+        direction, memories = self.optimizer.preview(p, self.group, g)
+        reverse, _ = self.optimizer.preview(p, self.group, -g)
         s = memories.get("s")
         moves = direction != 0
         quantities = {

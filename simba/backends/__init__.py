@@ -1,6 +1,6 @@
 """Three implementations of a step: torch operations (eager), numba (CPU) and torch.compile (GPU).
 
-All three compute the same step. The results of eager and numba are equal to the bit.
+All three compute the same step. The results of eager and numba are bitwise identical.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from simba.types import ParamState, Variant
 def dispatch(
     variant: Variant, states: Sequence[ParamState], group: dict[str, Any], hparams: dict[str, Any]
 ) -> None:
-    """Take the step of tensors of one device and dtype with the backend that their group selects.
+    """Step parameters of one device and dtype with the backend that their group selects.
 
     Args:
         states: the parameters with their gradients and memories; the step updates them in place.
@@ -33,7 +33,8 @@ def dispatch(
         states = numba_cpu.step(variant, states, hparams)
     if not states:
         return
-    if group["foreach"] is False or states[0].own:
+    # the foreach step does not support per-tensor state
+    if group["foreach"] is False or states[0].per_tensor:
         for state in states:
             eager.step_chunked(variant, state, hparams)
     else:

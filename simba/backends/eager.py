@@ -1,4 +1,6 @@
-"""The reference step in torch operations: by whole tensors, in chunks, or of many tensors at once.
+"""The reference step in torch operations.
+
+It steps one tensor, one tensor chunk by chunk, or many tensors at once.
 
 ``hparams`` maps the names that formulas use to a group's hyperparameters (simba/base.py).
 """
@@ -10,27 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simba.noise import bits, rounded, uniforms
+from simba.noise import bits, round_stochastically, uniforms
 from simba.scale import scaled, sums
-from simba.state import read, upcast, write
+from simba.state import read_memories, upcast, write_memories
 from simba.types import ParamState, Variant
 
-CHUNK = 2**16  # elements: enough to hide the cost of a call; malloc keeps temporaries of this size
-GRAIN = 2**15  # elements: torch gives a CPU thread at least this many
-LIST = 2**22  # elements: the most that tensors stepped together on a GPU may have
+# Enough elements to hide the cost of a call. malloc keeps temporaries of this size.
+CHUNK_ELEMENTS = 2**16
+GRAIN_SIZE = 2**15  # torch gives a CPU thread at least this many elements
+MAX_FOREACH_ELEMENTS_GPU = 2**22  # the most elements of one foreach call on a GPU, over all tensors
 
 
 def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
-    """Take the step of one tensor in place.
+    """Step one tensor in place.
 
-    bfloat16 and float16 parameters are computed in float32 and rounded once.
+    For bfloat16 and float16 parameters, the step is computed in float32 and rounded once.
     """
-    p, g, memory, own = state
+    p, g, memory, per_tensor = state
     g = -g if hparams["maximize"] else g
-    values = hparams | own
-    values |= seen(variant, g, memory, values)
+    values = hparams | per_tensor
+    values |= function_arguments(variant, g, memory, values)
     if variant.scaled:
-        own["totals"][own["row"]] += sums(values["x"])
+        per_tensor["totals"][per_tensor["row"]] += sums(values["x"])
     direction = variant.direction(values)
     lr = hparams["lr"]
     new = upcast(p)
@@ -40,31 +43,34 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
     else:
         new.add_(direction.to(new.dtype), alpha=-lr)
     if new is not p:
-        words = own.get("rounding")
-        p.copy_(rounded(new, bits(own["first"], new, words)) if words else new)
-    write(memory, [function(values) for function in variant.remember], hparams)
+        words = per_tensor.get("rounding")
+        if words:
+            new = round_stochastically(new, bits(per_tensor["offset"], new, words))
+        p.copy_(new)
+    write_memories(memory, [function(values) for function in variant.remember], hparams)
 
 
-def seen(
+def function_arguments(
     variant: Variant, g: Tensor, memory: tuple[Tensor, ...], values: dict[str, Any]
 ) -> dict[str, Tensor]:
-    """The tensors that a variant's functions take, by argument name.
+    """The tensors that a variant's functions take, by the names of their arguments.
 
     Args:
         g: the gradient.
         memory: the stored memories, each of the gradient's shape.
-        values: hyperparameters and the numbers of this tensor (``ParamState.own``).
+        values: hyperparameters and per-tensor values (``ParamState.per_tensor``).
 
     Returns:
-        ``g``, the memories, and where the variant uses them ``x``, noise and ``q``, all of the
-        gradient's shape; bfloat16, float16 and integers are converted to float32.
+        ``g``, the memories, and what the variant uses of ``x`` (scaled gradient), ``noise_s``,
+        ``noise_e`` and ``q`` (vote), all of the gradient's shape; bfloat16, float16 and integers
+        are converted to float32.
     """
     g = upcast(g)
-    arguments = {"g": g, **read(variant.names, memory, values)}
+    arguments = {"g": g, **read_memories(variant.names, memory, values)}
     if variant.scaled:
         arguments["x"] = scaled(g, values["inv_spacing"])
     if variant.random:
-        noise = uniforms(values["first"], g, values["key"])
+        noise = uniforms(values["offset"], g, values["key"])
         arguments["noise_s"], arguments["noise_e"] = noise
     if variant.vote is not None:
         arguments["q"] = variant.vote(values | arguments)
@@ -72,25 +78,27 @@ def seen(
 
 
 def step_chunked(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None:
-    """Take the step of one tensor: on a CPU chunk by chunk, so that temporaries stay small."""
-    small = state.p.is_contiguous() and state.p.numel() <= _largest()
-    for chunk in [state] if small or not state.p.is_cpu else parts(state, _largest()):
+    """Step one tensor in place; on a CPU chunk by chunk, so that temporaries stay small."""
+    small = state.p.is_contiguous() and state.p.numel() <= _max_chunk_elements()
+    for chunk in [state] if small or not state.p.is_cpu else chunks(state, _max_chunk_elements()):
         update(variant, chunk, hparams)
 
 
-def parts(state: ParamState, most: int) -> Iterator[ParamState]:
-    """Divide a state into chunks of at most ``most`` elements, in the parameter's memory order.
+def chunks(state: ParamState, max_elements: int) -> Iterator[ParamState]:
+    """Divide a state into chunks of at most ``max_elements``, in the parameter's memory order.
 
     A chunk is never smaller than one slice along the parameter's outermost dimension.
     """
     state = flat(state)
     length = state.p.shape[0] if state.p.dim() else 1
     row = max(1, state.p.numel() // max(1, length))
-    rows = max(1, most // row)
+    rows = max(1, max_elements // row)
     for first in range(0, length, rows):
         p, g, *memory = (t[first : first + rows] for t in state.tensors)
-        own = state.own | {"first": state.own["first"] + first * row} if state.own else state.own
-        yield ParamState(p, g, tuple(memory), own)
+        per_tensor = state.per_tensor
+        if per_tensor:
+            per_tensor = per_tensor | {"offset": per_tensor["offset"] + first * row}
+        yield ParamState(p, g, tuple(memory), per_tensor)
 
 
 def flat(state: ParamState) -> ParamState:
@@ -104,25 +112,26 @@ def flat(state: ParamState) -> ParamState:
         tensors = [t.permute(order) for t in tensors]
     if all(t.numel() == p.numel() and t.is_contiguous() for t in tensors):
         tensors = [t.view(-1) for t in tensors]
-    return ParamState(tensors[0], tensors[1], tuple(tensors[2:]), state.own)
+    return ParamState(tensors[0], tensors[1], tuple(tensors[2:]), state.per_tensor)
 
 
-def _largest() -> int:
+def _max_chunk_elements() -> int:
     """The most elements of a chunk, enough for every thread. A traced step is not divided."""
     if torch.compiler.is_compiling():
         return sys.maxsize
-    return max(CHUNK, GRAIN * torch.get_num_threads())
+    return max(CHUNK_ELEMENTS, GRAIN_SIZE * torch.get_num_threads())
 
 
 def step_foreach(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """Take the step of tensors of one device and dtype in few calls, as torch's foreach does.
+    """Step tensors of one device and dtype in place, in few calls, as torch's foreach does.
 
     Temporaries are several times as large as the tensors of one call, so calls are limited in size.
     """
-    most = _largest() if states and states[0].p.is_cpu else LIST
+    on_cpu = states and states[0].p.is_cpu
+    max_elements = _max_chunk_elements() if on_cpu else MAX_FOREACH_ELEMENTS_GPU
     first = size = 0
     for i, state in enumerate(states):
-        if i > first and size + state.p.numel() > most:
+        if i > first and size + state.p.numel() > max_elements:
             _step_joined(variant, states[first:i], hparams)
             first, size = i, 0
         size += state.p.numel()
@@ -140,7 +149,7 @@ def _step_joined(variant: Variant, states: Sequence[ParamState], hparams: dict[s
         grads = list(torch._foreach_neg(grads))
     memories = list(zip(*(state.memory for state in states), strict=True))
     joined = tuple(_concatenate(tensors) for tensors in memories)
-    values = hparams | seen(variant, _concatenate(grads), joined, hparams)
+    values = hparams | function_arguments(variant, _concatenate(grads), joined, hparams)
     direction = variant.direction(values)
     lr = hparams["lr"]
     new = [upcast(p) for p in params]
@@ -151,7 +160,7 @@ def _step_joined(variant: Variant, states: Sequence[ParamState], hparams: dict[s
         torch._foreach_add_(new, _split_like(direction, params), alpha=-lr)
     if new[0] is not params[0]:
         torch._foreach_copy_(params, new)
-    write(joined, [function(values) for function in variant.remember], hparams)
+    write_memories(joined, [function(values) for function in variant.remember], hparams)
     for tensors, whole in zip(memories, joined, strict=True):
         torch._foreach_copy_(list(tensors), _split_like(whole, tensors))
 

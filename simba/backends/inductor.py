@@ -1,7 +1,6 @@
 """The eager step compiled by torch.compile: what ``fused=True`` does on a GPU.
 
-The first step waits for the compiler. The module has not been run on a GPU; tests compile it for a
-CPU.
+The first step waits for the compiler. This module is untested on a GPU: tests compile it for a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ from torch import Tensor
 from simba.backends.eager import flat, update
 from simba.types import ParamState, Variant
 
-# One launch runs the kernels of all tensors. The compiler of torch 2.5 fails on them.
+# combo_kernels: one launch runs the kernels of all tensors. torch 2.5 cannot compile them.
 COMBO_KERNELS = not torch.__version__.startswith("2.5.")
 
 
 def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """Take the step of tensors of one device and dtype in place.
+    """Step tensors of one device and dtype in place.
 
     Args:
         hparams: the group's hyperparameters, see ``simba.base.hyperparameters``.
@@ -29,18 +28,23 @@ def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
     if not isinstance(lr, Tensor):  # a Python number is a constant: each new lr would recompile
         dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
         lr = torch.full((), lr, dtype=dtype, device=p.device)
-    states = [flat(state)._replace(own=_as_tensors(state.own, p.device)) for state in states]
+    states = [
+        flat(state)._replace(per_tensor=_as_tensors(state.per_tensor, p.device)) for state in states
+    ]
     layouts = tuple((t.shape, t.stride(), t.dtype) for state in states for t in state.tensors)
     _compiled_update(variant, layouts)(tuple(states), hparams | {"lr": lr})
 
 
-def _as_tensors(own: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """``ParamState.own`` with tensors for the numbers that change at each step."""
-    tensors = {name: value for name, value in own.items() if name not in ("state", "number")}
-    for name in {"key", "rounding"} & own.keys():
-        tensors[name] = tuple(torch.as_tensor(word, device=device) for word in own[name])
-    if "inv_spacing" in own:
-        inverse = torch.as_tensor(own["inv_spacing"], dtype=torch.float32, device=device)
+def _as_tensors(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """``ParamState.per_tensor`` without ``state`` and ``number``.
+
+    Numbers that change at each step become tensors.
+    """
+    tensors = {name: value for name, value in values.items() if name not in ("state", "number")}
+    for name in {"key", "rounding"} & values.keys():
+        tensors[name] = tuple(torch.as_tensor(word, device=device) for word in values[name])
+    if "inv_spacing" in values:
+        inverse = torch.as_tensor(values["inv_spacing"], dtype=torch.float32, device=device)
         tensors["inv_spacing"] = inverse
     return tensors
 
@@ -58,6 +62,6 @@ def _compiled_update(variant: Variant, layouts: Any) -> Callable[..., None]:
             update(variant, state, hparams)
 
     name = f"{variant.direction.function.__name__}_of_all"
-    own = update_all.__code__.replace(co_name=name)
-    copy = FunctionType(own, update_all.__globals__, closure=update_all.__closure__)
+    code = update_all.__code__.replace(co_name=name)
+    copy = FunctionType(code, update_all.__globals__, closure=update_all.__closure__)
     return torch.compile(copy, options={"combo_kernels": COMBO_KERNELS})

@@ -2,11 +2,12 @@
 
 numba compiles one loop per variant and dtype. The loop runs over all tensors of a group. It applies
 the operations of the eager step to each coordinate, with the same order and rounding, so the
-results are equal to the bit. bfloat16 and float16 are computed in float32, as in the eager step.
+results are bitwise identical. For bfloat16 and float16 parameters, the step is computed in float32,
+as in the eager step.
 
-The loop needs contiguous memory. Tensors with gaps, or whose memory orders differ, are copied chunk
-by chunk. The first step compiles the loop in about a second. The machine code is cached on disk;
-loading it takes half a second. This module is the only one that needs numba.
+The loop needs contiguous memory. Non-contiguous tensors, and tensors whose strides differ, are
+copied chunk by chunk. The first step compiles the loop in about a second. The machine code is
+cached on disk; loading it takes half a second. This module is the only one that needs numba.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from simba import directions, noise, scale, state
-from simba.backends.eager import CHUNK, flat, parts
+from simba.backends.eager import CHUNK_ELEMENTS, chunks, flat
 from simba.types import Function, ParamState, Variant
 
 try:
@@ -40,19 +41,26 @@ from numba import float32, int32, int64, types, uint16, uint32
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, overload, register_jitable
 
-PLAIN = (Tensor, torch.nn.Parameter)
-MIN_SHARE = 2**20  # elements: with fewer, starting a thread takes longer than it saves
+SUPPORTED_TYPES = (Tensor, torch.nn.Parameter)
+MIN_ELEMENTS_PER_THREAD = 2**20  # with fewer, starting a thread takes longer than it saves
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-WHOLE = {torch.int8: numba.int8, torch.int16: numba.int16, torch.uint8: numba.uint8}
-# Integers per tensor: the addresses of p, g and two memories; the size; the number of the first
+NUMBA_INTEGERS = {torch.int8: numba.int8, torch.int16: numba.int16, torch.uint8: numba.uint8}
+# Integers per tensor: the addresses of p, g and two memories; the size; the index of the first
 # coordinate; two words of the noise key; two words of the rounding key.
 FIELDS = 10
-LARGEST, FRACTION = float32(scale.LARGEST), float32(scale.FRACTION)
-KNOWS = "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
+P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
+MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
+FRACTION = float32(scale.FRACTION)
+SUPPORTED_OPERATIONS = (
+    "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
+)
 
 
 class _Cache(FunctionCache):
-    """Caches machine code on disk. A full disk or a damaged file is not an error."""
+    """Caches machine code on disk. A full disk or a damaged file is not an error.
+
+    models/ops/kernels.py has a copy, because ``models`` and ``simba`` do not import each other.
+    """
 
     def load_overload(self, *arguments: Any) -> Any:
         try:
@@ -68,7 +76,7 @@ class _Cache(FunctionCache):
 def step(
     variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
 ) -> list[ParamState]:
-    """Take the step of CPU tensors of one dtype in place.
+    """Step CPU tensors of one dtype in place.
 
     Args:
         hparams: the group's hyperparameters, see ``simba.base.hyperparameters``.
@@ -92,10 +100,10 @@ def step(
         if all(t.is_contiguous() and not t.is_neg() for t in view.tensors):
             dense.setdefault(tuple(t.dtype for t in view.memory), []).append(view)
         else:
-            for part in parts(each, CHUNK):
-                _step_copied(variant, part, hparams)
+            for chunk in chunks(each, CHUNK_ELEMENTS):
+                _step_copied(variant, chunk, hparams)
     for same_dtypes in dense.values():
-        on_cpu(variant, same_dtypes, hparams)
+        run_loop(variant, same_dtypes, hparams)
     return unsupported
 
 
@@ -106,34 +114,38 @@ def _is_supported(tensors: tuple[Tensor, ...]) -> bool:
         return False
     size = p.numel()
     for t in tensors:  # a subclass may store its elements elsewhere
-        if type(t) not in PLAIN or not t.is_cpu or t.numel() != size:
+        if type(t) not in SUPPORTED_TYPES or not t.is_cpu or t.numel() != size:
             return False
-    return all(t.dtype in WHOLE or t.dtype == p.dtype for t in memory)
+    return all(t.dtype in NUMBA_INTEGERS or t.dtype == p.dtype for t in memory)
 
 
-def _step_copied(variant: Variant, part: ParamState, hparams: dict[str, Any]) -> None:
-    copies = [t.resolve_neg().contiguous().view(-1) for t in part.tensors]
-    on_cpu(variant, [ParamState(copies[0], copies[1], tuple(copies[2:]), part.own)], hparams)
-    for t, copy in zip((part.p, *part.memory), (copies[0], *copies[2:]), strict=True):
+def _step_copied(variant: Variant, chunk: ParamState, hparams: dict[str, Any]) -> None:
+    copies = [t.resolve_neg().contiguous().view(-1) for t in chunk.tensors]
+    copied = ParamState(copies[0], copies[1], tuple(copies[2:]), chunk.per_tensor)
+    run_loop(variant, [copied], hparams)
+    for t, copy in zip((chunk.p, *chunk.memory), (copies[0], *copies[2:]), strict=True):
         if t.data_ptr() != copy.data_ptr():
             t.copy_(copy.view(t.shape))
 
 
-def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
-    """Run the compiled loop over contiguous tensors of the same dtypes and update them in place."""
+def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]) -> None:
+    """Run the compiled loop over contiguous tensors of the same dtypes and update them in place.
+
+    Raises:
+        TypeError: a function of the variant uses an operation that numba does not compile here.
+    """
     first = states[0]
     dtypes = (first.p.dtype, *(t.dtype for t in first.memory))
     names = tuple(sorted(variant.arguments & hparams.keys()))
-    packed = len(first.memory) < len(variant.names)
-    if packed:
+    if state.is_packed(variant.names, first.memory):
         names += ("radix", "half_radix", "inv_radix")
-    loop = _loop(variant, names, dtypes, "rounding" in first.own)
+    loop = _loop(variant, names, dtypes, "rounding" in first.per_tensor)
     table, floats = array("q"), array("d")  # numba takes Python numbers with the least overhead
-    for p, g, memory, own in states:
+    for p, g, memory, per_tensor in states:
         pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
-        words = (*own.get("key", (0, 0)), *own.get("rounding", (0, 0)))
-        table.extend((*pointers, p.numel(), own.get("first", 0), *words))
-        floats.extend((own.get("inv_spacing", 1.0), own.get("place", 1.0)))
+        words = (*per_tensor.get("key", (0, 0)), *per_tensor.get("rounding", (0, 0)))
+        table.extend((*pointers, p.numel(), per_tensor.get("offset", 0), *words))
+        floats.extend((per_tensor.get("inv_spacing", 1.0), per_tensor.get("place", 1.0)))
     torch.autograd.graph.increment_version([each.p for each in states])
     sign = -1.0 if hparams["maximize"] else 1.0
     numbers = tuple(float(hparams[name]) for name in names) or (0.0,)
@@ -147,22 +159,22 @@ def on_cpu(variant: Variant, states: Sequence[ParamState], hparams: dict[str, An
         return sums
 
     try:
-        shares = _in_threads(run, sum(table[4::FIELDS]))
+        sums_by_thread = _in_threads(run, sum(table[SIZE::FIELDS]))
     except numba.errors.TypingError as error:
         raise TypeError(
             f"fused=True cannot compile {variant.direction.function.__name__}: it supports "
-            f"{KNOWS} and functions that use only these"
+            f"{SUPPORTED_OPERATIONS} and functions that use only these"
         ) from error
     if variant.scaled:
-        rows = torch.tensor([each.own["row"] for each in states])
-        for share in shares:
-            states[0].own["totals"].index_add_(0, rows, torch.tensor(share).view(-1, 2))
+        rows = torch.tensor([each.per_tensor["row"] for each in states])
+        for sums in sums_by_thread:
+            states[0].per_tensor["totals"].index_add_(0, rows, torch.tensor(sums).view(-1, 2))
 
 
 def _in_threads(run: Callable[[int, int], array], total: int) -> list[array]:
     """Call ``run`` on range(total), divided among torch's threads if that is large enough."""
-    shares = max(1, min(torch.get_num_threads(), total // MIN_SHARE))
-    bounds = [total * k // shares for k in range(shares + 1)]
+    count = max(1, min(torch.get_num_threads(), total // MIN_ELEMENTS_PER_THREAD))
+    bounds = [total * k // count for k in range(count + 1)]
     others = [
         _threads(torch.get_num_threads(), os.getpid()).submit(run, *bound)
         for bound in pairwise(bounds[1:])
@@ -177,7 +189,10 @@ def _threads(count: int, pid: int) -> ThreadPoolExecutor:  # a forked process ne
 
 @cache
 def _loop(
-    variant: Variant, names: tuple[str, ...], dtypes: tuple[torch.dtype, ...], rounds: bool
+    variant: Variant,
+    names: tuple[str, ...],
+    dtypes: tuple[torch.dtype, ...],
+    stochastic_rounding: bool,
 ) -> Callable[..., None]:
     """Compile the loop of a variant for a parameter and memories of these dtypes.
 
@@ -187,15 +202,15 @@ def _loop(
     vote = _on_numbers(variant, variant.vote or Function.of(directions.exact), names)
     direction = _on_numbers(variant, variant.direction, names)
     remember = [_on_numbers(variant, f, names) for f in variant.remember]
-    version = _version(_parts([f.function for f in variant.functions]))
-    packed = len(dtypes) - 1 < len(variant.names)
+    version = _version(_called_functions([f.function for f in variant.functions]))
+    packed = state.is_packed(variant.names, dtypes[1:])
     two = len(variant.names) > 1
     remember_a = remember[0] if remember else direction
     remember_b = remember[1] if two else direction
     has_a, has_b = len(dtypes) > 1, len(dtypes) > 2
     scaled, random = variant.scaled, variant.random
     (type_p, read_p, write_p), (type_a, read_a, write_a), (type_b, read_b, write_b) = [
-        _stored(dtype) for dtype in (*dtypes, torch.int8, torch.int8)[:3]
+        _numba_type(dtype) for dtype in (*dtypes, torch.int8, torch.int8)[:3]
     ]
     width_p, width_a, width_b = (t.bitwidth // 8 for t in (type_p, type_a, type_b))
     radix_at = len(names) - 3
@@ -210,21 +225,22 @@ def _loop(
             radix, half_radix = float32(n[radix_at]), float32(n[radix_at + 1])
             inv_radix = float32(n[radix_at + 2])
         rows = numba.carray(_pointer(table), (length, FIELDS), numba.int64)
-        own = numba.carray(_pointer(floats), (length, 2), numba.float64)
+        values = numba.carray(_pointer(floats), (length, 2), numba.float64)
         totals = numba.carray(_pointer(sums), (length, 2), numba.int64)
         for k in range(length):
-            start, stop = max(start_all, 0), min(stop_all, rows[k, 4])
-            start_all, stop_all = start_all - rows[k, 4], stop_all - rows[k, 4]
+            row = rows[k]
+            start, stop = max(start_all, 0), min(stop_all, row[SIZE])
+            start_all, stop_all = start_all - row[SIZE], stop_all - row[SIZE]
             size = max(stop - start, 0)
-            p = numba.carray(_pointer(rows[k, 0] + width_p * start), size, type_p)
-            g = numba.carray(_pointer(rows[k, 1] + width_p * start), size, type_p)
-            a = numba.carray(_pointer(rows[k, 2] + width_a * start), size, type_a)
-            b = numba.carray(_pointer(rows[k, 3] + width_b * start), size, type_b)
-            number = uint32(rows[k, 5] + start)
-            word, word2 = uint32(rows[k, 6]), uint32(rows[k, 7])
-            word3, word4 = uint32(rows[k, 8]), uint32(rows[k, 9])
-            inv_spacing, place = float32(own[k, 0]), float32(own[k, 1])
-            total, total2 = int64(0), int64(0)
+            p = numba.carray(_pointer(row[P] + width_p * start), size, type_p)
+            g = numba.carray(_pointer(row[G] + width_p * start), size, type_p)
+            a = numba.carray(_pointer(row[A] + width_a * start), size, type_a)
+            b = numba.carray(_pointer(row[B] + width_b * start), size, type_b)
+            index = uint32(row[OFFSET] + start)
+            noise_key0, noise_key1 = uint32(row[NOISE_KEY0]), uint32(row[NOISE_KEY1])
+            rounding_key0, rounding_key1 = uint32(row[ROUNDING_KEY0]), uint32(row[ROUNDING_KEY1])
+            inv_spacing, place = float32(values[k, 0]), float32(values[k, 1])
+            abs_sum, square_sum = int64(0), int64(0)
             for i in range(size):
                 gi = sign * read_p(g[i])
                 ra = read_a(a[i]) if has_a else float32(0)
@@ -234,18 +250,18 @@ def _loop(
                 x = float32(0)
                 if scaled:
                     x = scale.scaled(gi, inv_spacing)
-                    distance = min(abs(x), LARGEST)
-                    total += int64(int32(distance * FRACTION))
-                    total2 += int64(int32(distance * distance * FRACTION))
+                    magnitude = min(abs(x), MAX_SCALED_GRADIENT)
+                    abs_sum += int64(int32(magnitude * FRACTION))
+                    square_sum += int64(int32(magnitude * magnitude * FRACTION))
                 u, v = float32(0), float32(0)
                 if random:
-                    bits = _mix(number + uint32(i), word, word2)
+                    bits = _mix(index + uint32(i), noise_key0, noise_key1)
                     u = float32(int32(bits >> uint32(16))) * float32(2**-16)
                     v = float32(int32(bits & uint32(0xFFFF))) * float32(2**-16)
                 q = vote(gi, x, float32(0), ra, rb, u, v, place, n)
                 new = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
-                if rounds:
-                    bits = _mix(number + uint32(i), word3, word4) & uint32(0xFFFF)
+                if stochastic_rounding:
+                    bits = _mix(index + uint32(i), rounding_key0, rounding_key1) & uint32(0xFFFF)
                     p[i] = uint16(uint32(_bits(new) + bits) >> uint32(16))
                 else:
                     p[i] = write_p(new)
@@ -261,7 +277,7 @@ def _loop(
                     if has_a:
                         a[i] = write_a(na)
             if scaled:
-                totals[k, 0], totals[k, 1] = total, total2
+                totals[k, 0], totals[k, 1] = abs_sum, square_sum
 
     compiled = numba.njit(error_model="numpy", nogil=True)(loop)
     if version > 0:
@@ -270,41 +286,42 @@ def _loop(
     return compiled
 
 
-def _stored(dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """How a loop stores a dtype: numba's type, and the conversions to float32 and back."""
+def _numba_type(dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """The numba type of a dtype, and its conversions to float32 and from float32."""
     if dtype == torch.bfloat16:
         return uint16, _from_bfloat16, _to_bfloat16
     if dtype == torch.float16:
         return uint16, _from_float16, _to_float16
-    stored = WHOLE.get(dtype, float32)
-    return stored, float32, stored
+    numba_type = NUMBA_INTEGERS.get(dtype, float32)
+    return numba_type, float32, numba_type
 
 
 def _on_numbers(variant: Variant, function: Function, names: tuple[str, ...]) -> Callable[..., Any]:
     """Compile a variant's function for one coordinate.
 
-    It takes (g, x, q, both memories, both noises, place, hyperparameters) as numbers.
+    The compiled function takes the numbers g, x, q, the two memories, ``noise_s``, ``noise_e`` and
+    ``place``, and the tuple of hyperparameters.
     """
-    for part in _parts([function.function]):
-        register_jitable(part)
+    for called in _called_functions([function.function]):
+        register_jitable(called)
     values = {name: f"float32(n[{k}])" for k, name in enumerate(names)}
     values |= dict(zip(variant.names, ("a", "b"), strict=False))
     values |= {name: name for name in ("g", "x", "q", "place")}
     values |= {"noise_s": "u", "noise_e": "v"}
-    given = ", ".join(values[name] for name in function.arguments)
-    call = f"lambda g, x, q, a, b, u, v, place, n: function({given})"
+    arguments = ", ".join(values[name] for name in function.arguments)
+    call = f"lambda g, x, q, a, b, u, v, place, n: function({arguments})"
     return register_jitable(eval(call, {"function": function.function, "float32": float32}))
 
 
-def _parts(functions: Sequence[Callable[..., Any]]) -> list[FunctionType]:
+def _called_functions(functions: Sequence[Callable[..., Any]]) -> list[FunctionType]:
     """The given functions and, recursively, the functions that they call."""
     called: list[FunctionType] = []
     for function in functions:
         assert isinstance(function, FunctionType)
         called += [function] if function not in called else []
-    for part in called:  # the list grows during the loop
-        for name in part.__code__.co_names:
-            new = part.__globals__.get(name)
+    for caller in called:  # the list grows during the loop
+        for name in caller.__code__.co_names:
+            new = caller.__globals__.get(name)
             if isinstance(new, FunctionType) and new not in (*called, directions.choose):
                 called.append(new)
     return called
@@ -336,11 +353,11 @@ for helper in (scale.scaled, state.unpack, state.pack):
 
 
 @register_jitable
-def _mix(number, word, word2):
+def _mix(index, key0, key1):
     """``simba.noise.bits`` of one coordinate, in uint32."""
-    x = uint32(number ^ word)
+    x = uint32(index ^ key0)
     x = uint32(uint32(x ^ (x >> uint32(16))) * uint32(0x7FEB352D))
-    x = uint32(uint32(x ^ word2 ^ (x >> uint32(15))) * uint32(0x846CA68B))
+    x = uint32(uint32(x ^ key1 ^ (x >> uint32(15))) * uint32(0x846CA68B))
     return uint32(x ^ (x >> uint32(16)))
 
 
@@ -362,12 +379,12 @@ def _add(a, b, alpha):
 
 @overload(torch.floor)
 def _floor(x):
-    return lambda x: _rounded_down(x)
+    return lambda x: _floor_intrinsic(x)
 
 
 @overload(torch.round)
 def _round(x):
-    return lambda x: _rounded(x)
+    return lambda x: _rint_intrinsic(x)
 
 
 @overload(directions.choose)
@@ -395,20 +412,21 @@ def _bits(typing_context, x):
 
 
 @intrinsic
-def _of_bits(typing_context, x):
+def _float_from_bits(typing_context, x):
+    """The float32 with the bits of a uint32."""
     to = ir.FloatType()
     return types.float32(x), lambda context, builder, sig, args: builder.bitcast(args[0], to)
 
 
 @register_jitable
 def _from_bfloat16(x):
-    """The float32 whose upper 16 bits are the bfloat16."""
-    return _of_bits(uint32(uint32(x) << uint32(16)))
+    """The float32 of a bfloat16, which is given by its bits: they are the upper 16 bits."""
+    return _float_from_bits(uint32(uint32(x) << uint32(16)))
 
 
 @register_jitable
 def _to_bfloat16(x):
-    """Round to nearest, ties to even."""
+    """The bits of a float32 rounded to bfloat16, to nearest, ties to even."""
     bits = _bits(x)
     odd = uint32(uint32(bits >> uint32(16)) & uint32(1))
     nearest = uint16(uint32(uint32(bits + uint32(0x7FFF)) + odd) >> uint32(16))
@@ -417,6 +435,8 @@ def _to_bfloat16(x):
 
 @intrinsic
 def _from_float16(typing_context, x):
+    """The float32 of a float16, which is given by its bits."""
+
     def generate(context, builder, sig, args):
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
 
@@ -425,6 +445,8 @@ def _from_float16(typing_context, x):
 
 @intrinsic
 def _to_float16(typing_context, x):
+    """The bits of a float32 rounded to float16."""
+
     def generate(context, builder, sig, args):
         return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
 
@@ -432,12 +454,13 @@ def _to_float16(typing_context, x):
 
 
 @intrinsic
-def _rounded_down(typing_context, x):
+def _floor_intrinsic(typing_context, x):
+    """The largest integer that is at most x."""
     return x(x), _llvm("llvm.floor")
 
 
 @intrinsic
-def _rounded(typing_context, x):
+def _rint_intrinsic(typing_context, x):
     """Round to the nearest integer, ties to even."""
     return x(x), _llvm("llvm.rint")
 
@@ -452,6 +475,7 @@ def _llvm(name):
 
 @intrinsic
 def _pointer(typing_context, address):
+    """The pointer to an address."""
     byte = ir.IntType(8).as_pointer()
     make = lambda context, builder, sig, args: builder.inttoptr(args[0], byte)  # noqa: E731
     return types.voidptr(address), make
