@@ -163,6 +163,16 @@ def test_corrupted_gradients_are_compared_with_exact_ones():
     assert frame.columns[2:4].tolist() == ["Lion", "Simba"]
 
 
+def test_without_exact_runs_or_corrupted_ones_there_is_no_comparison():
+    def of(corrupt, experiment="mine"):
+        return runs({"lion": [(0.1, 0.02, 0.5)]}, experiment, corrupt=corrupt)
+
+    (table,) = (t for n, t in tables([study(of("flip-0.1"))]).items() if n.endswith("_ndcg"))
+    assert table.frame.values.tolist() == [["flip", "0.1", "0.0200", "1"]]
+    made = tables(studies(results(of("flip-0.1"), of(None, "other"))))
+    assert "other-sasrec-beauty/corrupted_ndcg" not in made
+
+
 def test_tuning_chooses_by_valid_and_says_where_it_ends():
     def of(experiment, lr, decay, valid, ndcg):
         swept = f"lr {short(lr)}, weight_decay {decay}"

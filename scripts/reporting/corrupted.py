@@ -23,6 +23,8 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
         if "corrupt" not in study.runs:
             return None
         corruptions = study.runs["corrupt"].map(lambda text: text if isinstance(text, str) else "")
+        if (corruptions == "").all():
+            return None
         means = study.runs.assign(corrupt=corruptions).pivot_table(
             index="corrupt", columns="optimizer", values=column
         )
@@ -33,7 +35,7 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
             for optimizer in dict.fromkeys(o for o, _ in study.variants):
                 value, exact = means[optimizer][text], means[optimizer].get("")
                 shown = four_decimals(value)
-                if kind and exact and not pd.isna(value):
+                if kind and exact and not pd.isna(value) and not pd.isna(exact):
                     shown += f" ({100 * value / exact:.0f}%)"
                 line[label_of(optimizer)] = shown
             own = study.runs[corruptions == text]
