@@ -188,6 +188,22 @@ COMPILED = {
 }.values()
 
 
+@pytest.mark.parametrize("size", [1, 2**12, 10_007])
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e9])
+def test_fused_sums_of_scaled_gradients_are_exact_however_large(size, factor):
+    """1e9: all are clamped, so the sums are as large as they can be."""
+    scales = []
+    for how in ({"foreach": False}, {"fused": True}):
+        p = nn.Parameter(torch.zeros(size))
+        optimizer = simba.TernaryLion([p], **how)
+        for step in range(3):
+            p.grad = torch.ones(size) if step == 0 else factor * (torch.rand(size) + 0.5)
+            torch.manual_seed(step)
+            optimizer.step()
+        scales.append(optimizer.state[p]["scale"].clone())
+    assert torch.equal(*scales)
+
+
 @pytest.mark.parametrize(
     ("name", "more"), [*((name, {}) for name in COMPILED), ("Lion", CLIMB), ("Simba int8", CLIMB)]
 )

@@ -51,6 +51,9 @@ FIELDS = 10
 P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
+BLOCK = (
+    2**12
+)  # so many elements' sums of scaled gradients fit in 32 bits; 64 would halve the vectors
 SUPPORTED_OPERATIONS = (
     "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
 )
@@ -231,51 +234,60 @@ def _loop(
             row = rows[k]
             start, stop = max(start_all, 0), min(stop_all, row[SIZE])
             start_all, stop_all = start_all - row[SIZE], stop_all - row[SIZE]
-            size = max(stop - start, 0)
-            p = numba.carray(_pointer(row[P] + width_p * start), size, type_p)
-            g = numba.carray(_pointer(row[G] + width_p * start), size, type_p)
-            a = numba.carray(_pointer(row[A] + width_a * start), size, type_a)
-            b = numba.carray(_pointer(row[B] + width_b * start), size, type_b)
-            index = uint32(row[OFFSET] + start)
             noise_key0, noise_key1 = uint32(row[NOISE_KEY0]), uint32(row[NOISE_KEY1])
             rounding_key0, rounding_key1 = uint32(row[ROUNDING_KEY0]), uint32(row[ROUNDING_KEY1])
             inv_spacing, place = float32(values[k, 0]), float32(values[k, 1])
             abs_sum, square_sum = int64(0), int64(0)
-            for i in range(size):
-                gi = sign * read_p(g[i])
-                ra = read_a(a[i]) if has_a else float32(0)
-                rb = read_b(b[i]) if has_b else float32(0)
-                if packed:
-                    ra, rb = state.unpack(ra, radix, half_radix, inv_radix)
-                x = float32(0)
-                if scaled:
-                    x = scale.scaled(gi, inv_spacing)
-                    magnitude = min(abs(x), MAX_SCALED_GRADIENT)
-                    abs_sum += int64(int32(magnitude * FRACTION))
-                    square_sum += int64(int32(magnitude * magnitude * FRACTION))
-                u, v = float32(0), float32(0)
-                if random:
-                    bits = _mix(index + uint32(i), noise_key0, noise_key1)
-                    u = float32(int32(bits >> uint32(16))) * float32(2**-16)
-                    v = float32(int32(bits & uint32(0xFFFF))) * float32(2**-16)
-                q = vote(gi, x, float32(0), ra, rb, u, v, place, n)
-                new = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
-                if stochastic_rounding:
-                    bits = _mix(index + uint32(i), rounding_key0, rounding_key1) & uint32(0xFFFF)
-                    p[i] = uint16(uint32(_bits(new) + bits) >> uint32(16))
-                else:
-                    p[i] = write_p(new)
-                if packed:
-                    na = remember_a(gi, x, q, ra, rb, u, v, place, n)
-                    nb = remember_b(gi, x, q, ra, rb, u, v, place, n)
-                    a[i] = write_a(state.pack(na, nb, radix))
-                else:
-                    if has_a:
+            for first in range(start, stop, BLOCK):
+                size = min(BLOCK, stop - first)
+                p = numba.carray(_pointer(row[P] + width_p * first), size, type_p)
+                g = numba.carray(_pointer(row[G] + width_p * first), size, type_p)
+                a = numba.carray(_pointer(row[A] + width_a * first), size, type_a)
+                b = numba.carray(_pointer(row[B] + width_b * first), size, type_b)
+                index = uint32(row[OFFSET] + first)
+                abs_units, low_units, high_units = uint32(0), uint32(0), uint32(0)
+                for i in range(size):
+                    gi = sign * read_p(g[i])
+                    ra = read_a(a[i]) if has_a else float32(0)
+                    rb = read_b(b[i]) if has_b else float32(0)
+                    if packed:
+                        ra, rb = state.unpack(ra, radix, half_radix, inv_radix)
+                    x = float32(0)
+                    if scaled:
+                        x = scale.scaled(gi, inv_spacing)
+                        magnitude = min(abs(x), MAX_SCALED_GRADIENT)
+                        abs_units = uint32(abs_units + uint32(int32(magnitude * FRACTION)))
+                        units = uint32(int32(magnitude * magnitude * FRACTION))
+                        low_units = uint32(low_units + uint32(units & uint32(0xFFFF)))
+                        high_units = uint32(high_units + uint32(units >> uint32(16)))
+                    u, v = float32(0), float32(0)
+                    if random:
+                        bits = _mix(index + uint32(i), noise_key0, noise_key1)
+                        u = float32(int32(bits >> uint32(16))) * float32(2**-16)
+                        v = float32(int32(bits & uint32(0xFFFF))) * float32(2**-16)
+                    q = vote(gi, x, float32(0), ra, rb, u, v, place, n)
+                    new = read_p(p[i]) * decay - lr * direction(gi, x, q, ra, rb, u, v, place, n)
+                    if stochastic_rounding:
+                        bits = _mix(index + uint32(i), rounding_key0, rounding_key1) & uint32(
+                            0xFFFF
+                        )
+                        p[i] = uint16(uint32(_bits(new) + bits) >> uint32(16))
+                    else:
+                        p[i] = write_p(new)
+                    if packed:
                         na = remember_a(gi, x, q, ra, rb, u, v, place, n)
-                    if has_b:
-                        b[i] = write_b(remember_b(gi, x, q, ra, rb, u, v, place, n))
-                    if has_a:
-                        a[i] = write_a(na)
+                        nb = remember_b(gi, x, q, ra, rb, u, v, place, n)
+                        a[i] = write_a(state.pack(na, nb, radix))
+                    else:
+                        if has_a:
+                            na = remember_a(gi, x, q, ra, rb, u, v, place, n)
+                        if has_b:
+                            b[i] = write_b(remember_b(gi, x, q, ra, rb, u, v, place, n))
+                        if has_a:
+                            a[i] = write_a(na)
+                if scaled:
+                    abs_sum += int64(abs_units)
+                    square_sum += int64(low_units) + (int64(high_units) << 16)
             if scaled:
                 totals[k, 0], totals[k, 1] = abs_sum, square_sum
 
