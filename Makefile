@@ -30,11 +30,11 @@ help:  ## list the targets
 
 reproduce: .venv/study  ## ml-100k, six variants, three seeds: the table in under 10 minutes
 	@$(PY) -m data.prepare ml-100k $(call quoted,$(filter data.root=%,$(ARGS)))
-	@$(SWEEP) experiment=reproduce
+	@exec $(SWEEP) experiment=reproduce
 
 paper: .venv/study  ## Beauty in the note's setting, six variants, five seeds: hours; goes on where it stopped
 	@$(PY) -m data.prepare beauty $(call quoted,$(filter data.root=%,$(ARGS)))
-	@$(SWEEP) experiment=ablation
+	@exec $(SWEEP) experiment=ablation
 
 .PHONY: csv
 csv: .venv/study

@@ -11,6 +11,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -361,8 +362,12 @@ def _choose_columns(
                 f"{path}: no column {quoted(expected)} (set data.{role}_column=NAME); "
                 f"it has {shown(names)}{_no_header(names) if may_lack_header else ''}"
             )
-    if chosen["user"] == chosen["item"]:
-        raise DataError(f"{path}: user and item are one column, {quoted(chosen['user'])}")
+    for one, other in combinations(ROLES, 2):
+        if chosen[one] == chosen[other]:
+            raise DataError(
+                f"{path}: {one} and {other} are one column, {quoted(chosen[one])}; "
+                f"set data.{other}_column=NAME"
+            )
     return chosen
 
 

@@ -20,6 +20,7 @@ PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number per ten
 COUNTERS = {"sign_counts", "residual", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
 FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
+WRAPPER_KEYS = {"step", "momentum_buffer"}  # what wrappers add to the state of a parameter
 
 
 class Stored(NamedTuple):

@@ -11,8 +11,11 @@ from simba.checks import RANGES, SWITCHES, as_python
 from simba.state import (
     COUNTERS,
     FOREIGN_KEYS,
+    KEYS,
     KNOWN_KEYS,
+    PACKED,
     PER_TENSOR,
+    WRAPPER_KEYS,
     clamp_counter,
     in_flat_parameter,
     keys,
@@ -65,10 +68,14 @@ def check_loaded(
         reasons += [f"it has no {key}" for key in sorted(accepted - set(SWITCHES) - group.keys())]
         reasons += [f"it has {key}" for key in sorted(RANGES.keys() - accepted & group.keys())]
     states = list(_states(groups, state_dict))
-    unused = {
-        key for group, *_, saved in states for key in saved if key not in keys(variant, group)
-    }
-    reasons += [f"it has {key}" for key in sorted(unused & (KNOWN_KEYS | FOREIGN_KEYS))]
+    unused = set[str]()
+    for group, *_, saved in states:
+        suspicious = KNOWN_KEYS | FOREIGN_KEYS
+        memories = {KEYS[name] for name in variant.names}
+        if memories and (memories <= saved.keys() or PACKED in saved):
+            suspicious -= WRAPPER_KEYS
+        unused |= saved.keys() & suspicious - keys(variant, group)
+    reasons += [f"it has {key}" for key in sorted(unused)]
     if reasons:
         listed = ", ".join(dict.fromkeys(reasons))
         raise ValueError(f"{owner}: cannot load the state dict of another optimizer: {listed}")

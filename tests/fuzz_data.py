@@ -168,6 +168,11 @@ def keys(rng: np.random.Generator) -> dict[str, Any]:
     if rng.random() < 0.2:
         chosen["time_column"] = [False, "title", "nothing"][rng.integers(3)]
     if rng.random() < 0.1:
+        role = str(rng.choice(["user", "item", "time"]))
+        chosen[f"{role}_column"] = str(
+            rng.choice(["user", "item", "timestamp", "user_id", "item_id"])
+        )
+    if rng.random() < 0.1:
         chosen["k_core"] = int(rng.integers(4))
     return chosen
 

@@ -181,6 +181,32 @@ def test_a_key_for_a_column_is_not_ignored_silently(file):
         read(file, "1\t2\t9\n2\t3\t8\n", ReadSettings(time="when"))
 
 
+@pytest.mark.parametrize("form", ["csv", "inter", "json", "parquet"])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"time": "item"}, "item and time are one column, 'item"),
+        ({"time": "user"}, "user and time are one column, 'user"),
+        ({"item": "timestamp"}, "item and time are one column, 'timestamp"),
+        ({"user": "item"}, "user and item are one column, 'item"),
+    ],
+)
+def test_one_column_has_one_role(file, form, settings, told):
+    if form == "inter":
+        content = "user:token\titem:token\ttimestamp:float\n1\t2\t3\n"
+        settings = {"user": "user", "item": "item"} | settings
+    elif form == "json":
+        content = '{"user": 1, "item": 2, "timestamp": 3}\n'
+    elif form == "csv":
+        content = "user,item,timestamp\n1,2,3\n"
+    else:
+        frame = pd.DataFrame({"user": [1], "item": [2], "timestamp": [3]})
+        frame.to_parquet(file)
+        content = file.read_bytes()
+    with pytest.raises(DataError, match=rf"{told}.*set data\..*_column=NAME"):
+        read(file, content, ReadSettings(**settings))
+
+
 def test_a_time_in_a_later_json_line_is_not_ignored(file):
     text = '{"user": 1, "item": 2}\n{"user": 1, "item": 3, "timestamp": 1}\n'
     with pytest.raises(DataError, match=r"line 2: 'timestamp' looks like a time"):

@@ -338,6 +338,31 @@ def test_make_runs_nothing_that_args_holds(tmp_path, target, text):
             assert called[called.index("--args") + 1] == text
 
 
+@pytest.mark.parametrize("target", ["reproduce", "paper"])
+def test_make_hands_its_signal_on_to_the_sweep(tmp_path, target):
+    """The real Makefile; its python is a sleep in the sweep's place."""
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    for name in ("pyproject.toml", "requirements.lock"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    sweep = f"*scripts.sweep*) echo $$ > {tmp_path}/started; exec sleep 60"
+    python.write_text(f'#!/bin/sh\ncase "$*" in {sweep};; esac\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "study").touch()
+    process = subprocess.Popen(["make", target], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pid = int((tmp_path / "started").read_text())
+    process.terminate()
+    assert process.wait(timeout=30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_the_sweep_takes_overrides_before_and_after_its_options(module, tmp_path):
     """In the order of the Makefile's recipe."""
     root = f"results.root={tmp_path}"

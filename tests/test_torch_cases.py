@@ -150,6 +150,22 @@ def test_foreign_entries_survive_the_round_trip(cls, kwargs):
 
 
 @every_optimizer
+@pytest.mark.parametrize("key", ["step", "momentum_buffer"])
+def test_what_a_wrapper_adds_may_have_the_name_of_anothers_memory(cls, kwargs, key):
+    optimizer = cls([nn.Parameter(torch.ones(3))], **kwargs)
+    step(optimizer)
+    (state,) = optimizer.state.values() or [{}]
+    if not state or key in state:  # a state of wrappers alone looks like another optimizer's
+        return
+    state[key] = torch.tensor(3.0)
+    p = nn.Parameter(torch.ones(3))
+    other = cls([p], **kwargs)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert other.state[p][key] == 3
+    step(other, 1)
+
+
+@every_optimizer
 def test_a_state_of_another_shape_is_refused(cls, kwargs):
     optimizer = cls([nn.Parameter(torch.ones(3))], **kwargs)
     step(optimizer)
