@@ -41,6 +41,7 @@ class PackedTransformer(SequenceModel):
         sizes = {"maxlen": maxlen, "hidden": hidden, "heads": heads, "blocks": blocks}
         for name, value in sizes.items():
             _require(isinstance(value, int) and value >= 1, name, value, "an integer >= 1")
+        _require(maxlen >= 2, "maxlen", maxlen, "an integer >= 2: an item and the one after it")
         _require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
         super().__init__(maxlen, num_keys=1 + KEYS_PER_BLOCK * blocks)
         self.item = nn.Embedding(num_items + 1, hidden)  # row 0 is for empty slots

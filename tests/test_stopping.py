@@ -263,7 +263,8 @@ model.eps=nan batch_size=99999999999999999999 negatives=99999999999 ks=[] ks=10 
 ks=[10,99999999999999999999] results.root= max_grad_norm=inf patience=nan joint=maybe device=
 experiment=nothing data.k_core=-1 data.k_core=x data.path=null data.path=[1] data.user_column=3
 model._target_=os.system optimizer._target_=nothing.x optimizer._partial_=false
-~model._target_ ~optimizer._target_
+~model._target_ ~optimizer._target_ ~optimizer.lr ~optimizer.fused ~model.hidden
+model.maxlen=1 negatives=9223372036854775807 negatives=4611686018427387904 results.name=
 hydra.run.dir=/proc/x seed=${x} seed=${oc.env:NOPE_NOT_SET} results.root=/dev/null/below
 """.split()  # noqa: SIM905
 

@@ -91,6 +91,8 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
         _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
+    few = "an integer < 2**31"  # NumPy counts all negatives of a batch in 64 bits
+    _require(config["negatives"] < 2**31, "negatives", config["negatives"], few)
     _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
     for key in ("patience", "max_grad_norm", "diagnose_every", "workers"):
         value = config[key]
@@ -99,6 +101,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     valid = 10 in ks and min(ks) >= 1 and max(ks) <= LARGEST
     _require(valid, "ks", ks, "integers >= 1 with 10 among them")
     _require(config["results"]["root"] != "", "results.root", "", "a folder")
+    _require(config["results"]["name"] != "", "results.name", "", "null or a name")
     for group in ("data", "model", "optimizer"):
         _require(isinstance(config[group], dict), group, config[group], f"one of configs/{group}")
     study = config["study"]

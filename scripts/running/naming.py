@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import OverrideType
 
 from data.fetch import locate
 from data.prepare import dataset_name
+from scripts.records.errors import UserError
 from scripts.records.place import Place
 from scripts.records.record import WITHOUT_EFFECT
 
@@ -58,9 +59,9 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
         config: the checked config.
         names: the result of ``choices``.
     """
+    values = overridden()
     if config["results"]["name"] is not None:
         return flat(str(config["results"]["name"]))
-    values = overridden()
     if config["gradients"] != "float32":
         values["workers"] = str(config["workers"])
     parts = [f"{key}={value}" for key, value in sorted(values.items())]
@@ -71,15 +72,20 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
 
 
 def overridden() -> dict[str, str]:
-    """The overrides that belong in a record's name, each with its value as text."""
+    """The overrides that belong in a record's name, each with its value as text.
+
+    Raises:
+        UserError: one removes a key; Python's default would take its place.
+    """
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     values = {}
     for override in overrides:
         key = override.key_or_group
         if key in NOT_IN_NAME or key.split(".")[0] in WITHOUT_EFFECT:
             continue
-        deleted = override.type == OverrideType.DEL
-        values[key] = "deleted" if deleted else as_text(override.value())
+        if override.type == OverrideType.DEL:
+            raise UserError(f"{key} is missing: it cannot be removed")
+        values[key] = as_text(override.value())
     return values
 
 
