@@ -36,8 +36,10 @@ def rerun(path: Path) -> list[str]:
         threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
         if run(command, OMP_NUM_THREADS=threads):
             raise UserError(f"{path}: its command failed: {record['command']}")
-        (again,) = (Path(root) / "runs").glob("*/*/*.json")
-        return compare(record, read_record(again))
+        again = list((Path(root) / "runs").glob("*/*/*.json"))
+        if len(again) != 1:
+            raise UserError(f"{path}: its command gives {len(again)} records: {record['command']}")
+        return compare(record, read_record(again[0]))
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

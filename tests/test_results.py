@@ -1,5 +1,6 @@
 """Reporting: CSV files, tables and figures from records."""
 
+import base64
 import copy
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import zlib
 from collections import Counter
 from itertools import product
 
@@ -260,6 +262,42 @@ def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figur
             finished(at, {})  # as scripts.train finds it
         refused += 1
     assert refused > 50
+
+
+RANKS = {"encoding": "zlib+base64", "data": base64.b64encode(zlib.compress(b"\1\0" * 60)).decode()}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((("experiment",), name) for name in ("../../evil", "..", "a/b", "a\0b", "", "x" * 5000)),
+        (("dataset",), "../x"),
+        (("model",), "\0"),
+        (("seed",), 10**400),
+        (("seed",), -1),
+        (("best_epoch",), 10**400),
+        (("best_epoch",), 0),
+        (("peak_rss_mib",), 10**400),
+        (("history", 0, "train/loss"), 1e308),
+        (("command",), "python -m scripts.train 'x"),
+        (("command",), "python -m scripts.train x\0"),
+        *(
+            (("test_ranks",), RANKS | {"dtype": dtype})
+            for dtype in ("S2", "f4", "i1", "u2,u2", "M8[s]")
+        ),
+        (("test_ranks",), encode_ranks(np.zeros(60, int))),
+        (("test_ranks",), RANKS | {"dtype": "uint16", "data": "eJwDAAAAAAE="}),
+    ],
+)
+def test_what_other_commands_could_not_use_is_refused_with_the_record(
+    results, capsys, place, value
+):
+    path = next((results / "runs").glob("*/lion/*seed1.json"))
+    path.write_text(json.dumps(replaced(json.loads(path.read_text()), place, value)))
+    assert aggregate([f"results.root={results}"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {path}: not a record: ")
+    assert told.count("\n") == 1
 
 
 def test_a_diagnostic_of_nothing_is_left_out(results):

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,14 @@ def test_a_damaged_status_is_none(tmp_path):
     place = Place(tmp_path, "toy/lion", "run")
     place.status.parent.mkdir(parents=True)
     place.lock.touch()
-    for text in ("", "{", "[]", "{}", '{"epoch": 3}', "\0"):
+    right = asdict(Status("python -m scripts.train", 3, error="x"))
+    odd = {"updated": None, "loss": "x", "error": [1], "command": 3, "pid": True, "epoch": "1"}
+    wrong = [json.dumps(right | {key: value}) for key, value in odd.items()]
+    for text in ("", "{", "[]", "{}", '{"epoch": 3}', "\0", *wrong):
         place.status.write_text(text)
         assert state_of(place).word == "to do"
+    place.status.write_text(json.dumps(right))
+    assert state_of(place).word != "to do"
 
 
 def test_a_record_of_another_config_is_not_done(swept):

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-import math
+import shlex
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,8 +97,11 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0)
 
 
+LARGEST = 2**63 - 1
+LARGEST_FIGURE = 1e100  # sums and shares of figures stay finite
+NAMES = ("dataset", "model", "optimizer", "experiment")
 IN_EVERY_RECORD: dict[str, Any] = {
-    **dict.fromkeys(("dataset", "model", "optimizer", "experiment", "command", "config_hash"), str),
+    **dict.fromkeys((*NAMES, "command", "config_hash"), str),
     "seed": int,
     "config": dict,
     "device": dict,
@@ -122,9 +125,18 @@ def _fault(record: Any) -> str | None:
     for key, kind in (IN_EVERY_RECORD | (IN_A_FINISHED_ONE if finished else {})).items():
         if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
             return f"{key} is missing or of another type"
+    for key in NAMES:
+        if not _is_name(record[key]):
+            return f"{key} is not the name of a folder"
+    if not 0 <= record["seed"] <= LARGEST:
+        return "seed is out of range"
     if digest(record["config"]) != record["config_hash"]:
         return "config_hash is not that of its config"
-    if "scripts.train" not in record["command"].split():
+    try:
+        words = shlex.split(record["command"])
+    except ValueError as error:
+        return f"its command: {error}"
+    if "scripts.train" not in words or "\0" in record["command"]:
         return "its command does not train"
     if not isinstance(record["device"].get("threads"), int):
         return "device.threads is missing or of another type"
@@ -142,6 +154,8 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
     diagnostics = {key for entry in history for key in entry if key.startswith("why/")}
     if any(key.count("/") != 2 for key in diagnostics):
         return "a diagnostic has another name than why/QUANTITY/OF"
+    if record["best_epoch"] not in range(1, len(history) + 1):
+        return "best_epoch is none of its epochs"
     if not history or any(entry.get("epoch") != i for i, entry in enumerate(history, start=1)):
         return "its epochs are not 1, 2, ..."
     if any("train/loss" not in entry for entry in history):
@@ -152,6 +166,8 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
         ranks = decode_ranks(record["test_ranks"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         return f"test_ranks: {type(error).__name__}: {error}"
+    if ranks.dtype not in (np.uint16, np.uint32) or len(ranks) == 0 or ranks.min() < 1:
+        return "test_ranks: no ranks >= 1"
     ours = {"HR@10": np.mean(ranks <= 10), "NDCG@10": ndcg_at_10(ranks).mean()}
     if any(abs(figure - record["test"][key]) > 1e-9 for key, figure in ours.items()):
         return "its figures on test are not those of its ranks"
@@ -162,4 +178,11 @@ def _is_figure(key: str, value: Any) -> bool:
     """Whether a value is a finite number; a diagnostic of nothing (0 / 0) is null."""
     if value is None:
         return key.startswith("why/")
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < LARGEST_FIGURE  # so are no NaN and no infinity
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text may be a folder's name; it stands in paths of tables and figures."""
+    return text not in ("", ".", "..") and not {"/", "\0"} & set(text) and len(text.encode()) < 256

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from scripts.records.files import write_json
@@ -68,6 +68,20 @@ def read_status(path: Path) -> Status | None:
     """The status in a file; None if there is none, or if it is damaged or of another version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Status(**values) if values.keys() == {f.name for f in fields(Status)} else None
+        fits = values.keys() == TYPES.keys() and all(
+            isinstance(values[key], kind) and not isinstance(values[key], bool)
+            for key, kind in TYPES.items()
+        )
+        return Status(**values) if fits and values["pid"] > 0 else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+NUMBER = int | float
+TYPES = {
+    **dict.fromkeys(("command", "host", "born"), str),
+    **dict.fromkeys(("epochs", "epoch", "pid"), int),
+    **dict.fromkeys(("loss", "ends"), NUMBER | None),
+    "error": str | None,
+    "updated": NUMBER,
+}
