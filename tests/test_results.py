@@ -313,6 +313,25 @@ def test_a_diagnostic_of_nothing_is_left_out(results):
     assert len(of_lion) == 2 * 2 * 5 - 1  # seeds, epochs, fifths
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [("gains", "low", 1e6), ("diagnostics", "of", "é"), ("runs", "epochs", None)],
+)
+def test_an_odd_cell_of_a_csv_file_is_a_one_line_error(tabled, capsys, name, column, value):
+    path = tabled / f"{name}.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if value is None:
+        frame = frame.rename(columns={column: f"{column}s"})
+    else:
+        frame.loc[0, column] = str(value)
+    frame.to_csv(path, index=False)
+    for command in (make_tables, make_figures):
+        assert command([f"results.root={tabled}"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {path}: damaged (")
+        assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", 'x"\n"', "\0\0", None])
 def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(tabled, capsys, name, content):

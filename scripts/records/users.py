@@ -53,7 +53,7 @@ def read_users(path: Path, count: int) -> Users | None:
         columns = np.array([line.split(",") for line in lines], dtype=np.int64).T
         if head != ",".join(Users._fields) or columns.shape != (len(Users._fields), count):
             raise ValueError(f"not {len(Users._fields)} columns of {count} lines")
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged ({reason}); delete it and train again") from None
     return Users(*columns)

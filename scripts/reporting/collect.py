@@ -114,6 +114,16 @@ def load(root: Path) -> Results:
                 raise ValueError(f"no column {', '.join(sorted(lacking))}")
             for column in NUMBERS & set(frame.columns):
                 frame[column] = pd.to_numeric(frame[column])
+            if (
+                name == "gains"
+                and (
+                    (frame["low"] > frame["difference"]) | (frame["difference"] > frame["high"])
+                ).any()
+            ):
+                raise ValueError("a difference is not within its interval")
+            known = {"items", "weights", *map(str, range(1, 6))}
+            if name == "diagnostics" and not known.issuperset(frame["of"].astype(str)):
+                raise ValueError("column of has another value than items, weights or 1 to 5")
         except (ValueError, OSError, pd.errors.ParserError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -131,7 +141,8 @@ NUMBERS = {
 REQUIRED = {
     "runs": {
         *(*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"),
-        *("record", "commit"),
+        *("record", "commit", "setting", "epochs", "weight_decay", "best_epoch"),
+        *("valid/NDCG@10", "state_bytes_per_param"),
     },
     "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
     "paired": {*STUDY, "optimizer", "swept", "seeds", "users", "better", "worse", "p_t"},
