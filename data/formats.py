@@ -39,7 +39,7 @@ SEPARATOR_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "sp
 UNIT = "\x1f"  # replaces a separator of several characters
 INTEGER = re.compile(r"-?[0-9]+")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
-TIME_COLUMN_PATTERN = re.compile(r"time|date|stamp|^ts$|^t$", re.IGNORECASE)
+TIME_COLUMN_PATTERN = re.compile(r"time|date|stamp|_at$|^year$|^ts$|^t$", re.IGNORECASE)
 NAME_COLUMNS = "data.columns=[user,item,rating,timestamp]"
 
 
@@ -222,6 +222,8 @@ def _read_table(path: Path, settings: ReadSettings, separator: str) -> Table:
     skipped = 0 if settings.columns else 1
     values = {role: table.pop(str(names.index(name))) for role, name in chosen.items() if name}
     del table
+    if settings.columns:
+        _check_no_header(path, first, [values["user"], values["item"]])
     inter = any(":token" in name for name in names)
     without_inter = "table" if settings.columns else "table with a header"
     return Table(
@@ -409,10 +411,22 @@ def _check_first_row(path: Path, first: list[str], columns: tuple[str, ...]) -> 
             f"{shown(first)}"
         )
     if {value.lower() for value in first} & {name.lower() for name in columns}:
-        raise DataError(
-            f"{path}: line 1 is a header ({shown(first)}): leave data.columns out "
-            "and set data.user_column, data.item_column, data.time_column"
-        )
+        raise _header_error(path, first)
+
+
+def _check_no_header(path: Path, first: list[str], ids: list[pd.Series]) -> None:
+    """Refuse a first row of words where all other ids of a column are numbers."""
+    for column in ids:
+        words = len(column) > 1 and not INTEGER.fullmatch(column.iloc[0])
+        if words and column.iloc[1:].str.fullmatch(INTEGER).all():
+            raise _header_error(path, first)
+
+
+def _header_error(path: Path, first: list[str]) -> DataError:
+    return DataError(
+        f"{path}: line 1 is a header ({shown(first)}): leave data.columns out "
+        "and set data.user_column, data.item_column, data.time_column"
+    )
 
 
 def _read_json_lines(path: Path, settings: ReadSettings) -> Table:

@@ -166,7 +166,7 @@ def test_times_of_all_kinds_are_sorted(file):
 
 
 def test_a_time_column_of_another_name_is_never_ignored_silently(file):
-    for name in ("time", "Timestamp", "unixReviewTime", "date", "ts"):
+    for name in ("time", "Timestamp", "unixReviewTime", "date", "ts", "created_at", "year"):
         text = f"user,item,{name}\n1,5,50\n1,1,10\n"
         with pytest.raises(DataError, match=rf"set data\.time_column={name}, or .*=false"):
             read(file, text)
@@ -174,6 +174,13 @@ def test_a_time_column_of_another_name_is_never_ignored_silently(file):
         by_file = read(file, text, ReadSettings(time=False))
         assert rows(by_file) == [("1", "5"), ("1", "1")]
         assert by_file.understood["order"] == "of the file (data.time_column=false)"
+
+
+def test_a_header_of_other_names_is_no_interaction(file):
+    columns = ReadSettings(columns=("user", "item"))
+    with pytest.raises(DataError, match="line 1 is a header"):
+        read(file, "userId,movieId\n1,31\n1,32\n", columns)
+    assert len(rows(read(file, "a,x\nb,y\nc,z\n", columns))) == 3
 
 
 def test_a_key_for_a_column_is_not_ignored_silently(file):
