@@ -24,7 +24,7 @@ from scripts.reporting.studies import studies
 @told
 def main(argv: list[str] | None = None) -> int:
     arguments = parser("scripts.compare", __doc__)
-    arguments.add_argument("names", nargs=2, metavar="VARIANT", help="A and B")
+    arguments.add_argument("names", nargs=2, metavar="VARIANT", help="the two variants to compare")
     arguments.add_argument("--dataset", help="of the runs, if an experiment was run on several")
     arguments.add_argument("--figure", type=Path, help="draw the comparison to this PNG or PDF")
     args = parse(arguments, argv)
@@ -38,7 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         for table in comparison.tables(compared):
             show(table)
         if not compared.groups:
-            print("who gains is not known: no training wrote the users of this dataset")
+            print(
+                "no groups of users: results/users has no file for this dataset; "
+                "train one run to write it"
+            )
         if args.figure:
             comparison.draw(compared).savefig(args.figure)
             print(args.figure)

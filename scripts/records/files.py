@@ -63,7 +63,8 @@ def locked(path: Path) -> Iterator[bool]:
 
     The file is removed when the context ends. Processes that run the same sweep divide its runs by
     these locks. The system releases the lock of a killed process. Without flock, the file's
-    existence is the lock; it names its host and process, so a killed one's is noticed on that host.
+    existence is the lock. The file names its host and process, so that a process on the same host
+    detects the lock of a killed one.
 
     Raises:
         UserError: the lock file cannot be written.

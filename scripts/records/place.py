@@ -28,17 +28,17 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """What the run gave; from its end on."""
+        """The record. It exists after the run has ended."""
         return self.root / "runs" / self.folder / f"{self.name}.json"
 
     @property
     def weights(self) -> Path:
-        """The weights of the best epoch; beside the record, if the run keeps them."""
+        """The weights of the best epoch, if the run keeps them. They are beside the record."""
         return weights_of(self.record)
 
     @property
     def checkpoint(self) -> Path:
-        """The training's state; from the first evaluation to the end."""
+        """The training's state. It exists from the first evaluation to the end."""
         return self._beside("pt")
 
     @property
@@ -48,12 +48,12 @@ class Place:
 
     @property
     def status(self) -> Path:
-        """How far the run is, or why it failed; from the start until it is finished."""
+        """How far the run is, or why it failed. It exists until the run is finished."""
         return self._beside("status.json")
 
     @property
     def log(self) -> Path:
-        """What happened, line by line; from the start until the run is finished."""
+        """What happened, line by line. It exists until the run is finished."""
         return self._beside("log")
 
     def remove_partials(self) -> None:

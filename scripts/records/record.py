@@ -18,7 +18,7 @@ WITHOUT_EFFECT = (
     *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
 )
 
-# Keys that older records do not have, and their values there. A record has them with other values.
+# Keys added after the first records, with their defaults. A record omits such a key at its default.
 LATER_KEYS = {"mask_seen": "others", "corrupt": None, "gradients": "float32"}
 
 

@@ -72,7 +72,9 @@ class Train:
 
 
 def checked(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain values. Workers that vote have their number in it.
+    """The resolved config as plain values.
+
+    If workers exchange votes and ``workers`` is null, it becomes their number.
 
     Raises:
         UserError: a value has the wrong type or is out of its range.
@@ -124,7 +126,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(
                 f"gradients={config['gradients']}: workers exchange votes; start them by "
                 "`torchrun --standalone --nproc-per-node=N -m scripts.train`, "
-                "or name their runs elsewhere by workers=N"
+                "or set workers=N to only name the runs, as in scripts.status"
             )
         config["workers"] = int(os.environ["WORLD_SIZE"])
     return config

@@ -78,7 +78,7 @@ class DataParallel(Training):
         return decided
 
     def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
-        """This worker's part of the batches, which are those of one process: so are the bits."""
+        """This worker's part of the ranking batches, which are those of a single process."""
         rank, count = self.workers.rank, self.workers.count
         number = -(-len(self.data.evaluated) // self.ranked_together())
         first, last = (number * k // count for k in (rank, rank + 1))

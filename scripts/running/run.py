@@ -43,7 +43,7 @@ NOT_IN_COMMAND = (
 
 @dataclass
 class Run:
-    """A training, where its files lie, and what it tells others."""
+    """A training with its files, status and tracker."""
 
     tracker_mode: Mode
     training: Training
@@ -262,7 +262,7 @@ def holder(place: Place) -> str:
 
 
 def overrides_of(config: Mapping[str, Any]) -> list[str]:
-    """The overrides of a run. If workers vote, their number is one, given or not."""
+    """The overrides of a run. If workers exchange votes, they contain ``workers=N``."""
     overrides = list(HydraConfig.get().overrides.task)
     if config["gradients"] == "float32":
         return overrides

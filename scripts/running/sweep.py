@@ -42,8 +42,9 @@ class Sweep:
         failed, which is told on stderr; the sweep's other runs go on.
 
         Raises:
-            UserError, DataError, RunFailed: the same, for a launcher or sweeper not of Hydra's own.
-            SystemExit: the same, of a command that is one run, or of one worker of several.
+            UserError, DataError, RunFailed: the run failed, and a launcher or sweeper plugin must
+                see the error.
+            SystemExit: the run failed in a command with one run, or on one torchrun worker.
         """
         hydra = HydraConfig.get()
         os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder

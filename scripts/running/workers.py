@@ -96,7 +96,7 @@ class Workers:
     def add_up(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by the sum over all workers; returns it.
 
-        All workers get the same bits. With the same number of workers, so do all calls.
+        The result is bitwise identical on all workers, and the same again for as many workers.
         """
         with reaching():
             dist.all_reduce(tensor)
@@ -153,10 +153,13 @@ def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
     if not workers.by_torchrun:
         return
     if config["joint"]:
-        raise UserError("joint=true trains all runs in one process; leave it out, or torchrun")
+        raise UserError(
+            "joint=true trains all runs in one process; remove it, or start without torchrun"
+        )
     if (every := config["diagnose_every"]) is not None:
         raise UserError(
-            f"diagnose_every={every} looks at the steps of one process; leave it out, or torchrun"
+            f"diagnose_every={every} looks at the steps of one process; "
+            "remove it, or start without torchrun"
         )
     if (size := config["batch_size"]) < count:
         raise UserError(f"batch_size={size} is less than a user for each of {count} workers")
