@@ -130,6 +130,15 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
     assert again.stderr == ""
 
 
+def test_kills_at_random_moments_change_no_record(module):
+    done = module("benchmarks.torture", "3", fresh=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines())
+    assert int(counts["kills"]) >= 3
+    assert int(counts["records"]) >= 1
+    assert counts["differences"] == counts["leftovers"] == "0"
+
+
 def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
     for override, message in (
         ("epoch=3", "Could not override 'epoch'"),
