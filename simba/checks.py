@@ -69,7 +69,7 @@ def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for name in RANGES.keys() & hyperparameters.keys():
         value = hyperparameters[name]
-        if name == "betas" and not isinstance(value, str) and hasattr(value, "__getitem__"):
+        if name == "betas" and _is_sequence(value):
             numbers[name] = tuple(map(_as_number, value))
         else:
             numbers[name] = value if isinstance(value, Tensor) else _as_number(value)
@@ -100,6 +100,12 @@ def _is_nonnegative(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return _is_nonnegative(value) and value > 0
+
+
+def _is_sequence(value: Any) -> bool:
+    """Whether a value is a sequence: no text, no mapping, no array without a dimension."""
+    listed = hasattr(value, "__getitem__") and not isinstance(value, str | Mapping)
+    return listed and getattr(value, "ndim", 1) > 0
 
 
 def _is_betas(value: Any) -> bool:

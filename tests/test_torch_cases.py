@@ -206,6 +206,14 @@ def test_groups_of_another_optimizer_are_refused_or_their_other_keys_ignored(cls
     assert optimizer.param_groups[0]["eps"] == 1e-8
 
 
+@pytest.mark.parametrize(
+    "betas", [np.float64(0.9), torch.tensor(0.9), {0: 0.9, 1: 0.99}, "ab", 0.9]
+)
+def test_betas_that_are_no_sequence_are_refused_by_name(betas):
+    with pytest.raises(ValueError, match=r"^Lion: betas must be two numbers in \[0, 1\], got"):
+        simba.Lion([nn.Parameter(torch.ones(2))], betas=betas)
+
+
 @pytest.mark.parametrize("make", [list, np.array, OmegaConf.create, UserList, torch.tensor])
 def test_betas_are_any_sequence_and_stored_as_a_tuple(make):
     p = nn.Parameter(torch.ones(2))
