@@ -21,10 +21,10 @@
 
 # %% [markdown]
 # ## From Simba to Lion, step by step
-# The runs are on Beauty, with 100 of the note's 500 epochs and one seed. A count that forgets
+# The runs are on Beauty, with 100 of the note's 500 epochs and two seeds. A count that forgets
 # closes half of the gap in loss, with decay three fifths; a vote of 0 for small gradients closes
-# three tenths. That weights without a gradient move closes 2% of the gap in loss, and opens that in
-# NDCG@10 by 8%. Each step also changes the constants that go with it; the table names them.
+# three tenths. That weights without a gradient move closes 2% of the gap in loss, and none of that
+# in NDCG@10. Each step also changes the constants that go with it; the table names them.
 
 # %%
 from show import show_figures, show_tables

@@ -52,7 +52,7 @@ def show_power() -> None:
     one, off = note.pass_probability(5), note.pass_probability(5, 3)
     print(f"one figure: {one:.2f}; off by three stds: {off:.2f}")
     ablation = of_study(COMMITTED.results.runs, ("ablation", "sasrec", "beauty"))
-    print(f"all three figures of a variant: {note.replicates(ablation):.2f}")
+    print(f"all three figures of a variant: {note.probability_all_reproduced(ablation):.2f}")
 
 
 class Failed(Exception):
