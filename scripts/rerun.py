@@ -36,8 +36,7 @@ def rerun(path: Path) -> list[str]:
         threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
         if run(command, OMP_NUM_THREADS=threads):
             raise UserError(f"{path}: its command failed: {record['command']}")
-        again = list((Path(root) / "runs").glob("*/*/*.json"))
-        if len(again) != 1:
+        if len(again := list((Path(root) / "runs").glob("*/*/*.json"))) != 1:
             raise UserError(f"{path}: its command gives {len(again)} records: {record['command']}")
         return compare(record, read_record(again[0]))
 
@@ -60,10 +59,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 @stoppable("interrupted")
 def main(argv: list[str] | None = None) -> int:
+    formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.rerun",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "python -m scripts.rerun", None, __doc__, formatter_class=formatter
     )
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="its JSON file")
     differ = False

@@ -455,7 +455,7 @@ def test_the_state_of_another_optimizer_is_refused():
     p.grad = torch.ones(2)
     adam = torch.optim.AdamW([p])
     adam.step()
-    with pytest.raises(ValueError, match="it has exp_avg_sq, it has step"):
+    with pytest.raises(ValueError, match="it has exp_avg_sq"):
         lion.load_state_dict(adam.state_dict())
 
 

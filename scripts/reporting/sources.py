@@ -1,10 +1,12 @@
 """What stands behind a table or a figure: its runs, and the command that trains them again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from scripts.reporting.cells import Table
+from scripts.reporting.collect import is_missing
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import beside_note
@@ -76,13 +78,22 @@ def sweeps(runs: pd.DataFrame) -> list[str]:
     varying = {column: key for column, key in keys.items() if runs[column].nunique(False) > 1}
     lines = [
         {"optimizer": str(run["optimizer"])}
-        | {key: short(run[c]) for c, key in varying.items() if run[c] != "" and run[c] == run[c]}
+        | {
+            key: "null" if _is_empty(run[column]) else short(run[column])
+            for column, key in varying.items()
+            if column in SETTINGS or not _is_empty(run[column])  # not every optimizer has the key
+        }
         | {"seed": str(run["seed"])}
         for _, run in runs.sort_values("seed", kind="stable").iterrows()
     ]
     for key in ("seed", "optimizer", *varying.values()):
         lines = _joined(lines, key)
     return [" ".join(f"{key}={value}" for key, value in line.items()) for line in lines]
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a cell of runs.csv has no value."""
+    return value == "" or is_missing(value)
 
 
 def _joined(lines: list[dict[str, str]], key: str) -> list[dict[str, str]]:
