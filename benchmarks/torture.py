@@ -130,7 +130,7 @@ def records(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def leftovers(root: Path, whole: Path) -> list[str]:
-    """Files that no kill explains: the uninterrupted runs have none of that name."""
+    """The files that the uninterrupted runs do not have."""
     there, expected = (
         {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
         for folder in (root, whole)

@@ -180,7 +180,7 @@ def _is_figure(key: str, value: Any) -> bool:
         return key.startswith("why/")
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < LARGEST_FIGURE  # so are no NaN and no infinity
+    return abs(value) < LARGEST_FIGURE  # false for NaN and infinity
 
 
 def _is_name(text: str) -> bool:
