@@ -32,7 +32,7 @@ reproduce: .venv/study  ## ml-100k, six variants, three seeds: the table in unde
 	@$(PY) -m data.prepare ml-100k $(call quoted,$(filter data.root=%,$(ARGS)))
 	@exec $(SWEEP) experiment=reproduce
 
-paper: .venv/study  ## Beauty in the note's setting, six variants, five seeds: hours; goes on where it stopped
+paper: .venv/study  ## Beauty in the note's setting, six variants, five seeds: hours; resumes where it stopped
 	@$(PY) -m data.prepare beauty $(call quoted,$(filter data.root=%,$(ARGS)))
 	@exec $(SWEEP) experiment=ablation
 

@@ -32,11 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
 
     from scripts.running.config import is_users_mistake, one_line
-    from scripts.running.status import looking, show
+    from scripts.running.status import show, state_reader
 
     try:
         with suppress(KeyboardInterrupt):
-            show(looking(args.overrides), args.watch)
+            show(state_reader(args.overrides), args.watch)
     except Exception as error:
         if not is_users_mistake(error):
             raise

@@ -4,7 +4,7 @@
     python -m scripts.sweep optimizer=lion,simba seed=0,1,2
 
 The overrides are those of ``python -m scripts.train -m``. Ctrl-C ends all processes; the same
-command goes on where it was.
+command resumes.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from scripts.records.stopping import stoppable
 
 
-@stoppable("interrupted; the same command goes on where it was")
+@stoppable("interrupted; the same command resumes")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.sweep",

@@ -6,7 +6,7 @@ import sys
 from scripts.records.stopping import stoppable
 
 
-@stoppable("interrupted; the same command goes on from the last evaluation")
+@stoppable("interrupted; the same command resumes from the last evaluation")
 def main() -> int:
     """Train the run or the sweep of the command line; returns the exit code."""
     import hydra  # here, since a signal may come while torch is loaded
@@ -15,20 +15,20 @@ def main() -> int:
 
     from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
-    from scripts.records.rank import by_torchrun, is_first
+    from scripts.records.rank import by_torchrun, is_rank_zero
     from scripts.running.config import CONFIGS, is_users_mistake
-    from scripts.running.launchers import told
+    from scripts.running.launchers import as_user_error
     from scripts.running.own_simba import require_own_simba
 
     try:
         require_own_simba()
     except UserError as error:
-        if is_first():
+        if is_rank_zero():
             print(f"error: {error}", file=sys.stderr)
         return 2
     from scripts.running.plan import require_own_launcher
     from scripts.running.sweep import Sweep, report
-    from scripts.running.workers import ERRORS, Workers, joined
+    from scripts.running.workers import ERRORS, Workers, process_group
 
     def train(workers: Workers) -> int:
         sweep, code = Sweep(workers), 0
@@ -47,13 +47,13 @@ def main() -> int:
     try:
         if by_torchrun():
             require_own_launcher(sys.argv[1:])
-        with joined() as workers:
+        with process_group() as workers:
             return train(workers)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:
-        if known := told(error):
-            return report(known)
+        if translated := as_user_error(error):
+            return report(translated)
         if isinstance(error, OSError) and not isinstance(error, HydraException):
             return report(cannot_write(error.filename or "results.root", error))  # multirun.yaml
         if is_users_mistake(error):

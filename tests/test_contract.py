@@ -91,9 +91,9 @@ def test_a_model_of_ones_own_is_trained_again_and_recommends(
     other = CODE.replace("(SequenceModel)", "(nn.Module)").replace("maxlen, num_keys=1", "")
     (tmp_path / "last_item.py").write_text(other)
     assert recommend() == 2
-    told = capsys.readouterr().err
-    assert "last_item.LastItem is not a models.contract.SequenceModel" in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "last_item.LastItem is not a models.contract.SequenceModel" in output
+    assert output.count("\n") == 1
 
 
 def test_a_model_that_cannot_be_diagnosed_is_a_one_line_error(train_mine):

@@ -32,7 +32,7 @@ def where(toy: Path, root: Path) -> list[str]:
     return ["data=file", f"data.path={toy}", f"results.root={root}", *SMALL]
 
 
-def told_by_us(text: str) -> list[str]:
+def lines_by_us(text: str) -> list[str]:
     """The lines that are not torchrun's own, which name their time or module."""
     return [line for line in text.splitlines() if line.startswith(("/", "error", "interrupted"))]
 
@@ -89,7 +89,7 @@ def test_two_workers_train_as_one_process_and_one_of_them_tells_it(module, toy, 
         settings = [*sweep[:1], *where(toy, tmp_path / name), *sweep[1:]]
         done = module(*command, *settings, fresh=name == "two")
         assert done.returncode == 1, done.stderr
-        own = told_by_us(done.stderr)
+        own = lines_by_us(done.stderr)
         assert len([line for line in own if ": HR@10 " in line]) == 2
         assert len([line for line in own if line.startswith("error: ")]) == 2
         assert len(own) == 4, own
@@ -140,13 +140,16 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(module, toy, tmp_path):
     process = started(killed, *command)
     wait_for_checkpoint(killed, process, 0.0)
     os.kill(follower_of(process), signal.SIGKILL)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, told
-    assert len(told_by_us(told)) <= 1, told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, output
+    assert len(lines_by_us(output)) <= 1, output
     assert not records(killed)
     again = module(*TWO, *command, fresh=True)
     assert again.returncode == 0, again.stderr
-    assert [": going on after epoch " in line for line in told_by_us(again.stderr)] == [True, False]
+    assert [": resuming after epoch " in line for line in lines_by_us(again.stderr)] == [
+        True,
+        False,
+    ]
     ((path, expected),), ((same_path, record),) = (records(r).items() for r in (whole, killed))
     assert path == same_path
     assert "-workers=2-" in path
@@ -174,7 +177,7 @@ def test_a_mistake_of_all_workers_is_one_line(module, toy, tmp_path):
     done = module(*TWO, *where(toy, tmp_path), "batch_size=1", fresh=True)
     assert done.returncode == 1  # torchrun's own
     line = "error: batch_size=1 is less than a user for each of 2 workers"
-    assert told_by_us(done.stderr) == [line]
+    assert lines_by_us(done.stderr) == [line]
     codes = set(re.findall(r"exitcode  : (-?\d+)", done.stderr))
     assert "2" in codes
     assert codes <= {"2", "-15", "143"}  # torchrun ends by SIGTERM whoever is slower
@@ -184,7 +187,7 @@ def test_what_one_worker_meets_alone_is_one_line_and_the_end(module, toy, tmp_pa
     (tmp_path / "runs").write_text("no folder")  # only the worker that writes notices
     done = module(*TWO, "-m", *where(toy, tmp_path), "seed=0,1", fresh=True)
     assert done.returncode == 1
-    (line,) = told_by_us(done.stderr)
+    (line,) = lines_by_us(done.stderr)
     assert line.startswith(f"error: worker 0: {tmp_path / 'runs'}")
     assert ": cannot be written: " in line
 
@@ -218,8 +221,8 @@ def test_refuses_other_launchers_before_they_start_anything(train, tmp_path, par
     for rank in ("0", "1"):
         done = train("-m", *parts, "seed=0,1", RANK=rank, WORLD_SIZE="2")
         assert done.returncode == 2
-        told = f"error: {parts[0]}: torchrun's workers train one run after the other; leave out "
-        assert done.stderr.startswith(told) if rank == "0" else done.stderr == ""
+        output = f"error: {parts[0]}: torchrun's workers train one run after the other; leave out "
+        assert done.stderr.startswith(output) if rank == "0" else done.stderr == ""
         assert done.stderr.count("\n") == (rank == "0")
     assert not (tmp_path / "results").exists()
 

@@ -37,7 +37,9 @@ def test_a_variant_is_compared_with_the_seeds_that_its_baseline_has():
 
 
 def test_significance_follows_the_interval():
-    assert not findings.beside(study(runs({"lion": LION[:1], "simba": LION[:1]})), "simba").told
+    assert not findings.beside(
+        study(runs({"lion": LION[:1], "simba": LION[:1]})), "simba"
+    ).has_interval
     clear, unclear = (
         beside(ndcg=-0.004, loss=0.02, wobble=1e-4),
         beside(ndcg=-0.004, loss=0.02, wobble=0.1),
@@ -100,8 +102,8 @@ def test_the_rarest_items_tell_who_loses_most_first():
     ablation = runs({"lion": LION, "simba": LION, "simba_m": LION})
     other = runs({"simba": LION, "simba_m": LION}, experiment="finalists")
     lines = lines.assign(experiment="finalists")
-    told = findings.rarest(studies(results(ablation, other, gains=lines)))
-    assert [r.label for r in told] == ["Simba + m", "Simba"]
+    output = findings.rarest(studies(results(ablation, other, gains=lines)))
+    assert [r.label for r in output] == ["Simba + m", "Simba"]
 
 
 def test_the_last_epoch_that_was_diagnosed_is_told_and_no_other():

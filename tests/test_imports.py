@@ -83,10 +83,10 @@ def test_help_has_an_example_and_fits_100_columns(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module, "--help"])
     with suppress(SystemExit):
         importlib.import_module(module).main()
-    told = capsys.readouterr().out
-    assert re.search(rf"^ +python -m {module}( [^-\[].*)?$", told, re.M)
+    output = capsys.readouterr().out
+    assert re.search(rf"^ +python -m {module}( [^-\[].*)?$", output, re.M)
     if module != "scripts.train":  # Hydra prints a whole config
-        assert max(map(len, told.splitlines())) <= 100
+        assert max(map(len, output.splitlines())) <= 100
 
 
 STARTS = """

@@ -130,7 +130,7 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     assert not list((killed / "runs").rglob("*.json")), "it was not killed in time"
     resumed = train(*sweep, f"results.root={killed}")
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on after epoch" in resumed.stderr
+    assert "resuming after epoch" in resumed.stderr
     ours, expected = records(killed / "runs"), records(whole / "runs")
     for path, record in ours.items():
         assert record["history"] == expected[path]["history"]

@@ -22,15 +22,15 @@ def whole(tmp_path_factory) -> Path:
     """The record of a run that nothing disturbs."""
     folder = tmp_path_factory.mktemp("whole")
     process = start("scripts.train", *words(write_toy(folder / "toy.txt"), folder))
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
     return folder
 
 
 def running(root: Path, process: subprocess.Popen[str]) -> tuple[Place, int]:
     """A run with a checkpoint, and the process that trains it, from the run's own status."""
     wait_for_checkpoint(root, process, 0.0)
-    place = next(place for place in places(root) if state_of(place).word == "running")
+    place = next(place for place in places(root) if state_of(place).phase == "running")
     return place, json.loads(place.status.read_text())["pid"]
 
 
@@ -44,14 +44,14 @@ def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, 
     process = start("scripts.train", *sweep)
     _, worker = running(root, process)
     os.kill(worker, signal.SIGKILL)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, told
-    assert "error: joblib: A worker process" in told
-    assert "; the same command trains what is missing\n" in told
-    assert "Traceback" not in told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, output
+    assert "error: joblib: A worker process" in output
+    assert "; the same command trains what is missing\n" in output
+    assert "Traceback" not in output
     again = module("scripts.train", *sweep, fresh=True)
     assert again.returncode == 0, again.stderr
-    assert "going on after epoch" in again.stderr
+    assert "resuming after epoch" in again.stderr
     assert complete(root, whole)
 
 
@@ -62,11 +62,11 @@ def test_submitit_requeues_a_job_and_its_run_goes_on(toy, tmp_path, whole):
     process = start("scripts.train", "-m", *launcher, *words(toy, root))
     place, worker = running(root, process)
     os.kill(worker, signal.SIGUSR2)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
     logs = "".join(path.read_text() for path in jobs.rglob("*_log.*"))
     assert "Requeued job" in logs
-    assert f"{place.checkpoint}: going on after epoch" in logs
+    assert f"{place.checkpoint}: resuming after epoch" in logs
     assert complete(root, whole)
 
 
@@ -99,9 +99,9 @@ def test_ray_restarts_a_killed_worker_and_its_run_goes_on(toy, tmp_path, whole, 
     process = start("scripts.train", "-m", *launcher, *words(toy, root))
     place, worker = running(REPOSITORY / root, process)
     os.kill(worker, signal.SIGKILL)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
-    assert f"{place.name}.pt: going on after epoch" in told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert f"{place.name}.pt: resuming after epoch" in output
     assert complete(REPOSITORY / root, whole)
 
 

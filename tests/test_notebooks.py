@@ -94,8 +94,8 @@ def test_a_command_that_fails_is_shown_without_a_traceback(monkeypatch, capsys):
     shell = InteractiveShell(history_manager=None)
     command = "python -m scripts.train data=file data.path=none.txt"
     assert not shell.run_cell(f"from show import run; run({command!r})").success
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "error: none.txt: no such file (data.path)",
         f"the command failed: {command}",
     ]

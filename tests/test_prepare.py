@@ -129,10 +129,10 @@ def test_ctrl_c_during_a_download_is_one_line_and_leaves_no_part_of_it(tmp_path)
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nuser,item\n")
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
+        output = process.communicate(timeout=60)[1]
         connection.close()
     assert process.returncode == 130
-    assert told == "interrupted\n"
+    assert output == "interrupted\n"
     assert not list((tmp_path / "raw").iterdir())
 
 

@@ -119,16 +119,16 @@ def test_the_order_of_a_history_matters_and_its_length_does_not_fail(shared, cap
 
 def fails(capsys, *arguments: str) -> str:
     assert main([*map(str, arguments)]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1, told.err
-    return told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1, output.err
+    return output.err
 
 
 def test_an_unknown_item_is_named_with_the_nearest(shared, tmp_path, capsys):
-    told = fails(capsys, shared.record, "--items", "b01,b011")
-    assert "item 'b011' is not in shop; nearest: 'b11', 'b01'" in told
+    output = fails(capsys, shared.record, "--items", "b01,b011")
+    assert "item 'b011' is not in shop; nearest: 'b11', 'b01'" in output
     assert "they are '\\x1b[31m', 'a,b', " in fails(capsys, shared.record, "--items", "unlike")
     write(tmp_path / "h.csv", {"ann": ["b01", "B1"]})
     assert "item 'B1' is not in shop" in fails(
@@ -148,15 +148,15 @@ def test_weights_that_are_missing_damaged_or_of_another_run_say_how_to_get_them(
     content = file.read_bytes()
     retrain = f"train it again: {trained.read()['command']} save_best=true force=true results.root="
     file.unlink()
-    told = fails(capsys, record, "--items", "b01")
-    assert told.startswith(f"error: {file}: the run kept no weights; {retrain}")
+    output = fails(capsys, record, "--items", "b01")
+    assert output.startswith(f"error: {file}: the run kept no weights; {retrain}")
     for damaged in (b"", content[:-1], content[:200] + b"\0" + content[201:]):
         file.write_bytes(damaged)
-        told = fails(capsys, record, "--items", "b01")
-        assert told.startswith(f"error: {file}: damaged or of another version; {retrain}")
+        output = fails(capsys, record, "--items", "b01")
+        assert output.startswith(f"error: {file}: damaged or of another version; {retrain}")
     weights.save(record, trained.read() | {"best_epoch": 77}, {})
-    told = fails(capsys, record, "--items", "b01")
-    assert told.startswith(f"error: {file}: the weights of another run; {retrain}")
+    output = fails(capsys, record, "--items", "b01")
+    assert output.startswith(f"error: {file}: the weights of another run; {retrain}")
     state = {"item.weight": torch.zeros(41, 16)}
     weights.save(record, trained.read(), state)
     assert "models.sasrec.SASRec has changed since" in fails(capsys, record, "--items", "b01")
@@ -175,11 +175,11 @@ def test_data_that_is_gone_or_has_changed_is_an_error(shared, tmp_path, capsys):
     another = f"data.path={path}"
     assert "no such file (data.path)" in fails(capsys, shared.record, "--items", "b01", another)
     write(path, shared.histories | {"new": ["b01", "b02", "b03"]})
-    told = fails(capsys, shared.record, "--items", "b01", another)
+    output = fails(capsys, shared.record, "--items", "b01", another)
     sha256 = shared.read()["data"]["sha256"]
-    assert f"{path}: not the data of the training (sha256: {sha256} -> " in told
-    told = fails(capsys, shared.record, "--items", "b01", "data.k_core=3")
-    assert "not the data of the training (k_core: 0 -> 3)" in told
+    assert f"{path}: not the data of the training (sha256: {sha256} -> " in output
+    output = fails(capsys, shared.record, "--items", "b01", "data.k_core=3")
+    assert "not the data of the training (k_core: 0 -> 3)" in output
     shutil.copy(shared.data, path)
     assert main([str(shared.record), "--items", "b01", another]) == 0
 
@@ -223,10 +223,10 @@ def test_a_finished_run_is_not_trained_again_for_its_weights(toy, tmp_path, monk
     def train(*settings: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train", *where, *SMALL, *settings])
         code = train_main()
-        told = capsys.readouterr().err
-        assert code == (2 if told.startswith("error: ") else 0)
-        assert told.count("\n") == 1
-        return told
+        output = capsys.readouterr().err
+        assert code == (2 if output.startswith("error: ") else 0)
+        assert output.count("\n") == 1
+        return output
 
     train()
     assert not list(results.rglob("*.pt"))

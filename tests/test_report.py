@@ -93,9 +93,9 @@ def test_damaged_benchmarks_are_one_line_that_names_the_file(tmp_path, capsys):
         shutil.copy(path, tmp_path)
     (tmp_path / "benchmarks" / "optim.json").write_text("{")
     assert report([f"results.root={tmp_path}"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {tmp_path / 'benchmarks' / 'optim.json'}: damaged (")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"error: {tmp_path / 'benchmarks' / 'optim.json'}: damaged (")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()}))

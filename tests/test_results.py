@@ -28,7 +28,7 @@ from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
 from scripts.records.users import path_of, read_users
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
-from scripts.running.run import finished, remember_users
+from scripts.running.run import finished_record, write_users_once
 from tests.conftest import REPOSITORY
 from tests.forked import python
 
@@ -250,16 +250,16 @@ def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figur
         place, new = cases[number]
         path.write_text(json.dumps(replaced(record, place, new)))
         code = aggregate([f"results.root={results}"])
-        told = capsys.readouterr().err
+        output = capsys.readouterr().err
         if code == 0:
             continue
         assert code == 2
-        assert told.startswith(f"error: {path}: not a record: "), place
-        assert told.count("\n") == 1
+        assert output.startswith(f"error: {path}: not a record: "), place
+        assert output.count("\n") == 1
         assert rerun([str(path)]) == 2
-        assert capsys.readouterr().err == told
+        assert capsys.readouterr().err == output
         with pytest.raises(UserError, match="not a record"):
-            finished(at, {})  # as scripts.train finds it
+            finished_record(at, {})  # as scripts.train finds it
         refused += 1
     assert refused > 50
 
@@ -295,9 +295,9 @@ def test_what_other_commands_could_not_use_is_refused_with_the_record(
     path = next((results / "runs").glob("*/lion/*seed1.json"))
     path.write_text(json.dumps(replaced(json.loads(path.read_text()), place, value)))
     assert aggregate([f"results.root={results}"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {path}: not a record: ")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"error: {path}: not a record: ")
+    assert output.count("\n") == 1
 
 
 def test_a_diagnostic_of_nothing_is_left_out(results):
@@ -327,9 +327,9 @@ def test_an_odd_cell_of_a_csv_file_is_a_one_line_error(tabled, capsys, name, col
     frame.to_csv(path, index=False)
     for command in (make_tables, make_figures):
         assert command([f"results.root={tabled}"]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(f"error: {path}: damaged (")
-        assert told.count("\n") == 1
+        output = capsys.readouterr().err
+        assert output.startswith(f"error: {path}: damaged (")
+        assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["runs", "curves", "paired", "diagnostics"])
@@ -350,10 +350,10 @@ def test_a_damaged_csv_file_is_a_one_line_error_that_names_it(tabled, capsys, na
 def test_two_variants_are_compared_over_seeds_and_users(tabled, tmp_path, capsys):
     root, figure = f"results.root={tabled}", tmp_path / "curves.pdf"
     assert compare(["short/simba", "short/lion", root, "--figure", str(figure)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     users = pd.read_csv(tabled / "paired.csv").set_index("optimizer").loc["simba"]
     cells = " │ +".join(str(users[name]) for name in ("users", "better", "worse"))
-    assert re.search(f"│ +{cells} │", told)
+    assert re.search(f"│ +{cells} │", output)
     assert figure.stat().st_size > 0
     record = next((tabled / "runs").glob("*/simba_m/*seed1.json"))
     assert compare([str(record), "short/lion", root]) == 0
@@ -379,7 +379,7 @@ def test_a_training_writes_how_long_and_how_popular_its_users_are(study):
 @pytest.mark.skipif("SIMBA_DATA" not in os.environ, reason="SIMBA_DATA is not set")
 @pytest.mark.parametrize("name", ["beauty", "toys", "sports"])
 def test_the_committed_users_are_those_of_the_data(tmp_path, name):
-    remember_users(tmp_path / "users.csv", prepare(compose(name, [])).sequences)
+    write_users_once(tmp_path / "users.csv", prepare(compose(name, [])).sequences)
     (committed,) = (REPOSITORY / "results" / "users").glob(f"{name}-*.csv")
     assert (tmp_path / "users.csv").read_bytes() == committed.read_bytes()
 
@@ -388,7 +388,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
     """The groups of compare, of gains.csv and of the table agree; without the users, none."""
     root = f"results.root={tabled}"
     assert compare(["short/simba", "short/lion", root]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     gains = pd.read_csv(tabled / "gains.csv")
     own = gains[gains["optimizer"] == "simba"]
     assert set(own["by"]) == {"popularity", "history"}
@@ -404,7 +404,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
         assert table.columns.tolist() == ["SASRec with", "n", *names]
         for group, name in zip(groups, names, strict=True):
             cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
-            assert re.search(f"│ +{cells} │", told)
+            assert re.search(f"│ +{cells} │", output)
     users_file(tabled).unlink()
     assert run(tabled) == 0
     assert len(pd.read_csv(tabled / "gains.csv")) == 0
@@ -418,9 +418,9 @@ def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, ca
     assert compare(["short", "short/lion", root]) == 0
     assert capsys.readouterr().out.count("minus Lion (short)") == len(ROWS)
     assert compare(["short", "short", root]) == 0
-    told = capsys.readouterr().out
-    assert "Simba (short) minus Simba (short)" in told
-    assert "Simba (short) minus Lion" not in told
+    output = capsys.readouterr().out
+    assert "Simba (short) minus Simba (short)" in output
+    assert "Simba (short) minus Lion" not in output
 
 
 @pytest.mark.parametrize("damage", ["", "\0", "popularity,history\n1,2\n", "1,2\n" * 31, "cut"])
@@ -428,9 +428,9 @@ def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage)
     path = users_file(results)
     path.write_text(path.read_text()[:-9] if damage == "cut" else damage)
     assert run(results) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {path}: damaged (")
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith(f"error: {path}: damaged (")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -444,9 +444,9 @@ def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage)
 )
 def test_a_wrong_comparison_is_one_line(tabled, capsys, names, message):
     assert compare([*names, f"results.root={tabled}"]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_runs_with_different_users_are_one_line_that_names_them(results, capsys):
@@ -457,10 +457,10 @@ def test_runs_with_different_users_are_one_line_that_names_them(results, capsys)
     record["test"] |= {"HR@10": float(np.mean(ranks <= 10)), "NDCG@10": ndcg_at_10(ranks).mean()}
     path.write_text(json.dumps(record))
     assert run(results) == 2
-    told = capsys.readouterr().err
-    assert "simba/" in told
-    assert "were tested on different users" in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "simba/" in output
+    assert "were tested on different users" in output
+    assert output.count("\n") == 1
 
 
 def test_a_folder_without_records_is_an_error(tmp_path, capsys):

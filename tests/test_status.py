@@ -15,7 +15,7 @@ from scripts.records.place import Place, places
 from scripts.records.record import digest
 from scripts.records.state import state_of
 from scripts.records.status import Status
-from scripts.running.status import looking
+from scripts.running.status import state_reader
 from scripts.status import main
 from tests.conftest import REPOSITORY, SMALL, write_toy
 from tests.forked import python
@@ -32,8 +32,8 @@ def swept(tmp_path_factory) -> list[str]:
     toy = write_toy(folder / "toy.txt")
     where = ["data=file", f"data.path={toy}", f"results.root={folder}", *SMALL]
     process = start("scripts.sweep", "--jobs", "2", *where, *SWEEP, program=python())
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, output
     return where
 
 
@@ -94,7 +94,7 @@ def test_a_failed_run_is_trained_once_per_sweep_and_its_command_trains_it_alone(
 def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     where = [*swept, f"results.root={tmp_path}", "epochs=40", "optimizer=lion"]
     process = start("scripts.train", *where)
-    while not any(state_of(place).left is not None for place in places(tmp_path)):
+    while not any(state_of(place).eta_seconds is not None for place in places(tmp_path)):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     first, *table = status(*where)
@@ -106,16 +106,16 @@ def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     assert seen.note == f"{platform.node()}, process {process.pid}"
     first, *_ = status("--watch", *where)
     assert first == "1 run: 0 failed, 0 running, 0 to do, 1 done"
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
-    assert LINE not in told
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert LINE not in output
     assert not list((tmp_path / "checkpoints").rglob("*.*"))
 
 
 def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(status, tmp_path):
     for name, host in (("here", platform.node()), ("there", "elsewhere")):
         place = Place(tmp_path, "toy/lion", name)
-        earlier = {"pid": os.getpid(), "born": "1"}  # another process had this one's number
+        earlier = {"pid": os.getpid(), "process_start": "1"}  # its id was another's
         Status("", epochs=50, epoch=7, loss=0.5, host=host, **earlier).write(place.status)
         place.lock.touch()
         written = json.loads(place.status.read_text())
@@ -137,9 +137,9 @@ def test_a_damaged_status_is_none(tmp_path):
     wrong = [json.dumps(right | {key: value}) for key, value in odd.items()]
     for text in ("", "{", "[]", "{}", '{"epoch": 3}', "\0", *wrong):
         place.status.write_text(text)
-        assert state_of(place).word == "to do"
+        assert state_of(place).phase == "to do"
     place.status.write_text(json.dumps(right))
-    assert state_of(place).word != "to do"
+    assert state_of(place).phase != "to do"
 
 
 def test_a_record_of_another_config_is_not_done(swept):
@@ -150,7 +150,7 @@ def test_a_record_of_another_config_is_not_done(swept):
         other["config"]["negatives"] = 3
         other["config_hash"] = digest(other["config"])
         record.write_text(json.dumps(other))
-        notes = [state.note for state in looking([*swept, *SWEEP])()]
+        notes = [state.note for state in state_reader([*swept, *SWEEP])()]
         assert "the record is of another config (negatives: 3 -> 1)" in notes[0]
     finally:
         record.write_text(before)
@@ -164,9 +164,9 @@ def test_a_mistake_is_one_line(monkeypatch, capsys):
         ("optimizer.lr=[", "quote a value"),
     ):
         assert main([override]) == 2
-        told = capsys.readouterr().err
-        assert message in told
-        assert told.count("\n") == 1
+        output = capsys.readouterr().err
+        assert message in output
+        assert output.count("\n") == 1
 
 
 def test_colours_can_be_switched_off(monkeypatch, capsys, swept):

@@ -19,7 +19,7 @@ from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
 from tests.test_train import records, results_of
 
-LINE = "interrupted; the same command goes on"
+LINE = "interrupted; the same command resumes"
 LONG = [*SMALL, "epochs=40"]
 
 
@@ -82,11 +82,11 @@ def test_a_run_ends_alike_on_every_signal_and_goes_on(module, toy, tmp_path):
         process = start("scripts.train", *words(toy, root))
         wait_for_checkpoint(root, process, since)
         process.send_signal(number)
-        told, _ = process.communicate(timeout=60)
-        assert process.returncode == code, told
-        *before, last = told.splitlines()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == code, output
+        *before, last = output.splitlines()
         assert last == f"{LINE} from the last evaluation"
-        assert len(before) == (since > 0)  # going on after epoch ...
+        assert len(before) == (since > 0)  # resuming after epoch ...
         assert not left_in(root)
         since = newest(root)
     assert module("scripts.train", *words(toy, root)).returncode == 0
@@ -107,12 +107,12 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
         process = start(*sweep)
         wait_for_checkpoint(root, process, since)
         os.killpg(process.pid, number) if to_all else process.send_signal(number)
-        told, _ = process.communicate(timeout=60)  # until no worker holds the pipe, either
-        assert process.returncode == code, told
+        output, _ = process.communicate(timeout=60)  # until no worker holds the pipe, either
+        assert process.returncode == code, output
         if number != signal.SIGKILL:
-            assert told.splitlines()[-1] == f"{LINE} where it was"
-            assert told.count("interrupted") == 1
-            assert "Traceback" not in told
+            assert output.splitlines()[-1] == LINE
+            assert output.count("interrupted") == 1
+            assert "Traceback" not in output
         deadline = time.monotonic() + 20
         while alive(root) and number == signal.SIGKILL and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -161,9 +161,9 @@ def test_rerun_takes_its_training_along(module, toy, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    told, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert told.splitlines()[-1] == "interrupted"
+    assert output.splitlines()[-1] == "interrupted"
     assert not alive(toy)
 
 
@@ -252,8 +252,8 @@ def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_p
         checkpoint.write_bytes(damaged)
         assert trained(tmp_path / "stopped") == 0
         first, second = capsys.readouterr().err.splitlines()
-        told = "going on after epoch 3" if damaged == content else damage
-        assert first.startswith(f"{checkpoint}: {told}")
+        output = "resuming after epoch 3" if damaged == content else damage
+        assert first.startswith(f"{checkpoint}: {output}")
         assert "HR@10" in second
         assert same(tmp_path / "stopped", tmp_path / "whole")
         assert not checkpoint.exists()
@@ -284,10 +284,10 @@ def test_an_odd_override_is_one_line_and_exit_code_2(toy, tmp_path, monkeypatch,
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(sys, "argv", ["train", *where, *SMALL, override])
     code = main()
-    told = capsys.readouterr().err
-    assert code == 2, told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1, told
+    output = capsys.readouterr().err
+    assert code == 2, output
+    assert output.startswith("error: ")
+    assert output.count("\n") == 1, output
     assert not records(tmp_path)
 
 

@@ -394,11 +394,11 @@ def test_a_table_fits_its_terminal_and_cuts_no_word(capsys, monkeypatch, width):
     values = {o: [row, row] for o, (row,) in EXACT.items()}
     table = tables(studies(results(runs(values))))["ablation-sasrec-beauty/rows"]
     show(table)
-    told = capsys.readouterr().out
-    assert max(len(line.rstrip()) for line in told.splitlines()) <= width
-    assert "\x1b" not in told
+    output = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in output.splitlines()) <= width
+    assert "\x1b" not in output
     words = {word for cell in table.frame.to_numpy().flat for word in cell.split()}
-    assert words <= set(told.split())
+    assert words <= set(output.split())
 
 
 def test_a_wide_table_is_shown_in_parts_that_begin_alike():

@@ -68,8 +68,8 @@ def test_an_offline_run_holds_what_the_record_holds(track, tmp_path):
     root = tmp_path / "results"
     (record,) = records(root)
     (file,) = offline_files(root)
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
-    assert told == f"W&B: offline in {file.parent}; to upload it: wandb sync {file.parent}"
+    (output,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
+    assert output == f"W&B: offline in {file.parent}; to upload it: wandb sync {file.parent}"
     logged = read_offline(file)
     for logged_entry, entry in zip(logged.history, record["history"], strict=True):
         assert logged_entry["_step"] == entry["epoch"]
@@ -131,16 +131,16 @@ def test_the_environment_wins_over_what_nobody_set_and_an_override_wins_over_it(
 def test_a_run_that_goes_on_is_the_same_wandb_run(start, tmp_path, sent, code):
     stopped = start()
     os.killpg(stopped.pid, sent)
-    told = stopped.communicate()[1]
-    assert stopped.returncode == code, told
+    output = stopped.communicate()[1]
+    assert stopped.returncode == code, output
     if sent == signal.SIGINT:
-        where, interrupted = told.splitlines()
+        where, interrupted = output.splitlines()
         assert where.startswith("W&B: offline in ")
-        assert interrupted.startswith("interrupted; the same command goes on")
+        assert interrupted.startswith("interrupted; the same command resumes")
     again = start()
-    told = again.communicate()[1]
-    assert again.returncode == 0, told
-    assert "going on after epoch" in told
+    output = again.communicate()[1]
+    assert again.returncode == 0, output
+    assert "resuming after epoch" in output
     (record,) = records(tmp_path / "results")
     files = offline_files(tmp_path / "results")
     first, second = (read_offline(file) for file in files)
@@ -203,9 +203,9 @@ def test_without_a_network_a_run_goes_on_offline(track, tmp_path):
         done = track("-m", "seed=0,1", **network)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb" in line.lower()]
-    assert len(told) == 2
-    assert all("connection refused" in line and "wandb sync" in line for line in told)
+    output = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb" in line.lower()]
+    assert len(output) == 2
+    assert all("connection refused" in line and "wandb sync" in line for line in output)
     files = offline_files(tmp_path / "results")
     for file, record in zip(files, records(tmp_path / "results"), strict=True):
         logged = read_offline(file)
@@ -257,11 +257,11 @@ def test_a_mistake_is_one_line(tmp_path, tracker, environment, message):
     garbage = tmp_path / "settings"
     garbage.write_bytes(b"\xff\xfe")
     paths = {"garbage": garbage, "folder": tmp_path}
-    told = {key: value.format(**paths) for key, value in environment.items()}
+    output = {key: value.format(**paths) for key, value in environment.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     done = subprocess.run(
         [python(), "-c", MODE, json.dumps(tracker)],
-        env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | told,
+        env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | output,
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

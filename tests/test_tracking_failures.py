@@ -17,7 +17,7 @@ from tests.forked import python
 from tests.mounts import needs_mounts, small_disk, within
 from tests.test_tracking import KEY, offline_files, read_offline, records, start  # noqa: F401
 
-FAILED = "the run goes on without it, to the same record"
+FAILED = "the run continues without it, to the same record"
 TRACK = """
 import json, os, subprocess, sys
 from pathlib import Path
@@ -63,11 +63,11 @@ def track(tmp_path) -> Track:
     def run(*faults, mode="offline", limit=60, prefix=(), **environment):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
         home = {"HOME": str(tmp_path), "NETRC": "/no/netrc", "PYTHONPATH": str(REPOSITORY)}
-        told = inherited | home | environment
+        output = inherited | home | environment
         program = [*prefix, sys.executable] if prefix else [python()]  # a fork has other mounts
         done = subprocess.run(
             [*program, "-c", TRACK, str(tmp_path), mode, str(limit), *faults],
-            env={k: v for k, v in told.items() if v is not None},
+            env={k: v for k, v in output.items() if v is not None},
             capture_output=True,
             text=True,
         )
@@ -84,10 +84,10 @@ KILLS = ("before the first epoch", "between two epochs", "before the record", "a
 def test_a_service_that_dies_or_hangs_is_one_line_and_the_next_run_is_tracked_again(
     track, tmp_path
 ):
-    told = track(*(f"KILL {when}" for when in KILLS), "STOP before the record", "none", limit=5)
-    where, failed = told[:-1:2], told[1:-1:2]
+    output = track(*(f"KILL {when}" for when in KILLS), "STOP before the record", "none", limit=5)
+    where, failed = output[:-1:2], output[1:-1:2]
     assert len(where) == len(failed) == 5
-    assert all(line.startswith("W&B: offline in ") for line in [*where, told[-1]])
+    assert all(line.startswith("W&B: offline in ") for line in [*where, output[-1]])
     assert all(line.startswith("W&B: failed (") and FAILED in line for line in failed)
     assert "no answer in 5 seconds" in failed[-1]
     last = read_offline(offline_files(tmp_path)[-1])
@@ -100,9 +100,9 @@ def test_a_service_killed_during_a_training_costs_neither_it_nor_its_record(star
     (place,) = places(tmp_path / "results")
     parent = str(read_status(place.status).pid)
     subprocess.run(["pkill", "-KILL", "-P", parent, "wandb-core"], check=True)
-    told = process.communicate()[1]
-    assert process.returncode == 0, told
-    where, failed, trained = told.splitlines()
+    output = process.communicate()[1]
+    assert process.returncode == 0, output
+    where, failed, trained = output.splitlines()
     assert where.startswith("W&B: offline in ")
     assert failed.startswith("W&B: failed (")
     assert "HR@10" in trained
@@ -119,10 +119,10 @@ def test_a_full_disk_below_wandb_is_one_line(track, tmp_path, disk):
     folder = tmp_path / "disk"
     folder.mkdir()
     prefix = within(small_disk(folder, disk))
-    *told, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
+    *output, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
     assert "No space left on device" in failed
     assert FAILED in failed
-    assert len(told) == (disk == "size=8k")  # the line that tells the folder
+    assert len(output) == (disk == "size=8k")  # the line that tells the folder
 
 
 class Server(BaseHTTPRequestHandler):
@@ -162,9 +162,9 @@ def test_a_network_that_is_lost_during_a_run_holds_no_sweep_up(track, server):
     # A new interpreter: in a fork, W&B closes its mailbox before the time is over.
     runs = track("none", "none", mode="online", limit=4, prefix=["env"], **network)
     first, failed, second, failed_too = runs
-    for online, told in ((first, failed), (second, failed_too)):
+    for online, output in ((first, failed), (second, failed_too)):
         assert online.startswith(f"W&B: {server}/us/simba/runs/")
-        assert told == f"W&B: failed (no answer in 4 seconds); {FAILED}"
+        assert output == f"W&B: failed (no answer in 4 seconds); {FAILED}"
 
 
 @pytest.mark.parametrize("home", [None, "/proc/nowhere"])

@@ -167,7 +167,7 @@ def test_a_killed_run_resumes_to_the_same_bits(train, toy, tmp_path):
     resumed = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
-    assert "going on after epoch" in resumed.stderr
+    assert "resuming after epoch" in resumed.stderr
     ((_, ours),) = records(root).items()
     ((_, expected),) = records(tmp_path / "whole").items()
     assert results_of(ours) == results_of(expected)

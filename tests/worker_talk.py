@@ -9,7 +9,7 @@ import torch
 
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.stopping import WorkerLost
-from scripts.running.workers import Workers, joined
+from scripts.running.workers import Workers, process_group
 
 
 def fails(workers: Workers, rank: int, error: Exception) -> str:
@@ -20,25 +20,25 @@ def fails(workers: Workers, rank: int, error: Exception) -> str:
 
 def talk(workers: Workers) -> None:
     me = workers.rank
-    assert workers.led(me) == 0
-    assert workers.gathered(me) == [0, 1]
-    assert workers.add_up(torch.tensor([1.0, me])).tolist() == [2.0, 1.0]
-    assert workers.first(lambda: fails(workers, 1, UserError("never called"))) == "of 0"
+    assert workers.from_leader(me) == 0
+    assert workers.gather(me) == [0, 1]
+    assert workers.all_reduce(torch.tensor([1.0, me])).tolist() == [2.0, 1.0]
+    assert workers.on_leader(lambda: fails(workers, 1, UserError("never called"))) == "of 0"
     with pytest.raises(RunFailed, match=r"^of the first$"):
-        workers.first(lambda: fails(workers, 0, RunFailed("of the first")))
-    assert workers.each(lambda: me) == me
+        workers.on_leader(lambda: fails(workers, 0, RunFailed("of the first")))
+    assert workers.on_each(lambda: me) == me
     for rank in range(2):
         error = UserError(f"of worker {rank} alone")
         with pytest.raises(UserError, match=f"^{error}$"):
-            workers.each(partial(fails, workers, rank, error))
+            workers.on_each(partial(fails, workers, rank, error))
     with pytest.raises(UserError, match=r"^out of memory: "):
-        workers.each(lambda: fails(workers, 1, MemoryError("")))
+        workers.on_each(lambda: fails(workers, 1, MemoryError("")))
     with pytest.raises(KeyError):  # not a user's mistake, so not for the others
         fails(workers, me, KeyError(me))
 
 
 if __name__ == "__main__":
-    with joined() as workers:
+    with process_group() as workers:
         talk(workers)
         say = partial(print, file=sys.__stdout__, flush=True)
         say("talked")
@@ -46,6 +46,6 @@ if __name__ == "__main__":
         if workers.rank == 1:
             os._exit(9)
         with pytest.raises(WorkerLost):
-            workers.gathered(0)
+            workers.gather(0)
         say("noticed")
         os._exit(0)  # the group is broken

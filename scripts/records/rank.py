@@ -8,6 +8,6 @@ def by_torchrun() -> bool:
     return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process prints and writes: the others of torchrun's processes are silent."""
     return not by_torchrun() or os.environ["RANK"] == "0"

@@ -97,7 +97,7 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0)
 
 
-LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  # the largest integer that torch and NumPy take
 LARGEST_FIGURE = 1e100  # sums and shares of figures stay finite
 NAMES = ("dataset", "model", "optimizer", "experiment")
 IN_EVERY_RECORD: dict[str, Any] = {

@@ -11,7 +11,7 @@ from scripts.records.place import Place
 from scripts.records.record import differences, identity, read_record
 from scripts.records.status import Status, read_status
 
-Word = Literal["failed", "running", "to do", "done"]
+Phase = Literal["failed", "running", "to do", "done"]
 
 
 @dataclass
@@ -19,14 +19,14 @@ class State:
     """A run as its files show it."""
 
     place: Place
-    word: Word
-    epochs: str = ""  # trained, of all
+    phase: Phase
+    epochs: str = ""  # TRAINED/ALL
     loss: float | None = None
-    note: str = ""  # where it runs, why it failed, its figures
-    left: float | None = None  # seconds to the end of a running one
-    silent: float = 0.0  # seconds since a running one last wrote its status
-    took: float | None = None  # seconds of training of a finished one
-    command: str = ""  # trains a failed one again
+    note: str = ""  # where the run is trained, why it failed, or its figures
+    eta_seconds: float | None = None  # of a running run
+    seconds_since_update: float = 0.0  # of a running run's status file
+    train_seconds: float | None = None  # of a finished run
+    retry_command: str = ""  # trains a failed run again
 
 
 def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
@@ -46,23 +46,28 @@ def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
         return _finished(place, record, config)
     if status and status.error:
         return State(
-            place, "failed", _epochs(status), status.loss, status.error, command=status.command
+            place,
+            "failed",
+            _epochs(status),
+            status.loss,
+            status.error,
+            retry_command=status.command,
         )
     if record:
-        command = f"{record['command']} results.root={shlex.quote(str(place.root))}"
+        retry = f"{record['command']} results.root={shlex.quote(str(place.root))}"
         epochs = str(len(record["history"]))
-        return State(place, "failed", epochs, note=record.get("error", ""), command=command)
+        return State(place, "failed", epochs, note=record.get("error", ""), retry_command=retry)
     if status and status.epoch:
-        return State(place, "to do", _epochs(status), status.loss, "goes on from its checkpoint")
+        return State(place, "to do", _epochs(status), status.loss, "resumes from its checkpoint")
     return State(place, "to do")
 
 
 def _running(place: Place, status: Status) -> State:
     now = time.time()
-    left = None if status.ends is None else max(0.0, status.ends - now)
+    eta = None if status.expected_end is None else max(0.0, status.expected_end - now)
     where = f"{status.host}, process {status.pid}"
-    silent = now - status.updated
-    return State(place, "running", _epochs(status), status.loss, where, left, silent)
+    since_update = now - status.updated
+    return State(place, "running", _epochs(status), status.loss, where, eta, since_update)
 
 
 def _finished(place: Place, record: Mapping[str, Any], config: Mapping[str, Any] | None) -> State:
@@ -72,7 +77,7 @@ def _finished(place: Place, record: Mapping[str, Any], config: Mapping[str, Any]
         return State(place, "failed", note=note)
     epochs, loss = str(len(record["history"])), record["history"][-1]["train/loss"]
     note = f"NDCG@10 {record['test']['NDCG@10']:.4f}"
-    return State(place, "done", epochs, loss, note, took=record.get("train_seconds"))
+    return State(place, "done", epochs, loss, note, train_seconds=record.get("train_seconds"))
 
 
 def _epochs(status: Status) -> str:

@@ -1,4 +1,4 @@
-"""How far a run is: a small file beside its checkpoint, which other processes read."""
+"""The status file of a run, beside its checkpoint: how far the run is, for other processes."""
 
 import json
 import os
@@ -6,13 +6,14 @@ import platform
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from scripts.records.files import write_json
 
 
 @dataclass
 class Status:
-    """What a run says of itself, at its start, after each evaluation and when it fails.
+    """The content of the file, written at the start, after each evaluation and when the run fails.
 
     Times are Unix times in seconds.
     """
@@ -21,11 +22,11 @@ class Status:
     epochs: int
     epoch: int = 0
     loss: float | None = None
-    ends: float | None = None  # when the run will have trained all epochs, at its pace so far
+    expected_end: float | None = None  # at the speed of the epochs so far
     error: str | None = None  # why the run failed, in one line
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
-    born: str = field(default_factory=lambda: _born(os.getpid()))
+    process_start: str = field(default_factory=lambda: _process_start(os.getpid()))
     updated: float = field(default_factory=time.time)
 
     def write(self, path: Path) -> None:
@@ -39,13 +40,13 @@ class Status:
 
     def may_be_alive(self) -> bool:
         """Whether the process that wrote this still exists; True for one on another host."""
-        return self.host != platform.node() or _born(self.pid) == self.born
+        return self.host != platform.node() or _process_start(self.pid) == self.process_start
 
 
-def _born(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty for one that has ended.
+def _process_start(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty if it has ended.
 
-    A process id alone may soon be that of another process.
+    With the process id, it identifies a process: the system uses ids again.
     """
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -68,20 +69,17 @@ def read_status(path: Path) -> Status | None:
     """The status in a file; None if there is none, or if it is damaged or of another version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        fits = values.keys() == TYPES.keys() and all(
-            isinstance(values[key], kind) and not isinstance(values[key], bool)
-            for key, kind in TYPES.items()
+        types = get_type_hints(Status)
+        fits = values.keys() == types.keys() and all(
+            _is_of(values[key], kind) for key, kind in types.items()
         )
         return Status(**values) if fits and values["pid"] > 0 else None
     except (OSError, ValueError, AttributeError):
         return None
 
 
-NUMBER = int | float
-TYPES = {
-    **dict.fromkeys(("command", "host", "born"), str),
-    **dict.fromkeys(("epochs", "epoch", "pid"), int),
-    **dict.fromkeys(("loss", "ends"), NUMBER | None),
-    "error": str | None,
-    "updated": NUMBER,
-}
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a JSON value has a type; JSON may write a float without a fraction."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from scripts.records.rank import is_first
+from scripts.records.rank import is_rank_zero
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 10.0  # seconds to put things in order
+GRACE = 10.0  # seconds for a process to clean up before it is killed
 WATCHED = "SIMBA_WATCHED"  # set for a child whose parent holds the other end of its stdin
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came. Files are put in order on the way out, as after any exception."""
+    """A signal came. It is an exception, so ``finally`` blocks and contexts clean up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -26,10 +26,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class WorkerLost(KeyboardInterrupt):
-    """Another of torchrun's processes has ended. The run goes on later, as after a signal."""
+    """Another of torchrun's processes has ended. The run can be resumed, as after a signal."""
 
     code = 1
-    line = "another worker has ended; the same command goes on from the last evaluation"
+    line = "another worker has ended; the same command resumes from the last evaluation"
 
 
 def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -42,14 +42,14 @@ def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def wrapped(*arguments: Any) -> int:
-            heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-            before = {number: signal.signal(number, _stop) for number in heard}
+            handled = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            before = {number: signal.signal(number, _stop) for number in handled}
             try:
                 if os.environ.pop(WATCHED, None):
                     threading.Thread(target=_end_with_parent, daemon=True).start()
                 return main(*arguments)
             except KeyboardInterrupt as stop:
-                if is_first():
+                if is_rank_zero():
                     print(getattr(stop, "line", line), file=sys.stderr)
                 return getattr(stop, "code", 130)
             finally:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from scipy.optimize import isotonic_regression
 
+from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.plots import (
     GAINS,
@@ -146,7 +147,7 @@ def grid(study: Study) -> Chart | None:
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
     alt = f"Figures over the {axis_label(key)}. Best by valid NDCG@10: {', '.join(told)}."
-    return Chart(figure, _lines_are(runs), alt, _keys(study, runs))
+    return Chart(figure, _lines_are(runs, "point"), alt, _keys(study, runs))
 
 
 def gains(study: Study) -> Chart | None:
@@ -199,7 +200,7 @@ def steps(study: Study) -> Chart | None:
     """From the first optimizer to the last: what each change does to the loss."""
     if not study.declared.steps:
         return None
-    figure = go.Figure(layout={"height": 90 + 74 * len(study.declared.steps)})
+    figure = go.Figure(layout={"height": 90 + 92 * len(study.declared.steps)})
     told = []
     for optimizer, change in study.declared.steps.items():
         losses = study.of(optimizer)["train/min_loss"]
@@ -229,7 +230,7 @@ def steps(study: Study) -> Chart | None:
         told.append(f"{label_of(optimizer)} {mean:.3f}")
     if not told:
         return None
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     largest = float(study.runs["train/min_loss"].max())
     figure.update_xaxes(range=[0, 1.05 * largest], title=TITLES["train/loss"])
     each = "one run" if study.runs["seed"].nunique() == 1 else "a mean, each point a run"
@@ -318,6 +319,29 @@ def memories(study: Study) -> Chart | None:
     return _bars(bars, [label_of(str(o)) for o in found.index], "group", caption, alt)
 
 
+def corrupted(study: Study) -> Chart | None:
+    """NDCG@10 on test over the strength of each kind of corruption, at the left without it."""
+    shown = kinds(study)
+    if not shown:
+        return None
+    figure = _panels(
+        [kind.name for kind in shown], 250 * len(shown), shared=False, between=0.3 / len(shown)
+    )
+    for row, kind in enumerate(shown, 1):
+        runs = kind.runs.assign(swept="")
+        _lines(figure, row, study, runs, "x", METRICS["NDCG@10"], mode="lines+markers")
+        places = list(range(len(kind.strengths)))
+        figure.update_xaxes(tickvals=places, ticktext=kind.strengths, row=row, col=1)
+    figure.update_yaxes(rangemode="tozero")
+    runs = pd.concat([kind.runs for kind in shown]).assign(swept="")
+    caption = (
+        "NDCG@10 on test over the strength of the corruption, from the weakest to the strongest; "
+        f"at the left, exact gradients. {_lines_are(runs, 'point')}"
+    )
+    alt = "NDCG@10 with corrupted gradients, by kind; the table beside it has the numbers."
+    return Chart(figure, caption, alt, _keys(study, runs))
+
+
 CHARTS: dict[str, Callable[[Study], Chart | None]] = {
     "curves": curves,
     "grid": grid,
@@ -326,6 +350,7 @@ CHARTS: dict[str, Callable[[Study], Chart | None]] = {
     "note": note_figure,
     "parts": parts,
     "memories": memories,
+    "corrupted": corrupted,
 }
 
 
@@ -452,12 +477,12 @@ def _bars(
     return Chart(_styled(figure), caption, alt, keys)
 
 
-def _lines_are(points: pd.DataFrame) -> str:
-    """What the lines and bands of these points show."""
+def _lines_are(points: pd.DataFrame, mark: str = "line") -> str:
+    """What the lines and bands of these points show; ``mark`` is what stands for one run."""
     seeds = points.groupby(VARIANT)["seed"].nunique()
     if seeds.max() == 1:
-        return "Each line is one run, so there is no band."
-    single = " A line without a band is one run." if seeds.min() == 1 else ""
+        return f"Each {mark} is one run, so there is no band."
+    single = f" A {mark} without a band is one run." if seeds.min() == 1 else ""
     return f"Lines are means over seeds, bands go from the lowest to the highest.{single}"
 
 

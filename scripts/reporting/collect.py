@@ -114,6 +114,10 @@ def load(root: Path) -> Results:
                 raise ValueError(f"no column {', '.join(sorted(lacking))}")
             for column in NUMBERS & set(frame.columns):
                 frame[column] = pd.to_numeric(frame[column])
+            for column in (str(c) for c in frame if "." in str(c)):  # swept keys
+                numbers = pd.to_numeric(frame[column], errors="coerce")
+                if numbers[frame[column] != ""].notna().all():
+                    frame[column] = numbers
             if (
                 name == "gains"
                 and (

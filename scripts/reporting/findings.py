@@ -24,6 +24,8 @@ from scripts.reporting.tables import (
     share_with_interval,
 )
 
+LARGE = 0.1  # a step's share of the gap that is worth a sentence
+
 
 class Beside(NamedTuple):
     """A variant's mean NDCG@10 on test and the baseline's, over the seeds that both have."""
@@ -44,7 +46,7 @@ class Beside(NamedTuple):
         return 100 * self.ours / self.theirs
 
     @property
-    def told(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether there are seeds enough for an interval."""
         return self.interval is not None
 
@@ -142,9 +144,15 @@ def verdicts(study: Study) -> dict[str, int]:
 
 
 def largest_steps(study: Study) -> list[Step]:
-    """The steps that close a part of the gap, the largest part first."""
-    closing = [step for step in declared_steps(study) if step.of_loss is not None]
-    return sorted(closing, key=lambda step: -(step.of_loss or 0))
+    """The steps that close a tenth of the gap or more, in loss or in NDCG@10, in their order."""
+    steps = declared_steps(study)
+    return [s for s in steps if max(s.of_loss or 0.0, s.of_ndcg or 0.0) >= LARGE]
+
+
+def faults(study: Study) -> list[str]:
+    """The faults of the first variant that the largest steps mend."""
+    mends = study.declared.mends or {}
+    return [mends[s.optimizer] for s in largest_steps(study) if s.optimizer in mends]
 
 
 def last(study: Study) -> str:
@@ -156,6 +164,29 @@ def last(study: Study) -> str:
 def last_in_note() -> str:
     """The variant that is last by the note's NDCG@10."""
     return label_of(min(ROWS, key=lambda optimizer: ROWS[optimizer].ndcg))
+
+
+def ndcg(study: Study, optimizer: str) -> float:
+    """A variant's mean NDCG@10 on test."""
+    return float(study.of(optimizer)[METRICS["NDCG@10"]].mean())
+
+
+class Byte(NamedTuple):
+    """The best way to divide a byte, by NDCG@10 on valid."""
+
+    swept: str
+    valid: float
+    lion: float  # the baseline's, over the same seeds
+
+
+def best_byte(study: Study) -> Byte:
+    """The variant with one byte of a study that has the best NDCG@10 on valid."""
+    column = "valid/NDCG@10"
+    one = study.runs[study.runs["state_bytes_per_param"] == 1]
+    best = one.sort_values(column, kind="stable").iloc[-1]
+    baseline = variant(study.baseline, study.declared.baseline)
+    same = baseline[baseline["seed"] == best["seed"]]
+    return Byte(str(best["swept"]), float(best[column]), float(same[column].iloc[0]))
 
 
 class Agreement(NamedTuple):

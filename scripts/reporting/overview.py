@@ -40,4 +40,8 @@ def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.Da
         assert base is not None
         shown = [base, *finalists, *rate_grids(studies, base)]
     runs = pd.concat([study.runs for study in shown])
+    if name == "memory":  # an optimizer's bytes are read from one of its runs
+        in_setting = pd.concat([study.runs for study in shown[: 1 + len(finalists)]])
+        others = runs[~runs["optimizer"].isin(in_setting["optimizer"])]
+        runs = pd.concat([in_setting, others])
     return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]

@@ -23,6 +23,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 
 from scripts.reporting import note
+from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, ROWS
 from scripts.reporting.statistics import Group
 from scripts.reporting.studies import VARIANT, Study, variant
@@ -355,6 +356,30 @@ def memories(study: Study) -> Figure | None:
     return figure
 
 
+def corrupted(study: Study) -> Figure | None:
+    """NDCG@10 on test over the strength of each kind of corruption, at the left without it."""
+    shown = kinds(study)
+    if not shown:
+        return None
+    rows = math.ceil((len(shown) + 1) / 2)  # the legend takes a panel
+    figure = Figure(figsize=(WIDTH, 1.3 * rows + 0.4))
+    title = f"{study.experiment}: NDCG@10 on test, by how gradients are corrupted"
+    _title(figure, f"{title} ({study.model} on {study.dataset})")
+    axes = figure.subplots(rows, 2, sharey=True, squeeze=False)
+    for axis, kind in zip(axes.flat, shown, strict=False):
+        runs = kind.runs.assign(swept="")
+        _bands(axis, study, runs, "x", METRICS["NDCG@10"], marker="o")
+        axis.set(title=kind.name, ylim=(0, None))
+        axis.set_xticks(range(len(kind.strengths)), kind.strengths)
+    handles = _handles(study, shown[0].runs.assign(swept=""))
+    for handle in handles:
+        handle.set_label(textwrap.fill(str(handle.get_label()), HALF_LINE - 8))
+    for axis in list(axes.flat)[len(shown) :]:
+        axis.set_axis_off()
+    axes[-1, -1].legend(handles=handles, loc="center")
+    return figure
+
+
 def step_shares(last: pd.DataFrame) -> pd.DataFrame:
     """The share of each of ``PARTS`` in the steps of item embeddings, one line per optimizer.
 
@@ -482,6 +507,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "looks": looks,
     "drift": drift,
     "memories": memories,
+    "corrupted": corrupted,
 }
 
 

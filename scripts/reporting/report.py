@@ -17,6 +17,7 @@ import plotly.io
 import yaml
 from itables.utils import read_package_file
 from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from scripts.reporting import findings, note
@@ -58,7 +59,7 @@ def report(studies: Sequence[Study], root: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"slug": _slug, "on_dark": on_dark}
+    environment.filters |= {"slug": _slug, "on_dark": on_dark, "whole_parts": _whole_parts}
     page = Page(studies, root, environment)
     words = environment.get_template("report.md").render(
         page=page, findings=findings, setting=note.SETTING, short=short, label_of=label_of
@@ -254,7 +255,7 @@ class Page:
         )
 
     def _block(self, template: str, name: str, kind: str, **context: Any) -> str:
-        number = 1 + sum(told.startswith(kind) for told in self.numbers.values())
+        number = 1 + sum(label.startswith(kind) for label in self.numbers.values())
         self.numbers[name] = f"{kind} {number}"
         made = self.environment.get_template(template)
         self.blocks.append(made.render(id=_slug(name), number=self.numbers[name], **context))
@@ -282,6 +283,14 @@ def _order(text: str) -> str:
     """By what a cell of numbers is sorted: its first number."""
     found = LEADING_NUMBER.match(text)
     return found[1].replace(",", "").replace("−", "-") if found else ""
+
+
+def _whole_parts(text: str) -> Markup:
+    """A cell of numbers that may break only before ± or a bracket."""
+    if not LEADING_NUMBER.match(text):
+        return escape(text)
+    parts = re.split(r" (?=[\[(±])", text)
+    return Markup(" ").join(Markup("<span>{}</span>").format(part) for part in parts)
 
 
 def _slug(text: str) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.reporting.cells import Table
+from scripts.reporting.cells import MISSING, Table
 from scripts.reporting.collect import is_missing
+from scripts.reporting.corrupted import EXACT
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import beside_note
@@ -48,6 +49,9 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
             (runs["optimizer"].map(label_of) == row[column])
             | (pd.Series(whole, runs.index, dtype=str) == row[column])
         ]
+    if "gradient" in row and "corrupt" in runs:
+        texts = runs["corrupt"].map(lambda text: text if isinstance(text, str) else EXACT)
+        runs = runs[texts == "-".join(x for x in row[["gradient", "strength"]] if x != MISSING)]
     for column in map(str, runs):
         if column in ("lr", "weight_decay") or "." in column:
             shown = row.get(column.split(".")[-1])

@@ -20,7 +20,7 @@ STYLES = {
     "simba_eq1": Style("Simba + (1)", "#D55E00"),
     "simba_c_eq_m": Style("Simba + (c = m)", "#CC79A7"),
     "simba_eq4": Style("Simba by eq. 4", "#7755CC"),
-    "simba_window": Style("Simba, window", "#332288"),
+    "simba_window": Style("Simba, window", "#6F4E37"),
     "simba_leaky": Style("Simba, leaky", "#117733"),
     "ternary_lion": Style("Ternary Lion", "#999933"),
     "ternary_lion_byte": Style("Ternary Lion EF, one byte", "#CC3311"),
@@ -28,10 +28,10 @@ STYLES = {
     "lion_8bit": Style("8-bit Lion", "#777777"),
     "ternary_lion_byte_lasting": Style("Ternary Lion EF, one byte, lasting", "#A0522D"),
     "ternary_lion_byte_fine": Style("Ternary Lion EF, one byte, fine", "#882255"),
-    "ternary_lion_ef_lasting": Style("Ternary Lion EF, two bytes, lasting", "#0077BB"),
+    "ternary_lion_ef_lasting": Style("Ternary Lion EF, two bytes, lasting", "#2B3FA0"),
     "lion_8bit_lasting": Style("8-bit Lion, lasting", "#5B8C1A"),
-    "adam": Style("Adam", "#0072B2"),
-    "adamw": Style("AdamW", "#0072B2"),
+    "adam": Style("Adam", "#3B7D23"),
+    "adamw": Style("AdamW", "#3B7D23"),
     "sgd": Style("SGD", "#9A8F00"),
 }
 OTHERS = ("#4477AA", "#EE6677", "#228833", "#9A8F2A", "#2F9FBF", "#AA3377", "#8C8C8C")
@@ -65,7 +65,10 @@ def label_of(optimizer: str, swept: str = "") -> str:
 
 def short(value: object) -> str:
     """A value in short notation, such as 3e-4 for 0.0003."""
-    if not isinstance(value, float) or value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    text = f"{value:.0e}" if value == float(f"{value:.0e}") else f"{value:g}"
+    if not isinstance(value, float):
+        return str(value)
+    plain = f"{value:g}" if value == float(f"{value:g}") else repr(value)
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return plain
+    text = f"{value:.0e}" if value == float(f"{value:.0e}") else plain
     return text.replace("e-0", "e-").replace("e+0", "e+")

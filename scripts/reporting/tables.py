@@ -232,10 +232,11 @@ def group_name(group: Group) -> str:
 
 
 def share_with_interval(group: Group) -> str:
-    """A group's difference in % of the baseline, with its interval."""
+    """A group's difference in % of the baseline, with its interval, which ends at -100%."""
     if not group.baseline:
         return MISSING
     share, low, high = (x / group.baseline for x in (group.difference, group.low, group.high))
+    low = low if math.isnan(low) else max(low, -1.0)  # NDCG@10 is not negative
     return percent_with_interval(share, low, high)
 
 

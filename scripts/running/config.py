@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from data.errors import DataError
 from scripts.records.errors import UserError
 from scripts.records.rank import by_torchrun
+from scripts.records.record import LARGEST
 from scripts.running.tracking import MODES
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
 GRADIENTS = ("float32", "ternary", "sign")
-LARGEST = 2**63 - 1  # integer that torch and NumPy take
 EXTRAS = {  # of pyproject.toml, for parts of Hydra that are not its own
     "hydra/launcher/joblib": "joblib",
     "hydra/launcher/ray": "ray",

@@ -1,9 +1,9 @@
 """Data-parallel training: each worker takes a part of every batch's users.
 
-Workers have the same weights and the same random numbers, so they divide each batch without asking,
-and tokens have the dropout of one process. With ``gradients=float32``, the optimizer gets the
-gradient of the whole batch, up to rounding. Else it gets the majority of the workers' votes
-(simba/distributed.py).
+Workers have the same weights and the same random numbers, so they divide each batch without
+communication. The dropout of each token is that of one process. With ``gradients=float32``, the
+optimizer gets the gradient of the whole batch, up to rounding. Otherwise it gets the majority of
+the workers' votes (simba/distributed.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from torch import Tensor
 from data.batches import RankingBatch, TrainingBatch
 from data.sequences import Sequences
 from scripts.running.training import Training
-from scripts.running.workers import Workers, reaching
+from scripts.running.workers import Workers, raising_worker_lost
 from simba.distributed import VoteState
 
 LEVELS = {"ternary": 3, "sign": 2}  # of votes, for the config's key ``gradients``
@@ -43,11 +43,11 @@ class DataParallel(Training):
             self.votes = VoteState(self.model.parameters(), levels, seed=config["seed"])
 
     def train_epoch(self, epoch: int) -> float:
-        own = torch.tensor(super().train_epoch(epoch), dtype=torch.float64, device=self.device)
-        return float(self.workers.add_up(own))
+        share = torch.tensor(super().train_epoch(epoch), dtype=torch.float64, device=self.device)
+        return float(self.workers.all_reduce(share))
 
     def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
-        """Give the parameters the gradient that all workers decide.
+        """Give the parameters the gradient of all workers: see ``reduce``.
 
         Returns:
             This worker's share of the loss.
@@ -57,25 +57,25 @@ class DataParallel(Training):
         loss = share * self.loss(part if share else batch, keys)
         self.optimizer.zero_grad()
         loss.backward()
-        own = {p: p.grad for p in self.model.parameters() if p.grad is not None}
-        parts = self.reduce(own).split([g.numel() for g in own.values()])
-        for p, reduced in zip(own, parts, strict=True):
+        gradients = {p: p.grad for p in self.model.parameters() if p.grad is not None}
+        parts = self.reduce(gradients).split([g.numel() for g in gradients.values()])
+        for p, reduced in zip(gradients, parts, strict=True):
             p.grad = reduced.view_as(p)
         return loss.detach()
 
-    def reduce(self, own: Mapping[torch.nn.Parameter, Tensor]) -> Tensor:
+    def reduce(self, gradients: Mapping[torch.nn.Parameter, Tensor]) -> Tensor:
         """The sum of all workers' gradients or the majority of their votes, in one tensor.
 
         Args:
-            own: this worker's gradient of each parameter.
+            gradients: this worker's gradient of each parameter.
         """
         if self.votes is None:
-            return self.workers.add_up(torch.cat([g.flatten() for g in own.values()]))
-        votes = torch.cat([self.votes.vote(p, g).flatten() for p, g in own.items()])
-        with reaching():
-            decided = self.votes.reduce(votes, next(iter(own)).dtype)
+            return self.workers.all_reduce(torch.cat([g.flatten() for g in gradients.values()]))
+        votes = torch.cat([self.votes.vote(p, g).flatten() for p, g in gradients.items()])
+        with raising_worker_lost():
+            majority = self.votes.reduce(votes, next(iter(gradients)).dtype)
         self.votes.step += 1
-        return decided
+        return majority
 
     def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
         """This worker's part of the ranking batches, which are those of a single process."""
@@ -85,31 +85,31 @@ class DataParallel(Training):
         return islice(super().ranking_batches(split), first, last)
 
     def ranks(self, split: str) -> np.ndarray:
-        return np.concatenate(self.workers.gathered(super().ranks(split)))
+        return np.concatenate(self.workers.gather(super().ranks(split)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, with what each worker's votes have left out."""
+        """The state, with the residuals of each worker's votes."""
         state = super().state_dict()
         if self.votes:
-            state["votes"] = self.workers.gathered(self.moved(self.votes.state_dict(), "cpu"))
+            state["votes"] = self.workers.gather(self.moved(self.votes.state_dict(), "cpu"))
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         if self.votes:
-            own = state["votes"][self.workers.rank]
-            self.votes.load_state_dict(self.moved(own, self.device))
+            votes = state["votes"][self.workers.rank]
+            self.votes.load_state_dict(self.moved(votes, self.device))
 
     def save(self, path: Path, run_hash: str) -> None:
-        """Write the state of all workers; the leading one writes."""
+        """Write one checkpoint with the state of all workers."""
         state = self.state_dict()
-        if self.workers.lead:
+        if self.workers.is_leader:
             self.write(path, run_hash, state)
 
     def saved(self, path: Path, run_hash: str, device: torch.device) -> dict[str, Any] | None:
-        """What the leading worker reads, on the CPU: each worker moves it to its own device."""
+        """The state that the leader reads, on the CPU. Each worker moves it to its device."""
         read, cpu = super().saved, torch.device("cpu")
-        return self.workers.first(lambda: read(path, run_hash, cpu))
+        return self.workers.on_leader(lambda: read(path, run_hash, cpu))
 
     @staticmethod
     def moved(votes: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:

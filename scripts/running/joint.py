@@ -26,7 +26,7 @@ BACKEND = REFERENCE  # on every device, because vmap needs torch operations
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force", "save_best")
 
 
-def common(config: Mapping[str, Any]) -> str:
+def joint_key(config: Mapping[str, Any]) -> str:
     """A hash of the settings that runs must share to be trained jointly."""
     return digest({key: value for key, value in config.items() if key not in MAY_DIFFER})
 
@@ -38,7 +38,7 @@ class JointTraining:
     its model as usual. ``write_back`` copies the optimizer state of a row to its training.
 
     Args:
-        trainings: trainings whose configs have the same ``common``.
+        trainings: trainings whose configs have the same ``joint_key``.
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
@@ -82,10 +82,12 @@ class JointTraining:
         sizes = [shape.numel() for shape in self.shapes.values()]
         parameters = training.model.parameters()
         for i, (p, shape) in enumerate(zip(parameters, self.shapes.values(), strict=True)):
-            own = training.optimizer.state[p]
+            state_of_p = training.optimizer.state[p]
             for name, value in state.items():
                 whole = value.ndim == 0
-                own[name] = value.clone() if whole else value.split(sizes)[i].view(shape).clone()
+                state_of_p[name] = (
+                    value.clone() if whole else value.split(sizes)[i].view(shape).clone()
+                )
 
     def _optimizer(self, training: Training, row: Tensor) -> torch.optim.Optimizer:
         optimizer = build(training.config["optimizer"], "optimizer")([row])

@@ -1,4 +1,4 @@
-"""What can go wrong in launchers and sweepers that are not Hydra's own."""
+"""Hydra's plugins: which launcher and sweeper are chosen, and what their errors mean."""
 
 import traceback
 
@@ -7,18 +7,20 @@ from hydra.conf import HydraConf
 from scripts.records.errors import RunFailed, UserError
 
 PARTS = ("launcher", "sweeper")
+BUILT_IN = "hydra._internal."  # the package of Hydra's own parts
 ENGINES = ("joblib", "ray", "submitit")  # packages that start processes for launchers
 
 
 def foreign_parts(hydra: HydraConf) -> list[str]:
-    """The launcher and the sweeper of Hydra's config, as overrides, if they are not its own."""
+    """The launcher and the sweeper of Hydra's config, as overrides, if they are plugins."""
     choices = hydra.runtime.choices
     named = {part: f"hydra/{part}={choices[f'hydra/{part}']}" for part in PARTS}
     if choices.get("launcher"):
         named["launcher"] = f"launcher={choices['launcher']}"
-    own = "hydra._internal."
     return [
-        named[part] for part in PARTS if not str(getattr(hydra, part)["_target_"]).startswith(own)
+        named[part]
+        for part in PARTS
+        if not str(getattr(hydra, part)["_target_"]).startswith(BUILT_IN)
     ]
 
 
@@ -35,10 +37,10 @@ def require_own_parts(hydra: HydraConf) -> None:
         )
 
 
-def told(error: Exception) -> UserError | RunFailed | None:
-    """What a launcher's error means to a user; None for any other error."""
+def as_user_error(error: Exception) -> UserError | RunFailed | None:
+    """The error for the user that stands for a launcher's error; None for any other error."""
     first = str(error).strip().split("\n")[0]
-    if (engine := _package(type(error).__module__)) in ENGINES:  # a process of it died
+    if (engine := _package(type(error).__module__)) in ENGINES:  # a process of the engine died
         return RunFailed(f"{engine}: {first}; the same command trains what is missing")
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     engine = _package(frame.f_globals.get("__name__", ""))

@@ -15,9 +15,9 @@ def require_own_simba() -> None:
         UserError: to another project, or to another copy of this one.
     """
     spec = find_spec("simba")
-    found = spec.origin if spec else None
-    if found is None or Path(found).resolve() != OWN:
+    origin = spec.origin if spec else None
+    if origin is None or Path(origin).resolve() != OWN:
         raise UserError(
-            f"`import simba` gives {found or 'no package'}, not {OWN}: another project of this "
+            f"`import simba` gives {origin or 'no package'}, not {OWN}: another project of this "
             "name comes first; uninstall it (pip uninstall simba), or use the environment of make"
         )

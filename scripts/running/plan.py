@@ -25,25 +25,25 @@ from scripts.running.naming import choices, place_of
 class Plan:
     """What ``scripts.train -m OVERRIDES`` will do."""
 
-    runs: list[list[str]]  # the overrides of each
+    runs: list[list[str]]  # the overrides of each run
     root: Path  # results.root
-    foreign: list[str]  # the launcher and the sweeper, if they are not Hydra's own
+    foreign: list[str]  # the launcher and the sweeper, if they are plugins
 
 
 def plan(overrides: Sequence[str]) -> Plan:
-    """Read the overrides of a sweep as Hydra's own sweeper does.
+    """Read the overrides of a sweep as Hydra's basic sweeper does.
 
     Raises:
         HydraException: the overrides do not fit together, or need another sweeper.
     """
-    cfg = common(overrides)
+    cfg = compose_common(overrides)
     swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*swept, *overrides])
     (runs,) = BasicSweeper.split_arguments(parsed, None)
     return Plan(runs, Path(str(cfg.results.root)), foreign_parts(cfg.hydra))
 
 
-def common(overrides: Sequence[str]) -> DictConfig:
+def compose_common(overrides: Sequence[str]) -> DictConfig:
     """The config, with that of Hydra, of the overrides that all runs of a sweep share."""
     given = OverridesParser.create().parse_overrides(list(overrides))
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
@@ -57,25 +57,25 @@ def require_own_launcher(arguments: Sequence[str]) -> None:
     Raises:
         UserError: see ``require_own_parts``.
     """
-    # Hydra itself will tell what is wrong otherwise
+    # Hydra reports any other mistake itself, later
     with suppress(HydraException, SystemExit), redirect_stderr(io.StringIO()):
         overrides = get_args_parser().parse_args(list(arguments)).overrides
-        require_own_parts(common(overrides).hydra)
+        require_own_parts(compose_common(overrides).hydra)
 
 
-def composed(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, Any]]]:
+def compose_runs(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, Any]]]:
     """Where the files of runs lie, each given by its overrides, and their checked configs.
 
     Raises:
         HydraException: the overrides of a run do not fit together.
         UserError, DataError: a value is wrong.
     """
-    found = []
+    runs_with_places = []
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         for overrides in runs:
             cfg = compose("train", list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
-            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-            config = checked(own)
-            found.append((place_of(config, choices()), config))
-    return found
+            without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            config = checked(without_hydra)
+            runs_with_places.append((place_of(config, choices()), config))
+    return runs_with_places

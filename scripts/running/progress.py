@@ -1,7 +1,7 @@
 """How far a training is: a bar on a terminal, a line every few minutes in a log.
 
-A worker of a sweep draws nothing. It sends its bar's text to the sweep's supervisor, which draws
-all bars: two processes that draw on one terminal would cut each other.
+A process of scripts.sweep draws nothing. It sends its bar's text to the supervisor, which draws all
+bars: two processes that draw on one terminal would overwrite each other's lines.
 """
 
 import json
@@ -12,26 +12,26 @@ from typing import Any
 from tqdm import tqdm
 
 EVERY = 180.0  # seconds between two lines of a log
-WORKER = "SIMBA_WORKER"  # for a worker of a sweep: the Unix time when the sweep began
-EVENT = "\x1e"  # starts a line that is an event and no message
+SWEEP_BEGAN = "SIMBA_SWEEP_BEGAN"  # set for a process of scripts.sweep: the Unix time of its start
+EVENT = "\x1e"  # the first character of a line on stderr that is an event, not a message
 
 
-class Log(tqdm):
-    """A bar for a log: whole lines, few of them."""
+class LogBar(tqdm):
+    """A bar for a log file: it prints a whole line every EVERY seconds."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if msg != "":  # tqdm's way to clear a bar
-            self.fp.write(f"{self.told()}\n")
+            self.fp.write(f"{self.line()}\n")
             self.fp.flush()
 
-    def told(self) -> str:
-        n, total, took = (self.format_dict[key] for key in ("n", "total", "elapsed"))
+    def line(self) -> str:
+        n, total, elapsed = (self.format_dict[key] for key in ("n", "total", "elapsed"))
         done = n - self.initial
-        left = self.format_interval(took / done * (total - n)) if done else "unknown"
-        return f"{self.desc}: {n} of {total} {self.unit}s, ETA {left}"
+        eta = self.format_interval(elapsed / done * (total - n)) if done else "unknown"
+        return f"{self.desc}: {n} of {total} {self.unit}s, ETA {eta}"
 
 
-class Sent(tqdm):
+class SentBar(tqdm):
     """A bar that the supervisor draws."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -40,29 +40,30 @@ class Sent(tqdm):
 
 def bar(**settings: Any) -> tqdm:
     """A tqdm for where this process runs; it disappears at its end."""
-    if is_worker():
-        return Sent(**settings, leave=False)
+    if in_sweep_process():
+        return SentBar(**settings, leave=False)
     if sys.stderr.isatty():
         return tqdm(**settings, leave=False)
-    return Log(**settings, leave=False, delay=EVERY, mininterval=EVERY, maxinterval=EVERY)
+    return LogBar(**settings, leave=False, delay=EVERY, mininterval=EVERY, maxinterval=EVERY)
 
 
-def is_worker() -> bool:
-    return WORKER in os.environ
+def in_sweep_process() -> bool:
+    """Whether scripts.sweep has started this process."""
+    return SWEEP_BEGAN in os.environ
 
 
 def sweep_began() -> float:
-    """The Unix time when this worker's sweep began; infinity for a process that is no worker."""
-    return float(os.environ.get(WORKER, "inf"))
+    """The Unix time when scripts.sweep began; infinity if it has not started this process."""
+    return float(os.environ.get(SWEEP_BEGAN, "inf"))
 
 
 def message(line: str) -> None:
-    """Tell what only matters to a single process: a sweep's supervisor knows it from events."""
-    if not is_worker():
+    """Print a line to stderr, except under scripts.sweep, whose supervisor knows it from events."""
+    if not in_sweep_process():
         print(line, file=sys.stderr)
 
 
 def send(**event: Any) -> None:
     """Send an event to the supervisor, if there is one."""
-    if is_worker():
+    if in_sweep_process():
         print(f"{EVENT}{json.dumps(event)}", file=sys.stderr, flush=True)

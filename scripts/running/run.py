@@ -1,4 +1,4 @@
-"""One run: opened from a config, trained, tested, recorded."""
+"""One run, from its config to its record."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 from scripts.running.workers import START, Workers, device_of, require_fit
 
-# Whoever reruns a record chooses these.
+# A record's command omits these keys, so that whoever reruns it can choose them.
 NOT_IN_COMMAND = (
     *("results.root", "results.name", "data.root", "tracker.mode", "force", "save_best", "device"),
 )
@@ -49,7 +49,7 @@ class Run:
     training: Training
     place: Place
     trace: Trace
-    start: dict[str, Any]  # what a record holds before any training
+    start: dict[str, Any]  # the record's keys that are known before the training
     label: str
 
     def complete(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Run:
         return record
 
     def save(self) -> None:
-        """Write the checkpoint, and tell how far the training is.
+        """Write the checkpoint and the status.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.
@@ -83,7 +83,7 @@ class Run:
         self.trace.reached(len(self.training.history), self.training.latest())
 
     def failed(self, failure: RunFailed) -> RunFailed:
-        """Write the record of a failure; returns the failure with the record's name."""
+        """Write the record of a failure; returns the failure with the record's path."""
         failed = {"status": "failed", "error": str(failure)}
         self.write({**self.start, **self.training.summary(), **failed})
         named = RunFailed(f"{self.place.record}: {failure}")
@@ -91,21 +91,21 @@ class Run:
         return named
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record. With ``save_best``, the weights are there before the record is."""
+        """Write the record. With ``save_best``, write the weights first."""
         keep = self.training.config["save_best"] and record["status"] == "finished"
         if keep:
             weights.save(self.place.record, record, self.training.best)
         write_json(self.place.record, record)
-        if not keep:  # they belong to a record that this one has replaced
+        if not keep:  # they belong to the record that this one replaces
             self.place.weights.unlink(missing_ok=True)
 
 
 @dataclass
 class Follower:
-    """A training on a worker that does not lead: it writes and prints nothing.
+    """A training on a worker that is not the leader: it writes and prints nothing.
 
     Args:
-        save: a part of ``Run.save``, for which the leading worker waits.
+        save: sends this worker's part of the checkpoint, for which the leader waits.
     """
 
     training: Training
@@ -123,19 +123,19 @@ class Follower:
 
 @dataclass
 class Claim:
-    """What a process holds of a run that it is going to train."""
+    """A run that this process has locked and is going to train."""
 
     trace: Trace
     tracker_mode: Mode
 
 
 def open_run(
-    cfg: DictConfig, held: ExitStack, workers: Workers
+    cfg: DictConfig, stack: ExitStack, workers: Workers
 ) -> Run | Follower | dict[str, Any] | None:
-    """The run of a config, ready to train. ``held`` gets its lock and its trace.
+    """The run of a config, ready to train. Its lock and its trace are entered into the ``stack``.
 
-    Returns the record instead if the run is finished, and None if another process is at it or has
-    failed with it in this sweep.
+    Returns the record instead if the run is finished, and None if another process trains it, or
+    if it has failed in this sweep.
 
     Raises:
         UserError: a value is wrong, or the record's place holds a run of another config.
@@ -153,30 +153,32 @@ def open_run(
             return DataParallel(config, prepared.sequences, device, workers)
         return Training(config, prepared.sequences, device)
 
-    config, device, prepared, place = workers.each(read)
-    identified = identity(config, prepared.sha256)
-    claim = workers.first(lambda: claimed(place, config, identified, prepared, workers, held))
+    config, device, prepared, place = workers.on_each(read)
+    run_identity = identity(config, prepared.sha256)
+    claim = workers.on_leader(
+        lambda: claim_run(place, config, run_identity, prepared, workers, stack)
+    )
     if not isinstance(claim, Claim):
         return claim
-    training, run_hash = workers.each(built), digest(identified)
+    training, run_hash = workers.on_each(built), digest(run_identity)
     training.resume(place.checkpoint, run_hash)
-    workers.first(lambda: claim.trace.reached(len(training.history), training.latest()))
-    if not workers.lead:
+    workers.on_leader(lambda: claim.trace.reached(len(training.history), training.latest()))
+    if not workers.is_leader:
         return Follower(training, lambda: training.save(place.checkpoint, run_hash))
-    start = start_of(config, identified, device, prepared, place, workers)
+    start = initial_record(config, run_identity, device, prepared, place, workers)
     label = f"{start['dataset']}-{start['optimizer']}-{place.name}"
     return Run(claim.tracker_mode, training, place, claim.trace, start, label)
 
 
-def start_of(
+def initial_record(
     config: Mapping[str, Any],
-    identified: Mapping[str, Any],
+    run_identity: Mapping[str, Any],
     device: torch.device,
     prepared: Prepared,
     place: Place,
     workers: Workers,
 ) -> dict[str, Any]:
-    """What a record holds before any training."""
+    """The keys of a record that are known before the training."""
     names = choices()
     return {
         "status": "finished",
@@ -184,8 +186,8 @@ def start_of(
         **{key: names[key] for key in ("model", "optimizer", "experiment")},
         "seed": config["seed"],
         "command": rerun_command(overrides_of(config), place.name, workers),
-        "config": identified,
-        "config_hash": digest(identified),
+        "config": run_identity,
+        "config_hash": digest(run_identity),
         **provenance(device),
         **({"workers": workers.count} if workers.by_torchrun else {}),
         "data": {
@@ -197,23 +199,23 @@ def start_of(
     }
 
 
-def claimed(
+def claim_run(
     place: Place,
     config: Mapping[str, Any],
-    identified: Mapping[str, Any],
+    run_identity: Mapping[str, Any],
     prepared: Prepared,
     workers: Workers,
-    held: ExitStack,
+    stack: ExitStack,
 ) -> Claim | dict[str, Any] | None:
-    """Lock a run that is to be trained; what ``open_run`` returns for any other."""
-    if not held.enter_context(locked(place.lock)):
-        message(f"{place.record}: another process is at it, skipped ({holder(place)})")
+    """Lock a run that is to be trained. For any other, return what ``open_run`` returns."""
+    if not stack.enter_context(locked(place.lock)):
+        message(f"{place.record}: another process trains it, skipped ({holder(place)})")
         return None
     place.remove_partials()
     dataset = place.folder.split("/")[0]
-    users = users_path(place.root, dataset, identified["data"])
-    remember_users(users, prepared.sequences)
-    if not config["force"] and (record := finished(place, identified)):
+    users = users_path(place.root, dataset, run_identity["data"])
+    write_users_once(users, prepared.sequences)
+    if not config["force"] and (record := finished_record(place, run_identity)):
         place.clear()
         if config["save_best"] and not place.weights.exists():
             raise UserError(
@@ -225,18 +227,18 @@ def claimed(
     if (earlier := read_status(place.status)) and earlier.error and earlier.updated > sweep_began():
         return None
     again = command(overrides_of(config), workers)
-    trace = held.enter_context(Trace(place, again, config["epochs"]))
+    trace = stack.enter_context(Trace(place, again, config["epochs"]))
     return Claim(trace, tracking_mode(config["tracker"]))
 
 
-def remember_users(path: Path, data: Sequences) -> None:
-    """Write what comparisons ask of a dataset's users, unless it is there."""
+def write_users_once(path: Path, data: Sequences) -> None:
+    """Write the file of a dataset's users if it does not exist."""
     if not path.exists():
         write_users(path, Users(data.test_popularity, data.lengths[data.evaluated] - 1))
 
 
-def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of this very run, if it is finished.
+def finished_record(place: Place, run_identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a run of this identity, if it is finished.
 
     Raises:
         UserError: there is a finished record of another config, or a file that is no record.
@@ -246,7 +248,7 @@ def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | No
     record = read_record(place.record)
     if record["status"] != "finished":
         return None
-    changed = differences(record["config"], identified)
+    changed = differences(record["config"], run_identity)
     if changed:
         raise UserError(
             f"{place.record} holds a finished run of another config ({'; '.join(changed)}); "
@@ -256,7 +258,7 @@ def finished(place: Place, identified: Mapping[str, Any]) -> dict[str, Any] | No
 
 
 def holder(place: Place) -> str:
-    """Who trains a run that this process cannot lock."""
+    """Which process holds the lock of a run, in words."""
     status = read_status(place.status)
     return f"process {status.pid} on {status.host}" if status else str(place.lock)
 
@@ -270,7 +272,7 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def rerun_command(overrides: Sequence[str], name: str, workers: Workers) -> str:
-    """The command line that a record gives for its run; whoever runs it chooses the folders."""
+    """The command line in a run's record, without the keys NOT_IN_COMMAND."""
     kept = [o for o in overrides if key_of(o) not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
     kept.append(f"results.name={name}" if plain else f"results.name='{name}'")
@@ -278,13 +280,14 @@ def rerun_command(overrides: Sequence[str], name: str, workers: Workers) -> str:
 
 
 def command(overrides: Sequence[str], workers: Workers) -> str:
-    """A command line that trains one run on this machine, wherever it was trained before."""
+    """The command line that trains one run, without a launcher."""
     sources = HydraConfig.get().runtime.config_sources
     folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
     here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
     kept = [f"--config-dir={folder}" for folder in here]
     kept += [o for o in overrides if key_of(o) != "launcher"]
-    threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"  # another number may round otherwise
+    # With another number of threads, results may differ in their last digits.
+    threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"
     start = START.format(workers.count) if workers.by_torchrun else "python -m scripts.train"
     return f"{threads} {start} {shlex.join(kept)}"
 

@@ -1,4 +1,4 @@
-"""A table of how far runs are, once or live."""
+"""The table of scripts.status, printed once or live."""
 
 import sys
 import time
@@ -13,16 +13,16 @@ from rich.text import Text
 from tqdm import tqdm
 
 from scripts.records.place import places
-from scripts.records.state import State, Word, state_of
-from scripts.running.plan import composed, plan
+from scripts.records.state import Phase, State, state_of
+from scripts.running.plan import compose_runs, plan
 
-STYLES: dict[Word, str] = {"failed": "red", "running": "cyan", "to do": "dim", "done": "green"}
+STYLES: dict[Phase, str] = {"failed": "red", "running": "cyan", "to do": "dim", "done": "green"}
 WIDTH = 100  # columns
-SILENT = 600.0  # seconds without a word, after which a run of another host may be dead
-EVERY = 2.0  # seconds between two looks
+SILENT = 600.0  # seconds without an update, after which a run on another host may be dead
+EVERY = 2.0  # seconds between two readings
 
 
-def looking(overrides: Sequence[str]) -> Callable[[], list[State]]:
+def state_reader(overrides: Sequence[str]) -> Callable[[], list[State]]:
     """A function that reads the states of the runs of ``scripts.train -m OVERRIDES``.
 
     Without overrides, or with ``results.root`` alone, these are all runs below ``results.root``.
@@ -34,55 +34,55 @@ def looking(overrides: Sequence[str]) -> Callable[[], list[State]]:
     planned = plan(overrides)
     if all(override.startswith("results.root=") for override in overrides):
         return lambda: [state_of(place) for place in places(planned.root)]
-    runs = composed(planned.runs)
+    runs = compose_runs(planned.runs)
     return lambda: [state_of(place, config) for place, config in runs]
 
 
-def show(look: Callable[[], list[State]], watch: bool) -> None:
+def show(read_states: Callable[[], list[State]], watch: bool) -> None:
     """Print the states of runs; with ``watch`` again and again, until all runs have ended."""
     console = Console(width=None if sys.stdout.isatty() and Console().width < WIDTH else WIDTH)
-    states = look()
+    states = read_states()
     if watch:
-        with Live(shown(states), console=console, auto_refresh=False) as live:
-            while any(state.word in ("running", "to do") for state in states):
+        with Live(rendered(states), console=console, auto_refresh=False) as live:
+            while any(state.phase in ("running", "to do") for state in states):
                 time.sleep(EVERY)
-                states = look()
-                live.update(shown(states), refresh=True)
+                states = read_states()
+                live.update(rendered(states), refresh=True)
     else:
-        console.print(shown(states))
+        console.print(rendered(states))
     for state in states:
-        if state.command:  # a line of its own, to be copied
-            console.print(Text(state.command), soft_wrap=True)
+        if state.retry_command:  # on one line, to be copied
+            console.print(Text(state.retry_command), soft_wrap=True)
 
 
-def shown(states: Sequence[State]) -> Group:
+def rendered(states: Sequence[State]) -> Group:
     return Group(summary(states), table(states))
 
 
 def summary(states: Sequence[State]) -> Text:
     """The number of runs in each state, and when all will be done."""
-    counts = Counter(state.word for state in states)
+    counts = Counter(state.phase for state in states)
     line = Text(f"{len(states)} run{'' if len(states) == 1 else 's'}: ")
-    for i, (word, style) in enumerate(STYLES.items()):
-        line.append(", " if i else "").append(f"{counts[word]} {word}", style)
-    left = time_left(states)
-    return line if left is None else line.append(f"; ETA {tqdm.format_interval(left)}")
+    for i, (phase, style) in enumerate(STYLES.items()):
+        line.append(", " if i else "").append(f"{counts[phase]} {phase}", style)
+    eta = seconds_to_end(states)
+    return line if eta is None else line.append(f"; ETA {tqdm.format_interval(eta)}")
 
 
-def time_left(states: Sequence[State]) -> float | None:
-    """Seconds until all runs are done by as many processes as now; None if nothing tells them."""
-    running = [state.left for state in states if state.word == "running"]
-    known = [left for left in running if left is not None]
-    to_do = sum(state.word == "to do" for state in states)
-    took = [state.took for state in states if state.took is not None]
-    if not known or (to_do and not took):
+def seconds_to_end(states: Sequence[State]) -> float | None:
+    """Seconds until all runs are done by as many processes as now; None if it is unknown."""
+    running = [state.eta_seconds for state in states if state.phase == "running"]
+    known = [eta for eta in running if eta is not None]
+    to_do = sum(state.phase == "to do" for state in states)
+    durations = [s.train_seconds for s in states if s.train_seconds is not None]
+    if not known or (to_do and not durations):
         return None
-    each = sum(took) / len(took) if took else 0.0
-    return max(max(known), (sum(known) + to_do * each) / len(running))
+    mean = sum(durations) / len(durations) if durations else 0.0
+    return max(max(known), (sum(known) + to_do * mean) / len(running))
 
 
 def table(states: Sequence[State]) -> Table:
-    """A line per run, in the order of STYLES: what needs a look stands first."""
+    """A line per run, in the order of STYLES: failed runs first."""
     lines = Table(box=SIMPLE, pad_edge=False)
     lines.add_column("state")
     lines.add_column("run", overflow="fold")
@@ -90,15 +90,15 @@ def table(states: Sequence[State]) -> Table:
         lines.add_column(name, justify="right", no_wrap=True)
     lines.add_column("", overflow="fold")
     order = list(STYLES)
-    for state in sorted(states, key=lambda state: order.index(state.word)):
+    for state in sorted(states, key=lambda state: order.index(state.phase)):
         lines.add_row(
-            Text(state.word, STYLES[state.word]),
+            Text(state.phase, STYLES[state.phase]),
             Text(f"{state.place.folder}/{state.place.name}"),
             state.epochs,
             "" if state.loss is None else f"{state.loss:.4f}",
-            "" if state.left is None else tqdm.format_interval(state.left),
-            Text(f"{state.note}, silent for {tqdm.format_interval(state.silent)}")
-            if state.silent > SILENT
+            "" if state.eta_seconds is None else tqdm.format_interval(state.eta_seconds),
+            Text(f"{state.note}, silent for {tqdm.format_interval(state.seconds_since_update)}")
+            if state.seconds_since_update > SILENT
             else Text(state.note),
         )
     return lines

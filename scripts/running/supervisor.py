@@ -1,4 +1,4 @@
-"""A sweep in several processes: one starts them, draws their bars, passes on their messages."""
+"""A sweep in several processes: this one starts them and displays their bars and messages."""
 
 import json
 import queue
@@ -16,7 +16,7 @@ from scripts.records.errors import UserError
 from scripts.records.rank import by_torchrun
 from scripts.running.children import children, run
 from scripts.running.plan import plan
-from scripts.running.progress import EVENT, EVERY, WORKER, Log
+from scripts.running.progress import EVENT, EVERY, SWEEP_BEGAN, LogBar
 
 AFTER = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
 
@@ -39,62 +39,68 @@ def sweep(overrides: list[str], jobs: int) -> int:
         raise UserError(f"scripts.sweep starts its own processes; {others} is for scripts.train -m")
     runs = len(planned.runs)
     command = ["scripts.train", "-m", *overrides]
-    settings = {"OMP_NUM_THREADS": "1", WORKER: str(time.time()), "PYTHONUNBUFFERED": "1"}
-    with children([command] * min(jobs, runs), settings, subprocess.PIPE) as workers:
-        Display(runs, len(workers)).show(workers)
-        code = max(exit_code(worker.wait()) for worker in workers)
+    settings = {"OMP_NUM_THREADS": "1", SWEEP_BEGAN: str(time.time()), "PYTHONUNBUFFERED": "1"}
+    with children([command] * min(jobs, runs), settings, subprocess.PIPE) as processes:
+        Display(runs, len(processes)).show(processes)
+        code = max(exit_code(process.wait()) for process in processes)
     for module in AFTER if code == 0 else ():
         code = code or run([module, f"results.root={planned.root}"])
     return code
 
 
 class Display:
-    """What a user sees of the workers: their messages, and bars or, in a log, few lines."""
+    """Prints the messages of a sweep's processes and draws their bars; a log gets few lines."""
 
-    def __init__(self, runs: int, workers: int) -> None:
-        self.over: set[int] = set()  # runs that have ended, by their numbers in the sweep
-        self.told: set[str] = set()  # all workers tell the same mistake
+    def __init__(self, runs: int, processes: int) -> None:
+        self.ended: set[int] = set()  # the numbers in the sweep of the runs that have ended
+        self.printed: set[str] = set()  # all processes send the same mistake
         self.due = time.monotonic() + EVERY
         self.bars = []
         if sys.stderr.isatty():
             self.total = tqdm(total=runs, desc="sweep", unit="run", smoothing=0, leave=False)
             plain: Any = {"bar_format": "{desc}", "leave": False}
-            self.bars = [tqdm(position=i + 1, **plain) for i in range(workers)]
+            self.bars = [tqdm(position=i + 1, **plain) for i in range(processes)]
         else:
-            self.total = Log(total=runs, desc="sweep", unit="run", leave=False, delay=EVERY)
+            self.total = LogBar(total=runs, desc="sweep", unit="run", leave=False, delay=EVERY)
 
-    def show(self, workers: Sequence[subprocess.Popen[str]]) -> None:
-        """Return when all workers have ended."""
+    def show(self, processes: Sequence[subprocess.Popen[str]]) -> None:
+        """Display events and messages until all processes have ended."""
         lines: queue.Queue[tuple[int, str]] = queue.Queue()
         readers = [
-            threading.Thread(target=read, args=(i, worker, lines), daemon=True)
-            for i, worker in enumerate(workers)
+            threading.Thread(target=read_lines, args=(i, process, lines), daemon=True)
+            for i, process in enumerate(processes)
         ]
         for reader in readers:
             reader.start()
         try:
             while any(reader.is_alive() for reader in readers) or not lines.empty():
                 try:
-                    self.take(*lines.get(timeout=0.2))
+                    self.handle(*lines.get(timeout=0.2))
                 except queue.Empty:
                     self.refresh()
         finally:
             for each in (*self.bars, self.total):
                 each.close()
 
-    def take(self, worker: int, line: str) -> None:
-        """An event or a message of a worker."""
+    def handle(self, number: int, line: str) -> None:
+        """Display an event or a message of a process.
+
+        Args:
+            number: of the process.
+        """
         if not line.startswith(EVENT):
-            if line not in self.told:
-                self.told.add(line)
+            if line not in self.printed:
+                self.printed.add(line)
                 self.write(line.rstrip("\n"))
             return
         event = json.loads(line.removeprefix(EVENT))
         if "bar" in event and self.bars:
-            self.bars[worker].set_description_str(event["bar"])
-        if "run" in event and event["run"] not in self.over:
-            self.over.add(event["run"])
-            self.total.initial += not event["trained"]  # it says nothing of a run's time
+            self.bars[number].set_description_str(event["bar"])
+        if "run" in event and event["run"] not in self.ended:
+            self.ended.add(event["run"])
+            self.total.initial += not event[
+                "trained"
+            ]  # one that took no time must not change the ETA
             self.total.n += 1
         self.refresh()
 
@@ -112,17 +118,19 @@ class Display:
             self.total.refresh()
 
 
-def read(number: int, worker: subprocess.Popen[str], lines: queue.Queue[tuple[int, str]]) -> None:
-    """Put a worker's lines into the queue, each whole."""
-    assert worker.stdout is not None
-    for line in worker.stdout:
+def read_lines(
+    number: int, process: subprocess.Popen[str], lines: queue.Queue[tuple[int, str]]
+) -> None:
+    """Put (number, line) into the queue for each line of a process."""
+    assert process.stdout is not None
+    for line in process.stdout:
         lines.put((number, line))
 
 
 def exit_code(code: int) -> int:
-    """A worker's exit code; one that was killed has failed."""
+    """The exit code of a process; 1 for one that was killed."""
     if code < 0:
         name = signal.Signals(-code).name
-        print(f"error: a process was ended by {name}; the same command goes on", file=sys.stderr)
+        print(f"error: a process was ended by {name}; the same command resumes", file=sys.stderr)
         return 1
     return code

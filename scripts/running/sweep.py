@@ -1,4 +1,4 @@
-"""The runs of one command: each trained in its turn, or all that can be in one joint training."""
+"""The runs of one command: trained one after the other, or jointly where that is possible."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.rank import is_first
+from scripts.records.rank import is_rank_zero
 from scripts.running.config import one_line
-from scripts.running.joint import JointTraining, common
+from scripts.running.joint import JointTraining, joint_key
 from scripts.running.launchers import foreign_parts, require_own_parts
-from scripts.running.progress import bar, is_worker, send
+from scripts.running.progress import bar, in_sweep_process, send
 from scripts.running.run import Follower, Run, open_run
-from scripts.running.workers import ERRORS, OwnError, Workers, enough_memory
+from scripts.running.workers import ERRORS, SingleWorkerError, Workers, out_of_memory_as_user_error
 from simba import SignOptimizer
 
 
@@ -38,12 +38,12 @@ class Sweep:
     def run(self, cfg: DictConfig) -> float | None:
         """Train the run of a config and return its best NDCG@10 on valid.
 
-        Returns None if the run waits for the joint training, another process is at it, or it has
-        failed, which is told on stderr; the sweep's other runs go on.
+        Returns None if the run waits for the joint training, another process trains it, or it has
+        failed. A failure is printed to stderr, and the sweep's other runs follow.
 
         Raises:
-            UserError, DataError, RunFailed: the run failed, and a launcher or sweeper plugin must
-                see the error.
+            UserError, DataError, RunFailed: the run failed, and a launcher or sweeper plugin
+                started it, which must get the error.
             SystemExit: the run failed in a command with one run, or on one torchrun worker.
         """
         hydra = HydraConfig.get()
@@ -54,8 +54,8 @@ class Sweep:
             return self._run(cfg)
         except ERRORS as error:
             self.code = max(self.code, report(error))
-            send_end(trained=True)
-            if hydra.mode == RunMode.RUN or isinstance(error, OwnError):
+            send_run_ended(trained=True)
+            if hydra.mode == RunMode.RUN or isinstance(error, SingleWorkerError):
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
             if foreign_parts(hydra):
                 raise
@@ -63,7 +63,7 @@ class Sweep:
 
     def _run(self, cfg: DictConfig) -> float | None:
         with ExitStack() as lock:
-            with enough_memory():
+            with out_of_memory_as_user_error():
                 opened = open_run(cfg, lock, self.workers)
             if isinstance(opened, Run) and trains_jointly(opened, self.workers):
                 self.waiting.append(opened)
@@ -73,30 +73,30 @@ class Sweep:
             record = self._completed(opened) if isinstance(opened, Run | Follower) else opened
             if record is None:
                 return None
-            send_end(trained)
+            send_run_ended(trained)
             return float(record["valid"]["NDCG@10"])
 
     def _completed(self, run: Run | Follower) -> dict[str, Any]:
         """The record of a run.
 
         Raises:
-            OwnError: a mistake that other workers have not met.
+            SingleWorkerError: a mistake on this worker alone.
         """
         try:
-            with enough_memory():
+            with out_of_memory_as_user_error():
                 return run.complete()
         except UserError as error:
             if self.workers.count == 1:
                 raise
-            raise OwnError(f"worker {self.workers.rank}: {error}") from None
+            raise SingleWorkerError(f"worker {self.workers.rank}: {error}") from None
 
     def finish(self) -> int:
-        """Train what waits; returns the exit code."""
+        """Train the waiting runs jointly; returns the exit code."""
         with self.locks:
-            alike: dict[str, list[Run]] = {}
+            groups: dict[str, list[Run]] = {}
             for run in self.waiting:
-                alike.setdefault(common(run.training.config), []).append(run)
-            for runs in alike.values():
+                groups.setdefault(joint_key(run.training.config), []).append(run)
+            for runs in groups.values():
                 self.code = max(self.code, train_jointly(runs))
         return self.code
 
@@ -104,7 +104,7 @@ class Sweep:
 def trains_jointly(run: Run, workers: Workers) -> bool:
     """Whether a run trains together with others: as ``joint`` says, else on a GPU.
 
-    A diagnosed run is looked at step by step, and so trains alone. So do a variant that keeps a
+    A run with diagnostics records each step, and so trains alone. So do a variant that keeps a
     scale or noise of each tensor and a run whose gradients are corrupted tensor by tensor: a joint
     training has all tensors of a run in one.
 
@@ -126,27 +126,27 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
 def train_jointly(runs: list[Run]) -> int:
     """Train runs that differ in optimizer and seed alone; returns the exit code.
 
-    All epochs are trained in one program; then each run is tested and recorded by itself.
+    All epochs are trained jointly; then each run is tested and recorded by itself.
     """
-    program: JointTraining | None = None
-    going: list[Run] = []
+    joint: JointTraining | None = None
+    active: list[Run] = []
     code, epochs = 0, runs[0].training.config["epochs"]
     for epoch in bar(iterable=range(1, epochs + 1), desc=f"{len(runs)} runs", unit="epoch"):
         due = [r for r in runs if len(r.training.history) == epoch - 1]
         due = [r for r in due if not r.training.out_of_patience()]
-        if due != going:
-            if program:
-                for i in range(len(going)):
-                    program.write_back(i)
-            going, program = due, JointTraining([run.training for run in due]) if due else None
-        if program is None:
+        if due != active:
+            if joint:
+                for i in range(len(active)):
+                    joint.write_back(i)
+            active, joint = due, JointTraining([run.training for run in due]) if due else None
+        if joint is None:
             continue
         evaluated = []
-        for i, loss in enumerate(program.train_epoch(epoch)):
-            run = going[i]
+        for i, loss in enumerate(joint.train_epoch(epoch)):
+            run = active[i]
             try:
                 if run.training.end_epoch(epoch, loss):
-                    program.write_back(i)
+                    joint.write_back(i)
                     evaluated.append(run)
             except RunFailed as failure:
                 code = report(run.failed(failure))
@@ -162,22 +162,22 @@ def train_jointly(runs: list[Run]) -> int:
     return code
 
 
-def send_end(trained: bool) -> None:
-    """Tell the supervisor, if there is one, that a run has ended."""
-    if is_worker():
+def send_run_ended(trained: bool) -> None:
+    """Tell the sweep's supervisor, if there is one, that a run has ended."""
+    if in_sweep_process():
         send(run=HydraConfig.get().job.num, trained=trained)
 
 
 def report(error: Exception) -> int:
-    """Print an error in one line, with its notes, once per process. Of torchrun's workers, the
-    first one prints what all have met.
+    """Print an error in one line, with its notes, once per process. If all of torchrun's workers
+    have the same error, the leader alone prints it.
 
     Returns:
         The exit code: 1 for a failed training, 2 for a user's mistake.
     """
-    own = isinstance(error, OwnError)
-    if (own or is_first()) and getattr(error, "told_in", None) != os.getpid():
+    single = isinstance(error, SingleWorkerError)
+    if (single or is_rank_zero()) and getattr(error, "reported_in", None) != os.getpid():
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        print(f"error: {one_line(error)}{notes}", file=sys.__stderr__ if own else sys.stderr)
-        error.told_in = os.getpid()  # type: ignore[attr-defined]
+        print(f"error: {one_line(error)}{notes}", file=sys.__stderr__ if single else sys.stderr)
+        error.reported_in = os.getpid()  # type: ignore[attr-defined]
     return 1 if isinstance(error, RunFailed) else 2

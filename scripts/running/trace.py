@@ -1,4 +1,4 @@
-"""What a run tells others while it is trained: its status file and its log."""
+"""The status file and the log of a run, which other processes can read while it is trained."""
 
 import time
 import traceback
@@ -15,7 +15,7 @@ from scripts.running.config import one_line
 class Trace:
     """The status and the log of a run, whose lock the caller holds.
 
-    As a context, it notes why the run failed if an exception ends it. An interrupt is no failure.
+    Used in a ``with`` statement, it records the error that ends the block. Ctrl-C is no error.
 
     Args:
         command: trains this run alone.
@@ -41,31 +41,31 @@ class Trace:
             self.failed(error)
 
     def reached(self, epoch: int, figures: dict[str, float]) -> None:
-        """Note the epoch that has just been saved, or resumed from.
+        """Write the last saved epoch, that of a new checkpoint or of the one that is resumed.
 
         Args:
-            figures: the latest loss, and others by their names.
+            figures: by name, the latest ``loss`` among them.
         """
         now = time.time()
         if self.start is None:
             self.start = epoch, now
         first, began = self.start
         if epoch > first:
-            left = self.status.epochs - epoch
-            self.status.ends = now + left * (now - began) / (epoch - first)
+            remaining = self.status.epochs - epoch
+            self.status.expected_end = now + remaining * (now - began) / (epoch - first)
         self.status.epoch, self.status.loss = epoch, figures.get("loss")
         self.status.write(self.place.status)
-        told = "".join(f", {name} {value:.4f}" for name, value in figures.items())
-        self.log(f"epoch {epoch} of {self.status.epochs}{told}")
+        values = "".join(f", {name} {value:.4f}" for name, value in figures.items())
+        self.log(f"epoch {epoch} of {self.status.epochs}{values}")
 
     def failed(self, error: Exception) -> None:
-        """Note why the run failed; the error then names the log."""
-        if self.status.error is None:  # else it was noted where it was raised
-            told = one_line(error).removeprefix(f"{self.place.record}: ")
-            self.status.error = told or type(error).__name__
+        """Write why the run failed, and add the log's path to the error."""
+        if self.status.error is None:  # else it is written already
+            reason = one_line(error).removeprefix(f"{self.place.record}: ")
+            self.status.error = reason or type(error).__name__
             self.log("".join(traceback.format_exception(error)).rstrip())
             error.add_note(f"log: {self.place.log}")
-            with suppress(UserError):  # the disk may be full: that is the error
+            with suppress(UserError):  # the disk may be full, which may be the error itself
                 self.status.write(self.place.status)
 
     def log(self, text: str) -> None:

@@ -45,24 +45,24 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
         UserError: W&B is asked for and is not installed, or has no key to go online with, or
             refuses what the config, the environment or its own files of settings say.
     """
-    key, wanted = "tracker.mode", tracker["mode"]
-    if wanted == "auto" and (theirs := os.environ.get("WANDB_MODE")):
-        key, wanted = "WANDB_MODE", theirs
-    wanted = {"run": "online", "dryrun": "offline"}.get(wanted, wanted)  # W&B's older words
-    if wanted not in MODES:
-        raise UserError(f"{key} must be one of {', '.join(MODES)}, got {wanted!r}")
-    if wanted == "disabled":
+    key, mode = "tracker.mode", tracker["mode"]
+    if mode == "auto" and (theirs := os.environ.get("WANDB_MODE")):
+        key, mode = "WANDB_MODE", theirs
+    mode = {"run": "online", "dryrun": "offline"}.get(mode, mode)  # W&B's older words
+    if mode not in MODES:
+        raise UserError(f"{key} must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "disabled":
         return "disabled"
     if not _installed():
-        if wanted != "auto":
-            raise UserError(f"{key}={wanted} needs W&B: pip install '.[wandb]', or use disabled")
+        if mode != "auto":
+            raise UserError(f"{key}={mode} needs W&B: pip install '.[wandb]', or use disabled")
         _hint_to_install()
         return "disabled"
     _before_training(_settings)
     _before_training(partial(_check, tracker))
-    if wanted != "offline" and _before_training(_has_key):
+    if mode != "offline" and _before_training(_has_key):
         return "online"
-    if wanted == "online":
+    if mode == "online":
         raise UserError(f"{key}=online needs a W&B key: `wandb login`, or use auto")
     return "offline"
 
@@ -114,15 +114,15 @@ class Guard:
             self.failed = True
             reason = f"no answer in {LIMIT:.0f} seconds" if late.is_set() else _reason(error)
             _abandon()  # first: it gives stderr back
-            told = f"W&B: failed ({reason}); the run goes on without it, to the same record"
-            print(told, file=sys.stderr)
+            line = f"W&B: failed ({reason}); the run continues without it, to the same record"
+            print(line, file=sys.stderr)
             return None
         finally:
             timer.cancel()
 
 
 def _log(run: "wandb.Run", entry: Mapping[str, Any]) -> None:
-    if entry["epoch"] >= run.step:  # W&B has the earlier ones of a run that goes on
+    if entry["epoch"] >= run.step:  # W&B has the earlier ones of a resumed run
         run.log(dict(entry), step=entry["epoch"], commit=True)
 
 
@@ -141,7 +141,7 @@ def _log_record(run: "wandb.Run", path: Path, record: Mapping[str, Any]) -> None
 def _open(
     mode: Mode, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
 ) -> "wandb.Run":
-    """The W&B run of a run: the same one however often the run is killed and goes on.
+    """The W&B run of a run: the same one however often the run is killed and resumed.
 
     What the environment and W&B's own settings say comes before our defaults.
     """
@@ -219,7 +219,7 @@ def _settings() -> "wandb.Settings":
     """What the environment and W&B's files of settings say."""
     import wandb
 
-    os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds until a run goes on offline
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds until a run continues offline
     os.environ.setdefault("WANDB_SILENT", "true")
     if not os.access(os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", ""), os.W_OK):
         folder = os.path.join(tempfile.gettempdir(), f"wandb-{os.getuid()}")

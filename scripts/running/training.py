@@ -223,7 +223,7 @@ class Training:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs to go on."""
+        """The state that ``load_state_dict`` restores."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -236,7 +236,7 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state of ``state_dict``."""
         if self.diagnostics:
             self.diagnostics.load_state_dict(state["diagnostics"])
         self.model.load_state_dict(state["model"])
@@ -269,7 +269,7 @@ class Training:
             return None
         if self.diagnostics and state["diagnostics"] is None:
             return None  # the checkpoint's run recorded no diagnostics
-        print(f"{path}: going on after epoch {len(state['history'])}", file=sys.stderr)
+        print(f"{path}: resuming after epoch {len(state['history'])}", file=sys.stderr)
         return state
 
     def tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The workers of one training: the processes that torchrun starts, and what they tell each other.
 
-The worker of rank 0 leads: it alone takes locks, writes files and prints. Worker and process mean
-different things here: a sweep has processes, and each trains runs of its own.
+The worker of rank 0 is the leader: it alone takes locks, writes files and prints. The processes of
+a sweep are not called workers: each of them trains other runs.
 """
 
 import os
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.rank import by_torchrun, is_first
+from scripts.records.rank import by_torchrun, is_rank_zero
 from scripts.records.stopping import WorkerLost
 
 T = TypeVar("T")
-ERRORS = (UserError, DataError, RunFailed)  # that end a run, not the command
+ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of the command follow
 START = "torchrun --standalone --nproc-per-node={} -m scripts.train"
 
 
-class OwnError(UserError):
-    """A mistake that one worker of several has met alone: the others wait for it in vain."""
+class SingleWorkerError(UserError):
+    """A mistake on one worker alone. The other workers wait for it, so torchrun must end them."""
 
 
 @dataclass(frozen=True)
@@ -46,66 +46,67 @@ class Workers:
     by_torchrun: bool = False
 
     @property
-    def lead(self) -> bool:
-        """Whether this worker writes and prints."""
+    def is_leader(self) -> bool:
+        """Whether this is the worker that writes and prints."""
         return self.rank == 0
 
-    def each(self, function: Callable[[], T]) -> T:
-        """Call a function on every worker, on the leading one first; returns the own value.
+    def on_each(self, function: Callable[[], T]) -> T:
+        """Call a function on every worker, on the leader first; returns this worker's value.
 
         The function must not wait for other workers.
 
         Raises:
             UserError, DataError, RunFailed: the first of the workers' errors, on all of them.
         """
-        value, error = attempt(function) if self.lead else (None, None)
-        raise_any(self.led(error))
-        if not self.lead:
+        value, error = attempt(function) if self.is_leader else (None, None)
+        raise_any(self.from_leader(error))
+        if not self.is_leader:
             value, error = attempt(function)
-        raise_any(*self.gathered(error))
+        raise_any(*self.gather(error))
         return cast(T, value)  # there was no error
 
-    def first(self, function: Callable[[], T]) -> T:
-        """Call a function on the leading worker; returns its value on every worker.
+    def on_leader(self, function: Callable[[], T]) -> T:
+        """Call a function on the leader; returns its value on every worker.
 
         Raises:
             UserError, DataError, RunFailed: those of the function, on all workers.
         """
-        value, error = self.led(attempt(function) if self.lead else (None, None))
+        value, error = self.from_leader(attempt(function) if self.is_leader else (None, None))
         raise_any(error)
         return cast(T, value)
 
-    def led(self, value: T) -> T:
-        """The leading worker's value."""
+    def from_leader(self, value: T) -> T:
+        """The leader's value, on every worker."""
         if not self.by_torchrun:
             return value
         values = [value]
-        with reaching():
+        with raising_worker_lost():
             dist.broadcast_object_list(values)
         return values[0]
 
-    def gathered(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """The values of all workers, by rank."""
         if not self.by_torchrun:
             return [value]
         values: list[Any] = [None] * self.count
-        with reaching():
+        with raising_worker_lost():
             dist.all_gather_object(values, value)
         return values
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by the sum over all workers; returns it.
 
-        The result is bitwise identical on all workers, and the same again for as many workers.
+        The result is bitwise identical on all workers. Another training with the same number of
+        workers gives the same bits.
         """
-        with reaching():
+        with raising_worker_lost():
             dist.all_reduce(tensor)
         return tensor
 
 
 @contextmanager
-def joined() -> Iterator[Workers]:
-    """Meet the other workers, if torchrun has started this process; all but the first are silent.
+def process_group() -> Iterator[Workers]:
+    """Join the other workers if torchrun has started this process; only the leader prints.
 
     Tensors on a CPU go over gloo, those on a GPU over NCCL.
     """
@@ -113,7 +114,7 @@ def joined() -> Iterator[Workers]:
         yield Workers()
         return
     with ExitStack() as silence:
-        if not is_first():
+        if not is_rank_zero():
             nowhere = silence.enter_context(open(os.devnull, "w"))
             silence.enter_context(redirect_stdout(nowhere))
             silence.enter_context(redirect_stderr(nowhere))
@@ -125,11 +126,11 @@ def joined() -> Iterator[Workers]:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Tell the end of another worker from other errors.
+def raising_worker_lost() -> Iterator[None]:
+    """Replace torch's error about a worker that has ended.
 
     Raises:
-        WorkerLost: another worker does not answer.
+        WorkerLost: another worker has ended.
     """
     try:
         yield
@@ -143,7 +144,7 @@ def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
     """Check a config for the number of workers there are.
 
     Raises:
-        UserError: a key needs other workers.
+        UserError: the config needs another number of workers, or a single process.
     """
     needed, count = config["workers"], workers.count
     if needed is not None and not workers.by_torchrun:
@@ -158,7 +159,7 @@ def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
         )
     if (every := config["diagnose_every"]) is not None:
         raise UserError(
-            f"diagnose_every={every} looks at the steps of one process; "
+            f"diagnose_every={every} records the steps of one process; "
             "remove it, or start without torchrun"
         )
     if (size := config["batch_size"]) < count:
@@ -185,8 +186,8 @@ def device_of(name: str) -> torch.device:
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
-    """Raises UserError where memory is short."""
+def out_of_memory_as_user_error() -> Iterator[None]:
+    """Replace an error about missing memory by a UserError."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -195,15 +196,16 @@ def enough_memory() -> Iterator[None]:
 
 
 def attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """The value or the error of a function."""
+    """Call a function: (its value, None), or (None, its error) for one of ERRORS."""
     try:
-        with enough_memory():
+        with out_of_memory_as_user_error():
             return function(), None
     except ERRORS as error:
         return None, error
 
 
 def raise_any(*errors: Exception | None) -> None:
+    """Raise the first error, if there is one."""
     for error in errors:
         if error is not None:
             raise error

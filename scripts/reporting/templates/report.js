@@ -40,18 +40,23 @@ for (const figure of document.querySelectorAll("figure.block")) {
       } else {
         const own = plot.data.flatMap((trace, i) => (trace.legendgroup === group ? [i] : []));
         Plotly.restyle(plot, { visible: on }, own);
+        // opacity, since plotly does not move hidden labels when an axis changes its type
         const labels = (plot.layout.annotations ?? []).flatMap((label, i) => (label.name === group ? [i] : []));
-        Plotly.relayout(plot, Object.fromEntries(labels.map((i) => [`annotations[${i}].visible`, on])));
+        Plotly.relayout(plot, Object.fromEntries(labels.map((i) => [`annotations[${i}].opacity`, on ? 1 : 0])));
       }
     });
   }
 }
 
 const PAPER = 660; // pixels that fit a printed page
+let folded = []; // a print shows folded sections, too
 window.addEventListener("beforeprint", () => {
+  folded = document.querySelectorAll("details.more:not([open])");
+  for (const section of folded) section.open = true;
   for (const plot of plots) Plotly.relayout(plot, { width: PAPER });
 });
 window.addEventListener("afterprint", () => {
+  for (const section of folded) section.open = false;
   for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
 });
 
@@ -59,7 +64,7 @@ const bundle = new Blob([document.getElementById("datatables").textContent], {
   type: "text/javascript",
 });
 const { default: DataTable } = await import(URL.createObjectURL(bundle));
-const FEW = 6; // rows that need no filter
+const FEW = 4; // rows that need no filter
 for (const table of document.querySelectorAll("table.sortable")) {
   const filter = table.tBodies[0].rows.length > FEW;
   new DataTable(table, {
@@ -70,6 +75,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
     order: [],
     language: { search: "Filter: " },
     layout: { topStart: filter ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
+  });
+}
+// Space sorts as Enter does, as on any button.
+for (const head of document.querySelectorAll("table.sortable thead th")) {
+  head.addEventListener("keydown", (event) => {
+    if (event.key !== " ") return;
+    event.preventDefault();
+    head.click();
   });
 }
 // A number leads to its row's records, as the button at the row's end does.
