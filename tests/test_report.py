@@ -7,9 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts.report import main as report
 from scripts.reporting.collect import load
+from scripts.reporting.report import TEMPLATES
 from scripts.reporting.sources import commands, runs_behind, runs_of_row
 from scripts.reporting.studies import studies
 from scripts.reporting.style import OTHERS, STYLES, on_dark, short
@@ -50,6 +52,13 @@ def test_every_link_leads_somewhere():
         elif not link.startswith(("https://", "data:")):
             assert (RESULTS / link).is_file(), link
     assert set(re.findall(r'popovertarget="(.+?)"', page)) <= set(ids)
+
+
+def test_every_word_of_the_glossary_is_on_the_page():
+    page = re.sub(r"<(script|style|dl|aside).*?</\1>", "", REPORT.read_text(), flags=re.S).lower()
+    for word in yaml.safe_load((TEMPLATES / "terms.yaml").read_text()):
+        for part in word.removesuffix(", as an experiment").split(", "):
+            assert part.lower() in page, part
 
 
 def test_every_record_of_the_note_is_behind_its_table():
@@ -203,18 +212,18 @@ def test_axe_finds_no_serious_fault(page, scheme):
 
 
 def test_a_table_sorts_by_its_numbers_and_filters(page):
-    table = page.locator("#ablation-sasrec-beauty-rows table")
+    table = page.locator("#headline table")
     head = table.locator("thead th")
     column = [th.inner_text().strip() for th in head.all()].index("Loss ours")
-    head.nth(column).click()
+    head.nth(column).get_by_role("button").press("Space")
     cells = [td.inner_text() for td in table.locator(f"tbody tr td:nth-child({column + 1})").all()]
     numbers = [float(cell.split()[0]) for cell in cells]
     assert numbers == sorted(numbers)
     assert len(set(numbers)) > 3
     whole = table.locator("tbody tr").count()
-    page.locator("#ablation-sasrec-beauty-rows input").fill("(c =")
+    page.locator("#headline input").fill("(c =")
     assert table.locator("tbody tr").count() == 1 < whole
-    page.locator("#ablation-sasrec-beauty-rows input").fill("")
+    page.locator("#headline input").fill("")
 
 
 def test_a_number_leads_to_the_records_behind_its_row(page):
@@ -236,18 +245,35 @@ def test_buttons_hide_lines_and_turn_the_axis_by_keyboard(page):
     figure = page.locator("#ablation-sasrec-beauty-curves-figure")
     plot = figure.locator(".plot")
     shown = "element => element.data.filter(t => t.legendgroup === 'Simba').map(t => t.visible)"
-    named = "element => element.layout.annotations.find(a => a.name === 'Simba').visible"
+    named = "element => element.layout.annotations.find(a => a.name === 'Simba').opacity"
+    places = "element => element.layout.annotations.map(a => a.y)"
+    before = plot.evaluate(places)
     button = figure.get_by_role("button", name="Simba", exact=True)
     for state in (False, True):
         button.press("Enter")
         assert set(plot.evaluate(shown)) == {state}
-        assert plot.evaluate(named) == state
+        assert plot.evaluate(named) == int(state)
         assert button.get_attribute("aria-pressed") == str(state).lower()
     loss = figure.get_by_role("button", name="logarithmic loss")
     loss.press("Space")
     assert plot.evaluate("element => element.layout.yaxis.type") == "linear"
     loss.press("Space")
     assert plot.evaluate("element => element.layout.yaxis.type") == "log"
+    for kind in ("linear", "log"):  # the line is hidden, then shown again
+        button.press("Space")
+        loss.press("Space")
+        assert plot.evaluate("element => element.layout.yaxis.type") == kind
+    assert plot.evaluate(places) == pytest.approx(before)
+
+
+def test_a_print_shows_folded_sections(page):
+    folded = "document.querySelectorAll('details.more:not([open])').length"
+    page.evaluate("document.querySelectorAll('details.more').forEach(d => (d.open = false))")
+    assert page.evaluate(folded) > 0
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(folded) == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(folded) > 0
 
 
 def test_a_word_tells_what_it_means(page):
