@@ -140,3 +140,27 @@ def test_runs_whose_last_epoch_was_the_best_are_counted():
 def test_published_comparisons_agree_only_in_all_figures():
     whole, part = pd.DataFrame({"agrees": ["yes"] * 3}), pd.DataFrame({"agrees": ["yes", "no"]})
     assert findings.agreeing([whole, part]) == 1
+
+
+def test_large_steps_name_the_faults_that_they_mend():
+    def of(loss, ndcg):
+        return [(0.1, ndcg, loss)] * 2
+
+    values = {"simba": of(1.0, 0.01), "simba_eq4": of(0.99, 0.01), "simba_window": of(0.6, 0.01)}
+    values |= {"simba_leaky": of(0.59, 0.02), "lion": of(0.59, 0.021)}
+    made = study(runs(values, "causes"))
+    assert [s.optimizer for s in findings.largest_steps(made)] == ["simba_window", "simba_leaky"]
+    mends = made.declared.mends
+    assert findings.faults(made) == [mends["simba_window"], mends["simba_leaky"]]
+    assert set(mends) < set(made.declared.steps)
+
+
+def test_the_best_byte_is_chosen_by_valid_among_those_of_one_byte():
+    def of(swept, valid, size):
+        own = {"valid/NDCG@10": valid, "state_bytes_per_param": size, "swept": swept}
+        return runs({"ternary_lion_byte_lasting": LION[:1]}, "one_byte", **own)
+
+    lion = runs({"lion": LION[:2]}, "causes", **{"valid/NDCG@10": 0.031})
+    many = [of("gain 1", 0.02, 1.0), of("gain 2", 0.03, 1.0), of("gain 3", 0.04, 2.0)]
+    made = {s.experiment: s for s in studies(results(lion, *many))}
+    assert findings.best_byte(made["one_byte"]) == ("gain 2", 0.03, 0.031)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from scripts.records.errors import UserError
 from scripts.reporting.cells import Table
+from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import (
     METRICS,
     ROWS,
@@ -21,6 +22,7 @@ from scripts.reporting.note import (
 )
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
+from scripts.reporting.sources import runs_of_row
 from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
@@ -161,6 +163,33 @@ def test_corrupted_gradients_are_compared_with_exact_ones():
         ["noise", "3", "0.0300 (75%)", "–", "2"],
     ]
     assert frame.columns[2:4].tolist() == ["Lion", "Simba"]
+
+
+def test_corruption_is_compared_over_equal_seeds_and_ends_with_the_strongest():
+    def of(corrupt, *ndcg):
+        values = {"lion": [(0.1, x, 0.5) for x in ndcg]}
+        return runs(values, "mine", corrupt=corrupt, swept=f"corrupt {corrupt}")
+
+    made_up = study(of(None, 0.04, 0.08), of("top-0.01", 0.02), of("top-0.1", 0.03))
+    frame = tables([made_up])["mine-sasrec-beauty/corrupted_ndcg"].frame
+    assert frame.values.tolist() == [
+        ["exact", "–", "0.0600", "2"],
+        ["top", "0.1", "0.0300 (75%)", "1"],  # of 0.04, which has the same seed
+        ["top", "0.01", "0.0200 (50%)", "1"],
+    ]
+    (kind,) = kinds(made_up)
+    assert kind.strengths == ["exact", "0.1", "0.01"]
+    assert dict(zip(kind.runs["test/NDCG@10"], kind.runs["x"], strict=True)) == {
+        0.04: 0,
+        0.08: 0,
+        0.03: 1,
+        0.02: 2,
+    }
+    for _, line in frame.iterrows():
+        behind = runs_of_row(made_up.runs, line)
+        assert set(behind["corrupt"]) == {
+            None if line["gradient"] == "exact" else f"top-{line['strength']}"
+        }
 
 
 def test_without_exact_runs_or_corrupted_ones_there_is_no_comparison():
@@ -341,6 +370,8 @@ def test_every_optimizer_has_a_label_and_a_colour_that_stay():
     assert [short(v) for v in (0.0003, 1e-30, 0.5, 100, "x", 0.00025)] == [
         *("3e-4", "1e-30", "0.5", "100", "x", "0.00025")
     ]
+    for value in (3096.0945, 0.123456789, 1.2345678e-5):  # a command must name the same number
+        assert float(short(value)) == value
 
 
 def test_steps_share_the_gap():
