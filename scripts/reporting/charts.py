@@ -95,7 +95,7 @@ def curves(study: Study) -> Chart | None:
         _label_ends(figure, row, ends, log=row == 1)
     figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
     figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
-    figure.update_xaxes(title="epoch", row=2, col=1)
+    figure.update_xaxes(title_text="epoch", row=2, col=1)
     if beside_note(study):
         last = study.curves["epoch"].max()
         for optimizer, published in ROWS.items():
@@ -140,7 +140,7 @@ def grid(study: Study) -> Chart | None:
     ticks = sorted(runs["value"].unique().tolist())
     texts = [short(float(tick)) for tick in ticks]
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
-    figure.update_xaxes(title=axis_label(key), row=2, col=1)
+    figure.update_xaxes(title_text=axis_label(key), row=2, col=1)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
     told = [
         f"{label_of(o)} {short(float(value))}"
@@ -179,14 +179,14 @@ def gains(study: Study) -> Chart | None:
                 col=1,
             )
         figure.update_xaxes(
-            title=words,
+            title_text=words,
             tickvals=list(range(len(groups))),
             ticktext=[group_name(group) for group in groups],
             zeroline=False,
             row=row,
             col=1,
         )
-        figure.update_yaxes(title=GAINS, row=row, col=1)
+        figure.update_yaxes(title_text=GAINS, row=row, col=1)
     base = label_of(study.declared.baseline)
     caption = (
         f"NDCG@10 on test minus {base}'s, a mean over the seeds that both have, in groups of "
@@ -232,7 +232,7 @@ def steps(study: Study) -> Chart | None:
         return None
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     largest = float(study.runs["train/min_loss"].max())
-    figure.update_xaxes(range=[0, 1.05 * largest], title=TITLES["train/loss"])
+    figure.update_xaxes(range=[0, 1.05 * largest], title_text=TITLES["train/loss"])
     each = "one run" if study.runs["seed"].nunique() == 1 else "a mean, each point a run"
     caption = (
         f"The lowest training loss: each bar is {each}. "
@@ -380,7 +380,12 @@ def _styled(figure: go.Figure) -> go.Figure:
         font={"size": 13, "color": "#222222"},
         hoverlabel={"bgcolor": "#FFFFFF", "font": {"color": "#222222"}},
     )
-    axis = {"automargin": True, "gridcolor": "#CCCCCC", "zerolinecolor": "#999999"}
+    axis = {
+        "automargin": True,
+        "gridcolor": "#CCCCCC",
+        "zerolinecolor": "#999999",
+        "title_font_size": 12,  # the longest title fits a phone
+    }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
@@ -472,7 +477,7 @@ def _bars(
             hovertemplate=f"%{{y}}: %{{x:.0%}} {name}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickformat=".0%", title=SHARES)
+    figure.update_xaxes(tickformat=".0%", title_text=SHARES)
     keys = tuple(Key(name, name, colour) for name, (colour, _) in bars.items())
     return Chart(_styled(figure), caption, alt, keys)
 
