@@ -10,10 +10,10 @@ their columns. Examples:
 import sys
 
 from scripts.reporting.collect import collect
-from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.command_line import one_line_errors, parse, parser
 
 
-@told
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.aggregate", __doc__), argv).root
     print(f"{root / 'runs.csv'}: {len(collect(root).runs)} runs")

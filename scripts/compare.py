@@ -16,12 +16,12 @@ from pathlib import Path
 from scripts.records.errors import UserError
 from scripts.reporting import comparison
 from scripts.reporting.collect import load
-from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.command_line import one_line_errors, parse, parser
 from scripts.reporting.render import show
 from scripts.reporting.studies import studies
 
 
-@told
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     arguments = parser("scripts.compare", __doc__)
     arguments.add_argument("names", nargs=2, metavar="VARIANT", help="the two variants to compare")

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
-from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.command_line import one_line_errors, parse, parser
 from scripts.reporting.plots import darkened, figures
 from scripts.reporting.studies import studies
 
@@ -32,7 +32,7 @@ from scripts.reporting.studies import studies
 METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
 
 
-@told
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_figures", __doc__), argv).root
     drawn = figures(studies(load(root)))

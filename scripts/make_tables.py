@@ -24,7 +24,7 @@ import sys
 
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
-from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.command_line import one_line_errors, parse, parser
 from scripts.reporting.overview import overview
 from scripts.reporting.render import latex, markdown, show
 from scripts.reporting.studies import studies
@@ -33,7 +33,7 @@ from scripts.reporting.tables import tables
 SHOWN = ("rows", "grid", "published")  # tables of a study that are printed, too
 
 
-@told
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_tables", __doc__), argv).root
     all_studies = studies(load(root))

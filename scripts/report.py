@@ -11,12 +11,12 @@ import sys
 
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
-from scripts.reporting.command_line import parse, parser, told
+from scripts.reporting.command_line import one_line_errors, parse, parser
 from scripts.reporting.report import report
 from scripts.reporting.studies import studies
 
 
-@told
+@one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.report", __doc__), argv).root
     path = root / "report.html"

@@ -119,11 +119,11 @@ def curves(study: Study) -> Chart | None:
         f"every item the same score.{diamonds}"
     )
     ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
-    told = [
+    described = [
         f"{label_of(str(o))} {own['train/loss'].mean():.3f} and {own['valid/NDCG@10'].mean():.4f}"
         for o, own in ends
     ]
-    alt = f"Curves over the epochs. Last training loss and valid NDCG@10: {'; '.join(told)}."
+    alt = f"Curves over the epochs. Last training loss and valid NDCG@10: {'; '.join(described)}."
     return Chart(figure, caption, alt, _keys(study, points), "yaxis")
 
 
@@ -142,11 +142,11 @@ def grid(study: Study) -> Chart | None:
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
     figure.update_xaxes(title_text=axis_label(key), row=2, col=1)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
-    told = [
+    described = [
         f"{label_of(o)} {short(float(value))}"
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
-    alt = f"Figures over the {axis_label(key)}. Best by valid NDCG@10: {', '.join(told)}."
+    alt = f"Figures over the {axis_label(key)}. Best by valid NDCG@10: {', '.join(described)}."
     return Chart(figure, _lines_are(runs, "point"), alt, _keys(study, runs))
 
 
@@ -201,7 +201,7 @@ def steps(study: Study) -> Chart | None:
     if not study.declared.steps:
         return None
     figure = go.Figure(layout={"height": 90 + 92 * len(study.declared.steps)})
-    told = []
+    described = []
     for optimizer, change in study.declared.steps.items():
         losses = study.of(optimizer)["train/min_loss"]
         if losses.empty:
@@ -227,8 +227,8 @@ def steps(study: Study) -> Chart | None:
             marker={"color": colour, "size": 7},
             hovertemplate="a run: %{x:.4f}<extra></extra>",
         )
-        told.append(f"{label_of(optimizer)} {mean:.3f}")
-    if not told:
+        described.append(f"{label_of(optimizer)} {mean:.3f}")
+    if not described:
         return None
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     largest = float(study.runs["train/min_loss"].max())
@@ -238,7 +238,7 @@ def steps(study: Study) -> Chart | None:
         f"The lowest training loss: each bar is {each}. "
         "Below a variant's name stands its change against the variant above it."
     )
-    return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(told)}.")
+    return Chart(_styled(figure), caption, f"Bars of lowest training loss: {', '.join(described)}.")
 
 
 def note_figure(study: Study) -> Chart | None:
@@ -289,13 +289,13 @@ def parts(study: Study) -> Chart | None:
         label: (colour, [_round(x) for x in shares[part]])
         for part, (colour, label) in PARTS.items()
     }
-    told = [f"{label_of(str(o))} {against:z.0%}" for o, against in shares["against"].items()]
+    described = [f"{label_of(str(o))} {against:z.0%}" for o, against in shares["against"].items()]
     caption = (
         f"All steps of item embeddings in epoch {study.diagnostics['epoch'].max()}, the last that "
         "was looked at, as shares of coordinates. Lion's step is what Lion would do with the same "
         "gradients."
     )
-    alt = f"Stacked bars. Share of steps against Lion: {', '.join(told)}."
+    alt = f"Stacked bars. Share of steps against Lion: {', '.join(described)}."
     return _bars(bars, [label_of(str(o)) for o in shares.index], "stack", caption, alt)
 
 

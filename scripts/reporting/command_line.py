@@ -45,7 +45,7 @@ def parse(arguments: argparse.ArgumentParser, argv: list[str] | None) -> argpars
     return args
 
 
-def told(main: Main) -> Callable[..., int]:
+def one_line_errors(main: Main) -> Callable[..., int]:
     """Decorate a main function: print a UserError in one line, and ignore a closed output pipe."""
 
     @functools.wraps(main)

@@ -139,8 +139,8 @@ def _besides(study: Study) -> list[Beside]:
 
 def verdicts(study: Study) -> dict[str, int]:
     """How many of the note's variants have each verdict."""
-    told = rows_beside_note(study).frame["verdict"].str.partition(" (")[0]
-    return {verdict: int((told == verdict).sum()) for verdict in VERDICTS}
+    given = rows_beside_note(study).frame["verdict"].str.partition(" (")[0]
+    return {verdict: int((given == verdict).sum()) for verdict in VERDICTS}
 
 
 def largest_steps(study: Study) -> list[Step]:
@@ -255,11 +255,11 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
             lines = variant(own, optimizer, swept)
             if len(lines):
                 group = groups_of(lines)[0]
-                told = Rarest(
+                shown = Rarest(
                     label_of(optimizer, swept), group_name(group), share_with_interval(group)
                 )
-                found.append((group.difference, told))
-    return [told for _, told in sorted(found, key=lambda pair: pair[0])]
+                found.append((group.difference, shown))
+    return [shown for _, shown in sorted(found, key=lambda pair: pair[0])]
 
 
 def tried(studies: Sequence[Study], *optimizers: str) -> list[Tried]:

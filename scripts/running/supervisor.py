@@ -98,9 +98,8 @@ class Display:
             self.bars[number].set_description_str(event["bar"])
         if "run" in event and event["run"] not in self.ended:
             self.ended.add(event["run"])
-            self.total.initial += not event[
-                "trained"
-            ]  # one that took no time must not change the ETA
+            if not event["trained"]:  # a run that took no time must not change the ETA
+                self.total.initial += 1
             self.total.n += 1
         self.refresh()
 
