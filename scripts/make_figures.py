@@ -8,7 +8,8 @@ dark one. Each study gets the figures that apply to it:
 - steps: what each change adds, for an experiment that declares steps;
 - gains: which users gain and lose beside the baseline;
 - note: our results and the note's;
-- parts, looks, drift, memories: diagnostics, of runs with ``diagnose_every``.
+- parts, looks, drift, memories: diagnostics, of runs with ``diagnose_every``;
+- corrupted: results by how gradients were corrupted.
 
 Examples:
 

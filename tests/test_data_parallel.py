@@ -204,7 +204,7 @@ FIT = {"workers": None, "joint": None, "diagnose_every": None, "batch_size": 2}
         (
             Workers(0, 2, True),
             {"diagnose_every": 5},
-            "diagnose_every=5 looks at .*",
+            "diagnose_every=5 records .*",
         ),
         (Workers(0, 3, True), {}, "batch_size=2 is less than a user for each of 3 workers"),
     ],

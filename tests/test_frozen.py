@@ -2,9 +2,11 @@
 
 import json
 import shlex
+from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from scripts.records.record import digest, identity
 from scripts.running.config import checked
@@ -14,10 +16,20 @@ RECORDS = sorted((REPOSITORY / "results" / "runs").glob("*/*/*.json"))
 
 
 def composed(command: str) -> dict:
+    """The config of a command. Commands that differ in seed and name alone are composed once."""
     words = shlex.split(command)
     overrides = words[words.index("scripts.train") + 1 :]
+    (seed,) = (o.partition("=")[2] for o in overrides if o.startswith("seed="))
+    shared = [o for o in overrides if not o.startswith(("seed=", "results.name="))]
+    cfg = of_overrides(tuple(shared)).copy()
+    cfg.seed = int(seed)
+    return checked(cfg)
+
+
+@cache
+def of_overrides(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
-        return checked(compose("train", overrides))
+        return compose("train", [*overrides])
 
 
 def test_there_are_records():

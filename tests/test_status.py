@@ -124,7 +124,7 @@ def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(stat
     first, *table = status(f"results.root={tmp_path}")
     assert first == "2 runs: 0 failed, 1 running, 1 to do, 0 done"
     assert "silentfor1:00:0" in flat(table)
-    assert "goesonfromitscheckpoint" in flat(table)
+    assert "resumesfromitscheckpoint" in flat(table)
     assert "\n".join(table).count("7/50") == 2
 
 
