@@ -368,7 +368,7 @@ def test_every_optimizer_has_a_label_and_a_colour_that_stay():
     assert style_of("my_own") == style_of("my_own")
     assert style_of("my_own").colour.startswith("#")
     assert [short(v) for v in (0.0003, 1e-30, 0.5, 100, "x", 0.00025)] == [
-        *("3e-4", "1e-30", "0.5", "100", "x", "0.00025")
+        *("3e-4", "1e-30", "0.5", "100", "x", "2.5e-4")
     ]
     for value in (3096.0945, 0.123456789, 1.2345678e-5):  # a command must name the same number
         assert float(short(value)) == value

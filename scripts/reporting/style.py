@@ -1,6 +1,7 @@
 """The label and the colour of each optimizer, the same in every table and figure."""
 
 import colorsys
+import math
 import zlib
 from typing import NamedTuple
 
@@ -65,10 +66,9 @@ def label_of(optimizer: str, swept: str = "") -> str:
 
 def short(value: object) -> str:
     """A value in short notation, such as 3e-4 for 0.0003."""
-    if not isinstance(value, float):
+    if not isinstance(value, float) or not math.isfinite(value):
         return str(value)
-    plain = f"{value:g}" if value == float(f"{value:g}") else repr(value)
     if value == 0 or 0.01 <= abs(value) < 1000:
-        return plain
-    text = f"{value:.0e}" if value == float(f"{value:.0e}") else plain
+        return f"{value:g}" if value == float(f"{value:g}") else repr(value)
+    text = next(t for t in (f"{value:.{digits}e}" for digits in range(17)) if float(t) == value)
     return text.replace("e-0", "e-").replace("e+0", "e+")
