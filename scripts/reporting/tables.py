@@ -283,16 +283,17 @@ def grid(study: Study) -> Table | None:
         cells = values.reindex([optimizer]).loc[optimizer]
         line = {WITH: label_of(optimizer)}
         line |= {f"{name} {short(value)}": four_decimals(cell) for value, cell in cells.items()}
-        best = cells.idxmax() if cells.notna().any() else None
+        tried = cells.dropna()
+        best = tried.idxmax() if len(tried) else None
         line["best"] = MISSING if best is None else short(best)
-        if best in (values.columns[0], values.columns[-1]):
+        if len(tried) and best in (tried.index[0], tried.index[-1]):
             line["best"] += ", at the edge"
         lines.append(line)
     n = study.runs["seed"].nunique()
     caption = (
         f"NDCG@10 on valid at its best epoch for every {name}, {study.runs['epochs'].max()} "
         f"epochs, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. A best value at the "
-        "edge of the grid may not be the best there is."
+        "edge of those tried may not be the best there is."
     )
     return Table(pd.DataFrame(lines), caption)
 
