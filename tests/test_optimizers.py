@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numba.core.extending import _Intrinsic
 from torch import Tensor
 
 import simba
 from simba import presets
-from simba.backends import eager
+from simba.backends import eager, numba_cpu
 from tests.conftest import REPOSITORY
 from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
 
@@ -397,6 +398,16 @@ def test_a_new_variant_can_be_fused_and_is_recompiled_if_its_functions_change(ne
 def test_the_error_for_a_function_that_cannot_be_fused(new_variant):
     done = new_variant(formula="unknown")
     assert "TypeError: fused=True cannot compile towards: it supports abs, choose" in done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_compiled_code_is_found_again_on_disk(dtype):
+    """numba hashes a loop's closure for its cache key; an intrinsic has another hash each time."""
+    names = ("b1", "b2", "one_minus_b1", "one_minus_b2")
+    loop = numba_cpu._loop(simba.Lion.variant, names, (dtype, dtype), False)
+    closure = [cell.cell_contents for cell in loop.py_func.__closure__]
+    assert len(closure) > 5
+    assert not [held for held in closure if isinstance(held, _Intrinsic)]
 
 
 def test_fused_without_a_cache_folder(new_variant, tmp_path):

@@ -445,8 +445,24 @@ def _to_bfloat16(x):
     return nearest if x == x else uint16(0x7FC0)
 
 
+# numba hashes the functions in a loop's closure for its cache key. An intrinsic has another hash in
+# each process, so the loop has functions that call intrinsics.
+
+
+@register_jitable
+def _from_float16(x):
+    """The float32 of a float16, which is given by its bits."""
+    return _float_from_half_bits(x)
+
+
+@register_jitable
+def _to_float16(x):
+    """The bits of a float32 rounded to float16."""
+    return _half_bits(x)
+
+
 @intrinsic
-def _from_float16(typing_context, x):
+def _float_from_half_bits(typing_context, x):
     """The float32 of a float16, which is given by its bits."""
 
     def generate(context, builder, sig, args):
@@ -456,7 +472,7 @@ def _from_float16(typing_context, x):
 
 
 @intrinsic
-def _to_float16(typing_context, x):
+def _half_bits(typing_context, x):
     """The bits of a float32 rounded to float16."""
 
     def generate(context, builder, sig, args):
