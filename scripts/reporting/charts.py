@@ -53,7 +53,8 @@ DASHES = {
     ":": "dot",
     "-.": "dashdot",
 }  # matplotlib's, in plotly's words
-PANEL, LABEL = 280, 16  # pixels: of a panel, and from one label at its right to the next
+PANEL, LABEL = 280, 19  # pixels: of a panel, and from one label at its right to the next
+MOST_TICKS = 5  # more do not fit a phone side by side
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
 
 
@@ -141,6 +142,8 @@ def grid(study: Study) -> Chart | None:
     texts = [short(float(tick)) for tick in ticks]
     figure.update_xaxes(type=grid_scale(ticks), tickvals=ticks, ticktext=texts)
     figure.update_xaxes(title_text=axis_label(key), row=2, col=1)
+    if len(ticks) > MOST_TICKS:
+        figure.update_xaxes(tickangle=90)
     best = runs.loc[runs.groupby("optimizer")["valid/NDCG@10"].idxmax()]
     described = [
         f"{label_of(o)} {short(float(value))}"
@@ -213,7 +216,7 @@ def steps(study: Study) -> Chart | None:
             x=[mean],
             y=[label],
             orientation="h",
-            marker={"color": colour, "opacity": 0.45},
+            marker={"color": colour, "opacity": 0.3},
             text=[f"{mean:.3f}"],
             textposition="inside",
             insidetextanchor="start",
@@ -230,7 +233,7 @@ def steps(study: Study) -> Chart | None:
         described.append(f"{label_of(optimizer)} {mean:.3f}")
     if not described:
         return None
-    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
+    figure.update_yaxes(autorange="reversed", ticklabelstandoff=6)
     largest = float(study.runs["train/min_loss"].max())
     figure.update_xaxes(range=[0, 1.05 * largest], title_text=TITLES["train/loss"])
     each = "one run" if study.runs["seed"].nunique() == 1 else "a mean, each point a run"

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.reporting.cells import bracketed, seeds, signed
+from scripts.reporting.cells import WITH, bracketed, seeds, signed
+from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
 from scripts.reporting.peers import Tried, best_of_rates, compared
 from scripts.reporting.statistics import differences, t_interval
@@ -24,7 +25,7 @@ from scripts.reporting.tables import (
     share_with_interval,
 )
 
-LARGE = 0.1  # a step's share of the gap that is worth a sentence
+LARGE = 10  # %: a step's share of the gap that is worth a sentence
 
 
 class Beside(NamedTuple):
@@ -137,16 +138,17 @@ def _besides(study: Study) -> list[Beside]:
     return [b for b in found if b.seeds and b.optimizer != study.declared.baseline]
 
 
-def verdicts(study: Study) -> dict[str, int]:
-    """How many of the note's variants have each verdict."""
-    given = rows_beside_note(study).frame["verdict"].str.partition(" (")[0]
-    return {verdict: int((given == verdict).sum()) for verdict in VERDICTS}
+def verdicts(study: Study) -> dict[str, list[str]]:
+    """The note's variants with each verdict, by their labels."""
+    frame = rows_beside_note(study).frame
+    given = frame["verdict"].str.partition(" (")[0]
+    return {verdict: frame.loc[given == verdict, WITH].tolist() for verdict in VERDICTS}
 
 
 def largest_steps(study: Study) -> list[Step]:
-    """The steps that close a tenth of the gap or more, in loss or in NDCG@10, in their order."""
+    """The steps that close 10% of the gap or more, in loss or in NDCG@10, in their order."""
     steps = declared_steps(study)
-    return [s for s in steps if max(s.of_loss or 0.0, s.of_ndcg or 0.0) >= LARGE]
+    return [s for s in steps if round(100 * max(s.of_loss or 0.0, s.of_ndcg or 0.0)) >= LARGE]
 
 
 def faults(study: Study) -> list[str]:
@@ -290,6 +292,33 @@ def _last_value(study: Study, optimizer: str, quantity: str) -> float | None:
     own = last[(last["optimizer"] == optimizer) & (last["quantity"] == quantity)]
     values = own.loc[own["of"] == "items", "value"]
     return None if values.empty else float(values.mean())
+
+
+class Kept(NamedTuple):
+    """How much of its NDCG@10 an optimizer keeps with corrupted gradients."""
+
+    label: str
+    share: float  # in %, the least over several kinds of corruption at their strongest
+    value: float  # the NDCG@10 there
+
+
+def kept(study: Study, *names: str) -> list[Kept]:
+    """What each optimizer keeps of its NDCG@10 where it keeps least of these kinds' strongest.
+
+    The shares are of the same optimizer with exact gradients and the same seeds.
+    """
+    column = METRICS["NDCG@10"]
+    least: dict[str, Kept] = {}
+    for kind in kinds(study):
+        if kind.name not in names:
+            continue
+        ends = [kind.runs[kind.runs["x"] == x] for x in (0, len(kind.strengths) - 1)]
+        both = ends[1].merge(ends[0], on=["optimizer", "seed"])
+        means = both.groupby("optimizer")[[f"{column}_x", f"{column}_y"]].mean()
+        for optimizer, (corrupted, exact) in zip(means.index, means.to_numpy(), strict=True):
+            one = Kept(label_of(str(optimizer)), 100 * corrupted / exact, corrupted)
+            least[str(optimizer)] = min(least.get(str(optimizer), one), one, key=lambda k: k.share)
+    return sorted(least.values(), key=lambda k: -k.share)
 
 
 def still_improving(study: Study) -> str:

@@ -8,9 +8,10 @@ import pandas as pd
 from scripts.reporting.cells import MISSING, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import EXACT
+from scripts.reporting.note import ROWS
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
-from scripts.reporting.tables import beside_note
+from scripts.reporting.tables import ORDER, beside_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
 COLUMN_KEYS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
@@ -49,6 +50,8 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
             (runs["optimizer"].map(label_of) == row[column])
             | (pd.Series(whole, runs.index, dtype=str) == row[column])
         ]
+    if ORDER in row:
+        runs = runs[runs["optimizer"].isin(ROWS)]
     if "gradient" in row and "corrupt" in runs:
         texts = runs["corrupt"].map(lambda text: text if isinstance(text, str) else EXACT)
         runs = runs[texts == "-".join(x for x in row[["gradient", "strength"]] if x != MISSING)]

@@ -36,6 +36,7 @@ from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tuned import tuned
 
+ORDER = "by NDCG@10 on test"
 ALONG = (60, 100, 200, 300, 400, 500)  # epochs
 CURVES = {"training loss": "train/loss", "valid NDCG@10": "valid/NDCG@10"}
 CHOICES = {  # (quantity, of) of scripts/running/diagnostics.py
@@ -67,14 +68,14 @@ def rows(study: Study) -> Table | None:
     lines = []
     ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
     places = not study.swept and ours.notna().all()
-    shown = [(o, study.of(o, swept)) for o, swept in study.variants]
-    shown += [(o, study.of(o)) for o in study.missing]
+    shown = [(o, swept, study.of(o, swept)) for o, swept in study.variants]
+    shown += [(o, "", study.of(o)) for o in study.missing]
     if study.declared.baseline_from:
         baseline = study.declared.baseline
-        shown.append((baseline, baseline_of(study.baseline, baseline, "")))
-    for optimizer, own in shown:
+        shown.append((baseline, "", baseline_of(study.baseline, baseline, "")))
+    for optimizer, swept, own in shown:
         line = {
-            WITH: label_of(optimizer),
+            WITH: label_of(optimizer, "" if study.swept else swept),
             "bytes": values_in(own["state_bytes_per_param"].round(2)),
         }
         line |= {key.split(".")[-1]: values_in(own[key]) for key in study.swept}
@@ -213,7 +214,7 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
             f"that both have, in % of {base}'s in the same group, with the 95% interval over "
             f"users. The columns divide users by {GROUPED_BY[quantity]}; they have "
             f"{', '.join(f'{users:,}' for users in sizes['users'])} users. Where an interval is "
-            "wide, few users have a hit, and the figure is uncertain."
+            "wide, few users have a hit, and the figure is uncertain. No interval goes below -100%."
         )
         return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -466,7 +467,7 @@ def order(studies: Sequence[Study]) -> Table | None:
                 "model": study.model,
                 "dataset": study.dataset,
                 "seeds": str(study.fewest_seeds()),
-                "by NDCG@10 on test": " > ".join(label_of(str(o)) for o in ours.index),
+                ORDER: " > ".join(label_of(str(o)) for o in ours.index),
                 "sign(m) on top": "yes" if set(ours.index[:3]) == set(BY_SIGN_M) else "no",
                 "Kendall's tau": f"{tau.statistic:.2f}",
                 "p": f"{tau.pvalue:.3f}",
@@ -526,7 +527,8 @@ def search(studies: Sequence[Study]) -> Table | None:
         "Which setting brings our figures to the note's? HR@10 and NDCG@10 on test, Loss the "
         "lowest of all epochs, means over n seeds or more. A setting explains a figure if the "
         "note's lies within two standard errors of one more run. A variant that a setting does not "
-        "change has no run in it (–); its runs in the note's setting count instead. Settings were "
+        "change has no run in it (–); its runs in the note's setting count instead. The std is "
+        "that of these runs, and with fewer seeds the bounds are wider. Settings were "
         "chosen by loss and valid; a second seed, where there is one, by all figures."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)

@@ -65,6 +65,7 @@ def variants(studies: Sequence[Study], _: Path) -> Table | None:
     caption = (
         "What every variant keeps, and the direction of its step; g is the gradient. The step is "
         "the learning rate times this direction. Each s and m is updated after the step. a, b1, c, "
-        "w and gamma are constants (simba/optimizers.py has their values)."
+        "w and gamma are constants (simba/optimizers.py has their values). The names Simba + m, "
+        "+ (1) and + (c = m) are the note's: (1) is its equation, c is what Lion takes the sign of."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
