@@ -1,7 +1,7 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same CPU model all results are equal to the bit; on others the last digits may differ, and
-training enlarges the difference. The exit code is 1 if a result differs. Example:
+On the same CPU model all results are equal to the bit. On another one the last digits may differ,
+and the difference grows during training. The exit code is 1 if a result differs. Example:
   python -m scripts.rerun results/runs/ml-100k/*/reproduce-sasrec-seed0.json
 """
 

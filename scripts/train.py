@@ -39,7 +39,7 @@ def main() -> int:
 
         try:
             task()
-        except ERRORS as error:  # of the first run that failed
+        except ERRORS as error:  # that of the first failed run
             code = report(error)
         return max(code, sweep.finish())
 
@@ -55,7 +55,9 @@ def main() -> int:
         if translated := as_user_error(error):
             return report(translated)
         if isinstance(error, OSError) and not isinstance(error, HydraException):
-            return report(cannot_write(error.filename or "results.root", error))  # multirun.yaml
+            return report(
+                cannot_write(error.filename or "results.root", error)
+            )  # Hydra's own files
         if is_users_mistake(error):
             return report(error)
         raise

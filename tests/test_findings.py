@@ -164,3 +164,16 @@ def test_the_best_byte_is_chosen_by_valid_among_those_of_one_byte():
     many = [of("gain 1", 0.02, 1.0), of("gain 2", 0.03, 1.0), of("gain 3", 0.04, 2.0)]
     made = {s.experiment: s for s in studies(results(lion, *many))}
     assert findings.best_byte(made["one_byte"]) == ("gain 2", 0.03, 0.031)
+
+
+def test_what_is_kept_is_the_least_of_the_strongest_over_equal_seeds():
+    def of(corrupt, *ndcg):
+        values = {"lion": [(0.1, x, 0.5) for x in ndcg]}
+        return runs(values, "mine", corrupt=corrupt, swept=f"corrupt {corrupt}")
+
+    exact = of(None, 0.04, 0.09)
+    made = study(exact, of("flip-0.1", 0.01), of("flip-0.4", 0.03), of("scale-2", 0.02))
+    assert [(k.label, round(k.share)) for k in findings.kept(made, "flip")] == [("Lion", 75)]
+    assert findings.kept(made, "flip", "scale")[0].share == pytest.approx(50.0)
+    assert findings.kept(made, "scale")[0].value == pytest.approx(0.02)
+    assert findings.kept(made, "noise") == []

@@ -16,7 +16,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from scripts.records.errors import UserError
 
-LOCKS = "SIMBA_LOCKS"  # soft: locks that do without flock
+LOCKS = "SIMBA_LOCKS"  # environment variable; the value soft selects locks that need no flock
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Named before it exists, so that an interrupt at any moment leaves no partial file.
+        # The temporary file is named before it exists, so an interrupt leaves no file behind.
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with open(partial, "xb") as file:
@@ -72,7 +72,9 @@ def locked(path: Path) -> Iterator[bool]:
     lock = (SoftFileLock if os.environ.get(LOCKS) == "soft" else FileLock)(path, blocking=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # there is no flock
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # its warning that there is no flock
             lock.acquire()
     except Timeout:
         yield False
@@ -84,7 +86,7 @@ def locked(path: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)  # while it is held: filelock leaves its file behind
+        path.unlink(missing_ok=True)  # before the release; filelock does not remove the file
         lock.release()
 
 

@@ -18,7 +18,7 @@ class Place:
 
     Args:
         root: the folder of all results.
-        folder: DATASET/OPTIMIZER.
+        folder: DATASET/OPTIMIZER, below root/runs and root/checkpoints.
         name: the file name of the record, without its ending.
     """
 
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def lock(self) -> Path:
-        """Held while a process trains the run."""
+        """The lock file. A process holds its lock while it trains the run."""
         return self._beside("lock")
 
     @property
@@ -53,7 +53,7 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """What happened, line by line. It exists until the run is finished."""
+        """The log of the training. It exists until the run is finished."""
         return self._beside("log")
 
     def remove_partials(self) -> None:

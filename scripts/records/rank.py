@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun starts this one is, from its environment alone."""
+"""The torchrun rank of this process, from environment variables."""
 
 import os
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.records.errors import UserError
 
-# These keys do not change a run's results. All other keys identify the run.
+# These keys are no part of a run's identity. All other keys identify the run.
 WITHOUT_EFFECT = (
     *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
 )
@@ -33,7 +33,7 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     for key, value in LATER_KEYS.items():
         if identifying.get(key, value) == value:
             identifying.pop(key, None)
-    if "gradients" not in identifying:  # then workers give the results of one process
+    if "gradients" not in identifying:  # by float32, any number of workers gives the results of one
         identifying.pop("workers", None)
     data = {
         key: value
@@ -98,7 +98,7 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
 
 
 LARGEST = 2**63 - 1  # the largest integer that torch and NumPy take
-LARGEST_FIGURE = 1e100  # sums and shares of figures stay finite
+LARGEST_FIGURE = 1e100  # so that sums and ratios of figures are finite
 NAMES = ("dataset", "model", "optimizer", "experiment")
 IN_EVERY_RECORD: dict[str, Any] = {
     **dict.fromkeys((*NAMES, "command", "config_hash"), str),
@@ -175,7 +175,7 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
 
 
 def _is_figure(key: str, value: Any) -> bool:
-    """Whether a value is a finite number; a diagnostic of nothing (0 / 0) is null."""
+    """Whether a value is a finite number; null is valid for a diagnostic alone, for 0 / 0."""
     if value is None:
         return key.startswith("why/")
     if not isinstance(value, int | float) or isinstance(value, bool):

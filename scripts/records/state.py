@@ -22,7 +22,7 @@ class State:
     phase: Phase
     epochs: str = ""  # TRAINED/ALL
     loss: float | None = None
-    note: str = ""  # where the run is trained, why it failed, or its figures
+    note: str = ""  # running: host and process; failed: why; done: NDCG@10
     eta_seconds: float | None = None  # of a running run
     seconds_since_update: float = 0.0  # of a running run's status file
     train_seconds: float | None = None  # of a finished run
@@ -33,7 +33,8 @@ def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
     """Read the files of a run. Nothing is locked or written.
 
     Args:
-        config: the checked config; with it, a record of another config is a failure.
+        place: the paths of the run's files.
+        config: the checked config of the run. If it is given, a record of another config is failed.
     """
     status = read_status(place.status)
     if status and place.lock.exists() and status.may_be_alive():

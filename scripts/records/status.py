@@ -39,7 +39,7 @@ class Status:
         write_json(path, asdict(self))
 
     def may_be_alive(self) -> bool:
-        """Whether the process that wrote this still exists; True for one on another host."""
+        """Whether the writer of the file may still exist; True if it is on another host."""
         return self.host != platform.node() or _process_start(self.pid) == self.process_start
 
 
@@ -56,6 +56,7 @@ def _process_start(pid: int) -> str:
 
 
 def _exists(pid: int) -> str:
+    """``unknown`` for a process that exists, empty for another; without /proc, no more is known."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -66,7 +67,7 @@ def _exists(pid: int) -> str:
 
 
 def read_status(path: Path) -> Status | None:
-    """The status in a file; None if there is none, or if it is damaged or of another version."""
+    """The status in a file; None if the file is missing, damaged, or of another version."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         types = get_type_hints(Status)

@@ -14,11 +14,11 @@ from scripts.records.rank import is_rank_zero
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 10.0  # seconds for a process to clean up before it is killed
-WATCHED = "SIMBA_WATCHED"  # set for a child whose parent holds the other end of its stdin
+WATCHED = "SIMBA_WATCHED"  # set for a child that must end when its parent closes its stdin
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came. It is an exception, so ``finally`` blocks and contexts clean up."""
+    """Raised by the signal handler, so that ``finally`` blocks and contexts clean up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -33,10 +33,10 @@ class WorkerLost(KeyboardInterrupt):
 
 
 def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Let a main function end with ``line`` and 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    """Let a main function print ``line`` and return 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
 
-    A second signal ends it at once, which is as safe as ``kill -9``. A signal that is ignored at
-    the start, as SIGHUP under nohup, stays so.
+    A second signal ends the process at once, which is as safe as ``kill -9``. A signal that is
+    ignored at the start, as SIGHUP under nohup, remains ignored.
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:

@@ -39,7 +39,7 @@ from scripts.reporting.tables import (
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 3.4  # inches: a column of a paper
-LINE, HALF_LINE = 56, 34  # letters of a title or a label that fit it, and half of it
+LINE, COLUMN = 56, 24  # letters that fit a line of the title, and one of two columns of a legend
 # different widths, so that of two lines in the same place both can be seen
 WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
@@ -373,7 +373,7 @@ def corrupted(study: Study) -> Figure | None:
         axis.set_xticks(range(len(kind.strengths)), kind.strengths)
     handles = _handles(study, shown[0].runs.assign(swept=""))
     for handle in handles:
-        handle.set_label(textwrap.fill(str(handle.get_label()), HALF_LINE - 8))
+        handle.set_label(textwrap.fill(str(handle.get_label()), COLUMN))
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
     axes[-1, -1].legend(handles=handles, loc="center")
@@ -419,7 +419,7 @@ def column_figure(
     Args:
         height: of a panel, in inches.
     """
-    columns = 1 if any(len(str(handle.get_label())) > HALF_LINE for handle in handles) else 2
+    columns = 1 if any(len(str(handle.get_label())) > COLUMN for handle in handles) else 2
     for handle in handles:
         handle.set_label(textwrap.fill(str(handle.get_label()), LINE))
     rows = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)

@@ -20,7 +20,7 @@ class Unusable(UserError):
 
 
 def save(path: Path, state: dict[str, Any], format: bytes = FORMAT) -> None:
-    """Write the format, the content's SHA-256 and the content, which torch.save gives.
+    """Write the format, the SHA-256 of the content, and the content as torch.save serializes it.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.

@@ -15,10 +15,10 @@ from scripts.records.stopping import GRACE, WATCHED
 def children(
     commands: Sequence[Sequence[str]], environment: dict[str, str], output: int | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start ``python -m COMMAND`` for each command; on leaving, end those that still run.
+    """Start ``python -m COMMAND`` for each command; at the context's end, end those that still run.
 
-    Ctrl-C on a terminal reaches a whole process group, so children ignore it: this process hears it
-    and ends them by SIGTERM. If this process dies without a word (kill -9), the kernel closes the
+    Ctrl-C on a terminal reaches a whole process group, so children ignore it: this process alone
+    handles it and sends them SIGTERM. If this process is killed (kill -9), the kernel closes the
     pipes at their stdin, which scripts/records/stopping.py watches; that works on every Unix, while
     Linux's prctl(PR_SET_PDEATHSIG) ends a child with the thread that started it.
     """
@@ -58,6 +58,6 @@ def module_of(command: str) -> list[str]:
 
 
 def run(command: Sequence[str], **environment: str) -> int:
-    """Run one to its end; returns its exit code."""
+    """Run ``python -m COMMAND`` to its end; returns its exit code."""
     with children([command], environment) as (process,):
         return process.wait()

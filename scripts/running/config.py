@@ -19,7 +19,7 @@ from scripts.running.tracking import MODES
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
 GRADIENTS = ("float32", "ternary", "sign")
-EXTRAS = {  # of pyproject.toml, for parts of Hydra that are not its own
+EXTRAS = {  # plugins of Hydra, and the extra of pyproject.toml that installs each
     "hydra/launcher/joblib": "joblib",
     "hydra/launcher/ray": "ray",
     "hydra/launcher/submitit_local": "slurm",
@@ -74,7 +74,7 @@ class Train:
 def checked(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config as plain values.
 
-    If workers exchange votes and ``workers`` is null, it becomes their number.
+    If workers exchange votes and ``workers`` is null, ``workers`` becomes torchrun's WORLD_SIZE.
 
     Raises:
         UserError: a value has the wrong type or is out of its range.
@@ -93,7 +93,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
         _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
-    few = "an integer < 2**31"  # NumPy counts all negatives of a batch in 64 bits
+    few = "an integer < 2**31"  # the negatives of a batch must be countable in 64 bits
     _require(config["negatives"] < 2**31, "negatives", config["negatives"], few)
     _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
     for key in ("patience", "max_grad_norm", "diagnose_every", "workers"):
@@ -120,7 +120,9 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                 valid = all(v is None or isinstance(v, int | float) for v in numbers)
                 _require(valid, f"{group}.{key}", value, "a number")
                 finite = all(v is None or math.isfinite(v) for v in numbers)
-                _require(finite, f"{group}.{key}", value, "finite")  # JSON has no other numbers
+                _require(
+                    finite, f"{group}.{key}", value, "finite"
+                )  # JSON has no NaN and no infinity
     if config["gradients"] != "float32" and config["workers"] is None:
         if not by_torchrun():
             raise UserError(
@@ -133,7 +135,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Whether an error is ours to a user, or Hydra or OmegaConf raised it, also as a ValueError."""
+    """Whether it is a UserError or DataError, or any error that Hydra or OmegaConf raised."""
     if isinstance(error, UserError | DataError | HydraException | OmegaConfBaseException):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -146,7 +148,7 @@ def one_line(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         extra = EXTRAS[str(error.missing_cfg_file)]
         return f"{group}={name} is not installed: pip install '.[{extra}]'"
-    text = str(error) or str(error.__cause__)  # Hydra raises an empty one for a YAML file's value
+    text = str(error) or str(error.__cause__)  # the error is empty for a YAML file's value
     line = " ".join(text.split("Config search path")[0].split())
     if isinstance(error, OverrideParseException):
         line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"
@@ -154,7 +156,7 @@ def one_line(error: Exception) -> str:
 
 
 def _require_all(section: Any, names: type, prefix: str = "") -> None:
-    """Raises UserError for a key that was removed (~KEY), which would get a default of Python's."""
+    """Raises UserError for a removed key (~KEY), which would get the default of the dataclass."""
     for name in (each.name for each in fields(names)):
         if isinstance(section, DictConfig) and name not in section:
             raise UserError(f"{prefix}{name} is missing: it cannot be removed")

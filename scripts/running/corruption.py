@@ -22,14 +22,14 @@ from torch import Generator, Tensor
 from scripts.records.errors import UserError
 
 SPIKE = 1000.0  # in units of a tensor's RMS
-STREAM = 7  # selects other random numbers than those of batches
+STREAM = 7  # makes the random numbers differ from those of batches
 
 
 class Kind(NamedTuple):
     """A way to corrupt a gradient.
 
     Args:
-        of: takes a tensor's gradient, the strength, a generator, and the step's own normal number;
+        of: takes a tensor's gradient, the strength, a generator, and z, one normal number per step;
             returns the corrupted gradient.
         takes: whether a strength is valid.
         expected: the valid strengths, in words.

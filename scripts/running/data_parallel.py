@@ -1,9 +1,9 @@
 """Data-parallel training: each worker takes a part of every batch's users.
 
 Workers have the same weights and the same random numbers, so they divide each batch without
-communication. The dropout of each token is that of one process. With ``gradients=float32``, the
-optimizer gets the gradient of the whole batch, up to rounding. Otherwise it gets the majority of
-the workers' votes (simba/distributed.py).
+communication. Each token has the dropout mask of a single-process run. With
+``gradients=float32``, the optimizer gets the gradient of the whole batch, up to rounding. Otherwise
+it gets the majority of the workers' votes (simba/distributed.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,6 +54,7 @@ class DataParallel(Training):
         """
         part = batch.part(self.workers.rank, self.workers.count)
         share = part.num_targets / batch.num_targets  # the loss is a mean over targets
+        # For an empty part, the whole batch with weight 0 gives each parameter a gradient of 0.
         loss = share * self.loss(part if share else batch, keys)
         self.optimizer.zero_grad()
         loss.backward()
@@ -78,7 +79,7 @@ class DataParallel(Training):
         return majority
 
     def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
-        """This worker's part of the ranking batches, which are those of a single process."""
+        """This worker's part of the batches that a single process would rank."""
         rank, count = self.workers.rank, self.workers.count
         number = -(-len(self.data.evaluated) // self.ranked_together())
         first, last = (number * k // count for k in (rank, rank + 1))

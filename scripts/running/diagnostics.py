@@ -3,8 +3,9 @@
 They are recorded in every epoch that ``diagnose_every`` divides. A Lion with its own m, which gets
 the same gradients, serves as the reference.
 
-The first statistics are shares of coordinates. They are taken before each step and averaged over
-the steps of the epoch, for item embeddings (``items``) and all other weights (``weights``):
+The first statistics are averages over coordinates, all but the last one shares. They are
+taken before each step and averaged over the steps of the epoch, for item embeddings (``items``) and
+all other weights (``weights``):
 
 ==================  =====================================================================
 agreement           the direction (-1, 0 or 1) is the one that Lion would choose
@@ -14,11 +15,11 @@ counter             mean abs(s)/w (variants with a counter; w is the bound of s)
 ==================  =====================================================================
 
 The next statistics are for item embeddings only, per fifth of the items by popularity in training
-(``1``: the rarest). Their unit is lr times the number of steps of the epoch: the distance of a
-coordinate that moves in the same direction in every step.
+(``1``: the rarest). They are divided by lr times the number of steps of the epoch: the distance
+of a coordinate that moves in the same direction in every step.
 
 ==================  =====================================================================
-path                the length of the path of a coordinate, by its steps
+path                the mean over steps of the share of coordinates that move
 absent              the part of the path in steps in which the item is not in the batch
 net                 the distance between a coordinate's values at the epoch's end and start,
                     which includes weight decay

@@ -103,7 +103,10 @@ class JointTraining:
         return optimizer
 
     def _capacity(self, pairs: Sequence[tuple[TrainingBatch, np.ndarray]]) -> int:
-        """The number of batch rows to allocate. The inputs of a CUDA graph have a fixed shape."""
+        """The number of batch rows to allocate. The inputs of a CUDA graph have a fixed shape.
+
+        It discards the graph if the batch needs more rows than the graph's inputs have.
+        """
         needed = max(len(batch.items) for batch, _ in pairs)
         if not self.weights.is_cuda:
             return needed

@@ -28,7 +28,7 @@ def require_own_parts(hydra: HydraConf) -> None:
     """Check that torchrun's workers will train the same runs in the same order.
 
     Raises:
-        UserError: a launcher would start more processes, or a sweeper choose for each worker.
+        UserError: a launcher would start processes, or a sweeper choose other runs in each worker.
     """
     if foreign := foreign_parts(hydra):
         raise UserError(
@@ -38,7 +38,7 @@ def require_own_parts(hydra: HydraConf) -> None:
 
 
 def as_user_error(error: Exception) -> UserError | RunFailed | None:
-    """The error for the user that stands for a launcher's error; None for any other error."""
+    """Translate an error of joblib, ray or submitit for the user; None for any other error."""
     first = str(error).strip().split("\n")[0]
     if (engine := _package(type(error).__module__)) in ENGINES:  # a process of the engine died
         return RunFailed(f"{engine}: {first}; the same command trains what is missing")

@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of returning it to the kernel.
 
     Each training step allocates and frees the same megabytes. If they were returned, the kernel
-    would clear the pages at each step, which takes a tenth of its time. Without glibc, this
+    would clear the pages at each step, which takes a tenth of the step's time. Without glibc, this
     function does nothing.
     """
     with suppress(OSError, AttributeError):

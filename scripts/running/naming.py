@@ -16,8 +16,8 @@ from scripts.records.errors import UserError
 from scripts.records.place import Place
 from scripts.records.record import WITHOUT_EFFECT
 
-# A record's path names the first five separately; the others only say where the data file is and
-# where the run is trained. If workers vote, their number is in the name, given or not.
+# Optimizer, data, model, experiment and seed have their own place in a record's path. The others
+# only say where the data file is and where the run is trained.
 NOT_IN_NAME = (
     *("optimizer", "data", "model", "experiment", "seed"),
     *("data.path", "data.root", "launcher", "workers"),
@@ -75,7 +75,7 @@ def overridden() -> dict[str, str]:
     """The overrides that belong in a record's name, each with its value as text.
 
     Raises:
-        UserError: one removes a key; Python's default would take its place.
+        UserError: an override removes a key (~KEY), which would get the default of the dataclass.
     """
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     values = {}

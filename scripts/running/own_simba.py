@@ -12,7 +12,7 @@ def require_own_simba() -> None:
     """Check where ``import simba`` leads, without importing it.
 
     Raises:
-        UserError: to another project, or to another copy of this one.
+        UserError: it would import another project, or another copy of this one.
     """
     spec = find_spec("simba")
     origin = spec.origin if spec else None
