@@ -221,8 +221,10 @@ def test_refuses_other_launchers_before_they_start_anything(train, tmp_path, par
     for rank in ("0", "1"):
         done = train("-m", *parts, "seed=0,1", RANK=rank, WORLD_SIZE="2")
         assert done.returncode == 2
-        output = f"error: {parts[0]}: torchrun's workers train one run after the other; leave out "
-        assert done.stderr.startswith(output) if rank == "0" else done.stderr == ""
+        expected = (
+            f"error: {parts[0]}: torchrun's workers train one run after the other; leave out "
+        )
+        assert done.stderr.startswith(expected) if rank == "0" else done.stderr == ""
         assert done.stderr.count("\n") == (rank == "0")
     assert not (tmp_path / "results").exists()
 

@@ -102,8 +102,8 @@ def test_the_rarest_items_tell_who_loses_most_first():
     ablation = runs({"lion": LION, "simba": LION, "simba_m": LION})
     other = runs({"simba": LION, "simba_m": LION}, experiment="finalists")
     lines = lines.assign(experiment="finalists")
-    output = findings.rarest(studies(results(ablation, other, gains=lines)))
-    assert [r.label for r in output] == ["Simba + m", "Simba"]
+    found = findings.rarest(studies(results(ablation, other, gains=lines)))
+    assert [r.label for r in found] == ["Simba + m", "Simba"]
 
 
 def test_the_last_epoch_that_was_diagnosed_is_told_and_no_other():

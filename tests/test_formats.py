@@ -190,7 +190,7 @@ def test_a_key_for_a_column_is_not_ignored_silently(file):
 
 @pytest.mark.parametrize("form", ["csv", "inter", "json", "parquet"])
 @pytest.mark.parametrize(
-    ("settings", "output"),
+    ("settings", "message"),
     [
         ({"time": "item"}, "item and time are one column, 'item"),
         ({"time": "user"}, "user and time are one column, 'user"),
@@ -198,7 +198,7 @@ def test_a_key_for_a_column_is_not_ignored_silently(file):
         ({"user": "item"}, "user and item are one column, 'item"),
     ],
 )
-def test_one_column_has_one_role(file, form, settings, output):
+def test_one_column_has_one_role(file, form, settings, message):
     if form == "inter":
         content = "user:token\titem:token\ttimestamp:float\n1\t2\t3\n"
         settings = {"user": "user", "item": "item"} | settings
@@ -210,7 +210,7 @@ def test_one_column_has_one_role(file, form, settings, output):
         frame = pd.DataFrame({"user": [1], "item": [2], "timestamp": [3]})
         frame.to_parquet(file)
         content = file.read_bytes()
-    with pytest.raises(DataError, match=rf"{output}.*set data\..*_column=NAME"):
+    with pytest.raises(DataError, match=rf"{message}.*set data\..*_column=NAME"):
         read(file, content, ReadSettings(**settings))
 
 

@@ -15,6 +15,7 @@ from scripts.reporting.report import TEMPLATES
 from scripts.reporting.sources import commands, runs_behind, runs_of_row
 from scripts.reporting.studies import studies
 from scripts.reporting.style import OTHERS, STYLES, on_dark, short
+from scripts.reporting.tables import tables
 from scripts.reporting.tuned import tuned
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, gains, results, runs
@@ -319,3 +320,13 @@ def test_the_records_of_the_tuned_are_the_runs_that_it_shows():
     for _, row in table.frame.iterrows():
         found = runs_of_row(behind, row)
         assert row["NDCG@10"] in {f"{value:.4f}" for value in found["test/NDCG@10"]}, row
+
+
+def test_every_row_of_corrupted_gradients_leads_to_its_records():
+    name = "robustness-sasrec-ml-100k"
+    (made,) = (study for study in studies(load(RESULTS)) if study.name == name)
+    lines = tables([made])[f"{name}/corrupted_ndcg"].frame
+    found = [
+        record for _, row in lines.iterrows() for record in runs_of_row(made.runs, row)["record"]
+    ]
+    assert sorted(found) == sorted(made.runs["record"])

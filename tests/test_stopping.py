@@ -252,8 +252,8 @@ def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_p
         checkpoint.write_bytes(damaged)
         assert trained(tmp_path / "stopped") == 0
         first, second = capsys.readouterr().err.splitlines()
-        output = "resuming after epoch 3" if damaged == content else damage
-        assert first.startswith(f"{checkpoint}: {output}")
+        expected = "resuming after epoch 3" if damaged == content else damage
+        assert first.startswith(f"{checkpoint}: {expected}")
         assert "HR@10" in second
         assert same(tmp_path / "stopped", tmp_path / "whole")
         assert not checkpoint.exists()

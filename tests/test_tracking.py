@@ -68,8 +68,8 @@ def test_an_offline_run_holds_what_the_record_holds(track, tmp_path):
     root = tmp_path / "results"
     (record,) = records(root)
     (file,) = offline_files(root)
-    (output,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
-    assert output == f"W&B: offline in {file.parent}; to upload it: wandb sync {file.parent}"
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("W&B")]
+    assert line == f"W&B: offline in {file.parent}; to upload it: wandb sync {file.parent}"
     logged = read_offline(file)
     for logged_entry, entry in zip(logged.history, record["history"], strict=True):
         assert logged_entry["_step"] == entry["epoch"]
@@ -257,11 +257,11 @@ def test_a_mistake_is_one_line(tmp_path, tracker, environment, message):
     garbage = tmp_path / "settings"
     garbage.write_bytes(b"\xff\xfe")
     paths = {"garbage": garbage, "folder": tmp_path}
-    output = {key: value.format(**paths) for key, value in environment.items()}
+    variables = {key: value.format(**paths) for key, value in environment.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     done = subprocess.run(
         [python(), "-c", MODE, json.dumps(tracker)],
-        env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | output,
+        env=inherited | {"HOME": str(tmp_path), "NETRC": "/no/netrc"} | variables,
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

@@ -63,11 +63,11 @@ def track(tmp_path) -> Track:
     def run(*faults, mode="offline", limit=60, prefix=(), **environment):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
         home = {"HOME": str(tmp_path), "NETRC": "/no/netrc", "PYTHONPATH": str(REPOSITORY)}
-        output = inherited | home | environment
+        variables = inherited | home | environment
         program = [*prefix, sys.executable] if prefix else [python()]  # a fork has other mounts
         done = subprocess.run(
             [*program, "-c", TRACK, str(tmp_path), mode, str(limit), *faults],
-            env={k: v for k, v in output.items() if v is not None},
+            env={k: v for k, v in variables.items() if v is not None},
             capture_output=True,
             text=True,
         )
@@ -119,10 +119,10 @@ def test_a_full_disk_below_wandb_is_one_line(track, tmp_path, disk):
     folder = tmp_path / "disk"
     folder.mkdir()
     prefix = within(small_disk(folder, disk))
-    *output, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
+    *before, failed = track("none", prefix=prefix, WANDB_DIR=str(folder))
     assert "No space left on device" in failed
     assert FAILED in failed
-    assert len(output) == (disk == "size=8k")  # the line that tells the folder
+    assert len(before) == (disk == "size=8k")  # the line that tells the folder
 
 
 class Server(BaseHTTPRequestHandler):
@@ -162,9 +162,9 @@ def test_a_network_that_is_lost_during_a_run_holds_no_sweep_up(track, server):
     # A new interpreter: in a fork, W&B closes its mailbox before the time is over.
     runs = track("none", "none", mode="online", limit=4, prefix=["env"], **network)
     first, failed, second, failed_too = runs
-    for online, output in ((first, failed), (second, failed_too)):
+    for online, line in ((first, failed), (second, failed_too)):
         assert online.startswith(f"W&B: {server}/us/simba/runs/")
-        assert output == f"W&B: failed (no answer in 4 seconds); {FAILED}"
+        assert line == f"W&B: failed (no answer in 4 seconds); {FAILED}"
 
 
 @pytest.mark.parametrize("home", [None, "/proc/nowhere"])

@@ -72,9 +72,8 @@ def locked(path: Path) -> Iterator[bool]:
     lock = (SoftFileLock if os.environ.get(LOCKS) == "soft" else FileLock)(path, blocking=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings(
-            action="ignore", category=UserWarning
-        ):  # its warning that there is no flock
+        # filelock warns where there is no flock
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             lock.acquire()
     except Timeout:
         yield False

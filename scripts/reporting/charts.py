@@ -331,12 +331,11 @@ def corrupted(study: Study) -> Chart | None:
         [kind.name for kind in shown], 250 * len(shown), shared=False, between=0.3 / len(shown)
     )
     for row, kind in enumerate(shown, 1):
-        runs = kind.runs.assign(swept="")
-        _lines(figure, row, study, runs, "x", METRICS["NDCG@10"], mode="lines+markers")
+        _lines(figure, row, study, kind.runs, "x", METRICS["NDCG@10"], mode="lines+markers")
         places = list(range(len(kind.strengths)))
         figure.update_xaxes(tickvals=places, ticktext=kind.strengths, row=row, col=1)
     figure.update_yaxes(rangemode="tozero")
-    runs = pd.concat([kind.runs for kind in shown]).assign(swept="")
+    runs = pd.concat([kind.runs for kind in shown])
     caption = (
         "NDCG@10 on test over the strength of the corruption, from the weakest to the strongest; "
         f"at the left, exact gradients. {_lines_are(runs, 'point')}"

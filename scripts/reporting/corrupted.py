@@ -13,25 +13,26 @@ EXACT = "exact"
 LESS_IS_MORE = ("levels", "top")  # kinds whose smaller strengths corrupt more
 
 
-def corrupted_runs(study: Study) -> pd.DataFrame | None:
-    """A study's runs with the columns ``kind`` (or EXACT) and ``strength``; None without such runs.
+def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
+    """Runs with the columns ``kind`` and ``shown``, the strength as text; None without corruption.
 
-    They are in the order of their kinds, each from the weakest corruption to the strongest.
+    Runs with exact gradients come first, with the kind EXACT; then kind after kind, each from the
+    weakest corruption to the strongest.
     """
-    if "corrupt" not in study.runs:
+    if "corrupt" not in runs:
         return None
-    texts = study.runs["corrupt"].map(lambda text: text if isinstance(text, str) else "")
+    texts = runs["corrupt"].map(lambda text: text if isinstance(text, str) else "")
     if (texts == "").all():
         return None
     parts = texts.str.partition("-")
-    runs = study.runs.assign(
+    strengths = pd.to_numeric(parts[2], errors="coerce").fillna(0.0)
+    runs = runs.assign(
         kind=parts[0].where(texts != "", EXACT),
-        strength=pd.to_numeric(parts[2], errors="coerce").fillna(0.0),
         shown=parts[2].where(texts != "", MISSING),
+        place=strengths.where(~parts[0].isin(LESS_IS_MORE), -strengths),
+        corrupted=texts != "",
     )
-    runs["place"] = runs["strength"].where(~runs["kind"].isin(LESS_IS_MORE), -runs["strength"])
-    first = (runs["kind"] != EXACT).rename("first")
-    return runs.assign(first=first).sort_values(["first", "kind", "place"], kind="stable")
+    return runs.sort_values(["corrupted", "kind", "place"], kind="stable")
 
 
 class Kind(NamedTuple):
@@ -44,9 +45,10 @@ class Kind(NamedTuple):
 
 def kinds(study: Study) -> list[Kind]:
     """The kinds of corruption of a study's runs."""
-    runs = corrupted_runs(study)
+    runs = corrupted_runs(study.runs)
     if runs is None:
         return []
+    runs = runs.assign(swept="")  # an optimizer is one line
     exact, made = runs[runs["kind"] == EXACT], []
     for name in dict.fromkeys(runs["kind"]):
         if name != EXACT:
@@ -67,7 +69,7 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
     """
 
     def table(study: Study) -> Table | None:
-        runs = corrupted_runs(study)
+        runs = corrupted_runs(study.runs)
         if runs is None:
             return None
         optimizers = list(dict.fromkeys(o for o, _ in study.variants))

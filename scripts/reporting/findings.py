@@ -168,11 +168,6 @@ def last_in_note() -> str:
     return label_of(min(ROWS, key=lambda optimizer: ROWS[optimizer].ndcg))
 
 
-def ndcg(study: Study, optimizer: str) -> float:
-    """A variant's mean NDCG@10 on test."""
-    return float(study.of(optimizer)[METRICS["NDCG@10"]].mean())
-
-
 class Byte(NamedTuple):
     """The best way to divide a byte, by NDCG@10 on valid."""
 

@@ -34,14 +34,13 @@ def overview(studies: Sequence[Study], root: Path) -> dict[str, Table]:
 def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.DataFrame:
     """The runs behind one of these tables."""
     if name == "answer":
-        shown = [study for study in studies if study.declared.answers]
+        runs = pd.concat([study.runs for study in studies if study.declared.answers])
     else:
         base, finalists = compared(studies)
         assert base is not None
-        shown = [base, *finalists, *rate_grids(studies, base)]
-    runs = pd.concat([study.runs for study in shown])
-    if name == "memory":  # an optimizer's bytes are read from one of its runs
-        in_setting = pd.concat([study.runs for study in shown[: 1 + len(finalists)]])
-        others = runs[~runs["optimizer"].isin(in_setting["optimizer"])]
-        runs = pd.concat([in_setting, others])
+        runs = pd.concat([study.runs for study in (base, *finalists)])
+        grids = [study.runs for study in rate_grids(studies, base)]
+        if name == "memory":  # it needs other runs only for optimizers without one in the setting
+            grids = [grid[~grid["optimizer"].isin(runs["optimizer"])] for grid in grids]
+        runs = pd.concat([runs, *grids])
     return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]

@@ -367,11 +367,10 @@ def corrupted(study: Study) -> Figure | None:
     _title(figure, f"{title} ({study.model} on {study.dataset})")
     axes = figure.subplots(rows, 2, sharey=True, squeeze=False)
     for axis, kind in zip(axes.flat, shown, strict=False):
-        runs = kind.runs.assign(swept="")
-        _bands(axis, study, runs, "x", METRICS["NDCG@10"], marker="o")
+        _bands(axis, study, kind.runs, "x", METRICS["NDCG@10"], marker="o")
         axis.set(title=kind.name, ylim=(0, None))
         axis.set_xticks(range(len(kind.strengths)), kind.strengths)
-    handles = _handles(study, shown[0].runs.assign(swept=""))
+    handles = _handles(study, shown[0].runs)
     for handle in handles:
         handle.set_label(textwrap.fill(str(handle.get_label()), COLUMN))
     for axis in list(axes.flat)[len(shown) :]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.reporting.cells import MISSING, Table
+from scripts.reporting.cells import Table
 from scripts.reporting.collect import is_missing
-from scripts.reporting.corrupted import EXACT
+from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import ROWS
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
@@ -52,9 +52,9 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         ]
     if ORDER in row:
         runs = runs[runs["optimizer"].isin(ROWS)]
-    if "gradient" in row and "corrupt" in runs:
-        texts = runs["corrupt"].map(lambda text: text if isinstance(text, str) else EXACT)
-        runs = runs[texts == "-".join(x for x in row[["gradient", "strength"]] if x != MISSING)]
+    if "gradient" in row and (corrupted := corrupted_runs(runs)) is not None:
+        same = (corrupted["kind"] == row["gradient"]) & (corrupted["shown"] == row["strength"])
+        runs = runs[same.reindex(runs.index)]
     for column in map(str, runs):
         if column in ("lr", "weight_decay") or "." in column:
             shown = row.get(column.split(".")[-1])

@@ -37,7 +37,7 @@ class Declaration:
     departs_from: str | None = None  # the experiment from which it differs in one setting
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
-    mends: dict[str, str] | None = None  # maps steps to the fault of the first one that they mend
+    mends: dict[str, str] | None = None  # maps steps to the fault of the first step that each mends
     baseline: str = "lion"  # the optimizer that variants are compared with, seed by seed
     baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
     rules: dict[str, Any] | None = None  # read by the file itself: values by that of a swept key

@@ -75,6 +75,7 @@ def rows(study: Study) -> Table | None:
         shown.append((baseline, "", baseline_of(study.baseline, baseline, "")))
     for optimizer, swept, own in shown:
         line = {
+            # Columns name the swept values, but for keys such as ``corrupt``.
             WITH: label_of(optimizer, "" if study.swept else swept),
             "bytes": values_in(own["state_bytes_per_param"].round(2)),
         }
