@@ -1,7 +1,7 @@
 """Train two small tasks with every optimizer at its own best rate: ``make bench-optim``.
 
 All optimizers have the same budget. First, three seeds train at each of five rates without decay.
-At the rate with the lowest mean valid loss, the same seeds train at each of three decays. Then
+At the rate with the lowest mean validation loss, the same seeds train at each of three decays. Then
 three other seeds train at the best rate and decay; their results are reported on test. A setting in
 which a seed diverges is never the best.
 """
@@ -59,7 +59,7 @@ def train(
 
 @torch.no_grad()
 def losses(task: Task, model: nn.Module) -> dict[str, float]:
-    """The losses on valid and test, and the accuracy on test."""
+    """The validation and test losses, and the accuracy on test."""
     x, y = task.test
     accuracy = (model(x).argmax(-1) == y).float().mean().item()
     return {
@@ -122,7 +122,9 @@ def main() -> None:
         for optimizer in tqdm(OPTIMIZERS, desc=name):
             line = measure(optimizer, task, STEPS[name], SEEDS)
             lines.append({"task": name, "floor": task.floor, "steps": STEPS[name], **line})
-    notes = ["Mean ± sample std over seeds, at each optimizer's best rate and decay by valid loss."]
+    notes = [
+        "Mean ± sample std over seeds, at each optimizer's best rate and decay by validation loss."
+    ]
     write("convergence", {"machine": machine(), "lines": lines}, markdown(table(lines)), notes)
 
 

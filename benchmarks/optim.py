@@ -96,11 +96,11 @@ def _from_config(name: str) -> Callable[..., Any]:
     section: Any = OmegaConf.load(REPOSITORY / "configs" / "optimizer" / f"{name}.yaml")
     settings = {k: v for k, v in section.items() if not k.startswith("_") and k != "fused"}
     make = getattr(simba, section["_target_"].rpartition(".")[2])
-    return lambda p, **switches: make(p, **{**settings, **switches})
+    return lambda p, **options: make(p, **{**settings, **options})
 
 
-def _with(make: Callable[..., Any], **switches: Any) -> Callable[..., Any]:
-    return lambda p: make(p, **switches)
+def _with(make: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    return lambda p: make(p, **options)
 
 
 def parameters(size: str) -> list[torch.nn.Parameter]:

@@ -2,9 +2,9 @@
 
 A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
 trained once without a kill. Then it is started again and again, and killed by SIGKILL at random
-moments, until it has finished; after seven attempts it runs without a kill. The records must be the
-same to the bit, times and memory apart, and the folder must hold no other files. Processes are
-forked, so that no time is lost on imports.
+moments, until it has finished; after seven attempts it runs without a kill. The records must be
+bitwise identical, except for times and memory, and the folder must hold no other files. Processes
+are forked, so that no time is lost on imports.
 """
 
 import argparse

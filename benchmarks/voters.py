@@ -1,6 +1,6 @@
 """Train a small task data-parallel in one process: all workers' gradients, one after the other.
 
-tests/vote_worker.py checks that real processes end with the bits of such a training.
+tests/vote_worker.py checks that real processes give bitwise identical parameters.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@
 - quality: two small tasks at Lion's best rate and decay for one process (benchmarks.convergence).
 - flipped: some workers send their gradient times -1 or -100.
 
-The trainings run in one process (benchmarks/voters.py), with the bits of real workers.
+The trainings run in one process (benchmarks/voters.py), bitwise identical to real workers.
 """
 
 import argparse

@@ -25,8 +25,8 @@ class Batch:
         items: (R, L), 1..num_items; 0 in an empty slot.
         positions: (R, L), the index that the token would have if its sequence were left-padded to
             maxlen; 0 in an empty slot.
-        starts: (R, L), the column at which the token's sequence starts. An empty slot has its own
-            column.
+        starts: (R, L), the column at which the token's sequence starts. For an empty slot, it is
+            the slot's own column.
         tokens: (R, L), the token's number in the batch, which is the same in both layouts; 0 in an
             empty slot.
     """
@@ -144,6 +144,9 @@ def training_batches(
         num_negatives: K. Negatives are uniform over the items that the user does not have in
             training.
         layout: see ``Batch``. Users and negatives do not depend on it.
+
+    Raises:
+        ValueError: the layout is unknown.
     """
     users = rng.permutation(data.trainable())
     for first in range(0, len(users), batch_size):
@@ -174,11 +177,15 @@ def ranking_batches(
     The input is a user's last ``maxlen`` items before the held-out one.
 
     Args:
-        split: ``"valid"`` holds out the last item but one, ``"test"`` the last item.
+        split: ``"valid"`` holds out the second-to-last item, ``"test"`` the last item.
         batch_size: users per batch.
         mask_seen: which of a user's earlier items are excluded from the ranking. ``"none"``: none.
             ``"others"``: all but the target. ``"all"``: all; a target that is an earlier item is
             ranked last.
+
+    Raises:
+        KeyError: the split is unknown.
+        ValueError: the layout is unknown.
     """
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):

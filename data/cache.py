@@ -70,7 +70,9 @@ def _read(folder: Path) -> Content | None:
         reason = "a file is missing"
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         reason = str(error)
-    print(f"{folder}: damaged ({reason}): prepared again", file=sys.stderr)
+    print(
+        f"{folder}: the cache is damaged ({reason}): the data file is read again", file=sys.stderr
+    )
     return None
 
 

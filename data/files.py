@@ -115,7 +115,8 @@ def one_line_errors(path: Path) -> Iterator[None]:
         byte = error.object[error.start]
         raise DataError(
             f"{path}: neither UTF-8 text nor Parquet (byte 0x{byte:02x}); "
-            f"text in another encoding: iconv -f latin1 -t utf-8"
+            "if it is text in another encoding, convert it, such as by "
+            "iconv -f latin1 -t utf-8 OLD > NEW"
         ) from None
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {one_line(error)}") from None

@@ -195,7 +195,9 @@ def _check_integers(path: Path, number: int, tokens: list[str]) -> None:
 def _read_table(path: Path, settings: ReadSettings, separator: str) -> Table:
     """Read a table with a header or ``settings.columns``, with or without CSV quotes."""
     if not separator or separator in '\r\n"':
-        raise DataError(f"data.separator must be text between values, got {separator!r}")
+        raise DataError(
+            f"data.separator must not be empty, a line break or a double quote, got {separator!r}"
+        )
     is_quoted = has_quotes(path) and len(separator) == 1 and _is_quoted(path, separator)
     with _open_rows(path, separator) as rows:
         first = _next_row(rows, separator, is_quoted)
@@ -255,7 +257,8 @@ def _open_rows(path: Path, separator: str) -> TextIO:
         text = file.read()
     if UNIT in text:
         raise DataError(
-            f"{path}: the separator {separator!r} does not allow the control character 0x1f"
+            f"{path}: the file contains the control character 0x1f, which a separator of several "
+            f"characters ({separator!r}) does not allow; use a separator of one character"
         )
     return io.StringIO(text.replace(separator, UNIT), newline="")
 
@@ -549,8 +552,8 @@ def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
         if bad.any():
             row = int(np.isin(codes, np.flatnonzero(bad)).argmax())
             raise DataError(
-                f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} of a column of {dtype}: "
-                "convert it to text or integers"
+                f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} ({dtype}) is not a whole "
+                "number below 2**53; convert the column to text or integers"
             )
         return Ids(codes.astype(np.int64), numbers.astype(np.int64))
     if pa.types.is_signed_integer(dtype):

@@ -21,7 +21,7 @@ import numpy as np
 from data.cache import Content, cached, sha256
 from data.errors import DataError
 from data.fetch import locate
-from data.files import printable
+from data.files import printable, quoted
 from data.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     if cfg.get("sha256") and checksum != cfg["sha256"]:
         raise DataError(
             f"{path}: sha256 is {checksum}, expected {cfg['sha256']}: "
-            "truncated or another version; delete it to fetch it again"
+            "the file is truncated or of another version; if data.prepare downloaded it, delete it "
+            "to download it again; if it is yours, correct data.sha256"
         )
     content = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
     published = cfg.get("statistics")
@@ -103,7 +104,8 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
         raise DataError(f"{path}: zero users with three interactions or more: nothing to hold out")
     if len(sequences.trainable()) == 0:
         raise DataError(f"{path}: zero users with two training items: nothing to train on")
-    _check_negatives(path, sequences)
+    user_ids = [interactions.ids["user"][i] for i in np.unique(frame["user"])]
+    _check_negatives(path, sequences, user_ids)
     understood = interactions.understood | _repeats(sequences) | _first_user(interactions, frame)
     item_ids = [str(interactions.ids["item"][i]) for i in np.unique(frame["item"])]
     return Content(sequences, item_ids, understood)
@@ -222,11 +224,11 @@ def format_reading(understood: Mapping[str, Any]) -> dict[str, str]:
     return {key: printable(value) for key, value in lines.items() if value}
 
 
-def _check_negatives(path: Path, data: Sequences) -> None:
+def _check_negatives(path: Path, data: Sequences, user_ids: list[Any]) -> None:
     items_of = np.bincount(data.train_pairs // (data.num_items + 1), minlength=data.num_users)
     if items_of.max() >= data.num_items:
         raise DataError(
-            f"{path}: user number {int(items_of.argmax()) + 1} has interacted with all "
+            f"{path}: user {quoted(str(user_ids[items_of.argmax()]))} has interacted with all "
             f"{data.num_items} items, so no negative can be drawn"
         )
 

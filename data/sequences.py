@@ -12,9 +12,9 @@ MIN_SPLIT = 3  # a user needs this many items: one each for training, validation
 class Sequences:
     """The items of all users in one array: user u has ``items[offsets[u]:offsets[u + 1]]``.
 
-    A user's last item is the test item, the last but one is the validation item, and the others are
-    the training items. All items of a user with fewer than three are training items; such a user is
-    not evaluated.
+    A user's last item is the test item, the second-to-last is the validation item, and the others
+    are the training items. All items of a user with fewer than three are training items; such a
+    user is not evaluated.
 
     Args:
         items: (interactions,) int32, 1..num_items; each user's in time order.

@@ -19,8 +19,8 @@ class Packing:
     Args:
         positions: (R, L) int64, the index that the token would have if its sequence were
             left-padded to the model's ``maxlen``: 0..maxlen - 1.
-        starts: (R, L) int64, the column at which the token's sequence starts. An empty slot has
-            its own column.
+        starts: (R, L) int64, the column at which the token's sequence starts. For an empty slot, it
+            is the slot's own column.
         tokens: (R, L) int64, the token's number in the batch, which is the same in both layouts.
             It selects the token's dropout noise. An empty slot may have any number.
         layout: ``"flat"``: one row (R = 1) of tokens with consecutive numbers, without empty slots.

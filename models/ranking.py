@@ -134,7 +134,7 @@ def metrics(ranks: np.ndarray, ks: Iterable[int]) -> dict[str, float]:
     """HR@K and NDCG@K for every K, as means over users.
 
     With one relevant item per user, a rank of at most K gives HR@K = 1 and
-    NDCG@K = 1 / log2(rank + 1); a higher rank gives 0 for both.
+    NDCG@K = 1 / log2(rank + 1); a rank above K gives 0 for both.
 
     Args:
         ranks: (users,), integers >= 1.

@@ -16,7 +16,7 @@ from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
 
-KEYS_PER_BLOCK = 4  # attention to tokens, attention to pads, two around the feed-forward layer
+KEYS_PER_BLOCK = 4  # attention to tokens, attention to pads, two more
 
 
 class PackedTransformer(SequenceModel):
@@ -181,7 +181,7 @@ class PostNormBlock(nn.Module):
         q, k, v = attention.query(x), attention.key(x), attention.value(x)
         rate = self.attention_dropout
         attended = ops.attention(
-            q, k, v, packing, self.maxlen, self.heads, rate, _attention_keys(keys)
+            q, k, v, packing, self.maxlen, self.heads, rate, _attention_dropout_keys(keys)
         )
         return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
 
@@ -196,7 +196,7 @@ class PostNormBlock(nn.Module):
     def _after_attention(
         self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
-        key1, key2 = _feed_forward_keys(keys)
+        key1, key2 = _other_dropout_keys(keys)
         norm = self.attention_norm
         x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, key1, tokens)
         wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
@@ -283,7 +283,13 @@ class PreNormBlock(nn.Module):
         """(R, L, D) -> (R, L, D). ``keys``: (4, 2) int64, or None: no dropout."""
         attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
         q, k, v = attention.query(self.query_norm(x)), attention.key(x), attention.value(x)
-        settings = self.maxlen, self.heads, self.dropout, _attention_keys(keys), attention.pad_kv()
+        settings = (
+            self.maxlen,
+            self.heads,
+            self.dropout,
+            _attention_dropout_keys(keys),
+            attention.pad_kv(),
+        )
         attended = ops.attention(q, k, v, packing, *settings)
         return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
 
@@ -298,7 +304,7 @@ class PreNormBlock(nn.Module):
     def _after_attention(
         self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
     ) -> Tensor:
-        key1, key2 = _feed_forward_keys(keys)
+        key1, key2 = _other_dropout_keys(keys)
         x = self.ffn_norm(attended + self.out.bias + x)
         wide = F.relu(ops.dropout(self.first(x), self.dropout, key1, tokens))
         return x + ops.dropout(self.second(wide), self.dropout, key2, tokens)
@@ -355,11 +361,11 @@ class Projections:
         return torch.stack([self.pad_key, self.v[1]])
 
 
-def _attention_keys(keys: Tensor | None) -> Tensor | None:
+def _attention_dropout_keys(keys: Tensor | None) -> Tensor | None:
     return None if keys is None else keys[:2]
 
 
-def _feed_forward_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _other_dropout_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (None, None) if keys is None else (keys[2], keys[3])
 
 

@@ -11,16 +11,17 @@
 # %% [markdown]
 # # The note's tables, and ours
 # The note trains one recommendation model with six optimizers. In each step, all of them move a
-# weight by the same small amount, or not at all. They differ only in the *direction* of the move.
+# coordinate (one number of the model's parameters) by the same small amount, or not at all. They
+# differ only in the *direction* of the move.
 # This notebook compares how well the model learns with each of them.
 #
 # - **HR@10**: the share of users whose next item is among the ten items that the model ranks
 #   highest, out of 12,101 items.
-# - **NDCG@10**: the same, but a higher rank counts more.
+# - **NDCG@10**: the same, but a rank nearer to the top counts more.
 # - **Loss**: the error of the model on its training data; 1.386 is the loss if all scores are 0.
 #   It is the lowest of all epochs, as in the note.
 #
-# HR@10 and NDCG@10 are on test, with the weights of the epoch that was best on valid. The note
+# HR@10 and NDCG@10 are on test, with the weights of the epoch that was best on validation. The note
 # names no dataset, model or hyperparameter. We assume the setting of its author's public benchmark
 # of Lion: SASRec on Amazon Beauty. For the five optimizers other than Lion, the weight decay is a
 # guess.
@@ -30,11 +31,11 @@
 # %% [markdown]
 # ## The six variants
 # A variant is an optimizer with its settings. In the setting that we assume for the note, the
-# table gives the note's figures and ours (mean ± sample std over n seeds), with a **verdict**. A
-# figure is *reproduced* if the note's value lies within our mean ± 2 · std · √(1 + 1/n). Else it
-# is of the *same order* if the variant has the note's place among the six, else *not reproduced*.
-# A variant gets the worst verdict of its three figures. In other settings we compare only the
-# places.
+# table gives the note's values and ours (mean ± sample std over n seeds), with a **verdict**. A
+# metric (HR@10, NDCG@10 or loss) is *reproduced* if the note's value lies within our mean
+# ± 2 · std · √(1 + 1/n). Otherwise its verdict is *same rank* if the variant's rank among the six,
+# by this metric, equals the note's, and *not reproduced* if it does not. A variant gets the worst
+# verdict of its three metrics. In other settings we compare only the ranks.
 
 # %%
 from show import show_figures, show_power, show_tables
@@ -46,8 +47,8 @@ show_figures("note")
 
 # %% [markdown]
 # ## What a verdict can tell
-# How often would the rule call one more run of ours reproduced? The numbers are for one figure,
-# for a figure that is off by three stds, and for all three figures of a variant:
+# How often would the rule call one more run of ours reproduced? The numbers are for one metric,
+# for a metric that is off by three stds, and for all three metrics of a variant:
 
 # %%
 show_power()
@@ -62,10 +63,10 @@ show_tables("note_1", "note_2", "note_3")
 
 # %% [markdown]
 # ## Comparison with Lion
-# The differences are over common seeds, with the interval of Student's t. *Alike within* is the
-# largest difference to Lion's NDCG@10 that the runs do not exclude. The next columns count users
-# whose NDCG@10 on test is better or worse than with Lion, and give two tests over users. These
-# tests are about the users of these runs, not about seeds.
+# The differences are over common seeds, with the interval of Student's t. *Equal within* is the
+# largest difference to Lion's NDCG@10 that the runs do not exclude (two one-sided tests, 5%). The
+# next columns count users whose NDCG@10 on test is better or worse than with Lion, and give two
+# tests over users. These tests are about the users of these runs, not about seeds.
 
 # %%
 show_tables("paired")
@@ -79,12 +80,12 @@ show_tables("paired")
 show_tables("popularity", "history")
 
 # %% [markdown]
-# ## Along the curve
+# ## At several epochs
 # The same differences at earlier epochs, in % of Lion's value. A variant may be better early and
 # equal at the end.
 
 # %%
-show_tables("along")
+show_tables("by_epoch")
 
 # %% [markdown]
 # ## Does the order hold elsewhere?
@@ -98,9 +99,9 @@ show_tables("order")
 # %% [markdown]
 # ## Which setting comes nearest to the note?
 # Which other setting may the note have used? We trained each candidate with seed 0, for each
-# variant that it changes. We chose the candidates by training loss and valid metrics. The window of
-# 100 got a second seed because it explained most figures, those of test among them. For a variant
-# that a setting does not change (–), the runs of the ablation count.
+# variant that it changes. We chose the candidates by training loss and validation metrics. The
+# window of 100 got more seeds because it explained most metrics, those on test among them. For a
+# variant that a setting does not change (–), the runs of the ablation count.
 
 # %%
 show_tables("search")

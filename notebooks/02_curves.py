@@ -15,8 +15,7 @@
 
 # %% [markdown]
 # ## Learning curves
-# Above: the training loss; 1.386 is the loss if all scores are 0. Below: NDCG@10 of the held-out
-# item on valid.
+# Above: the training loss; 1.386 is the loss if all scores are 0. Below: NDCG@10 on validation.
 
 # %%
 from show import show_figures, show_tables
@@ -25,10 +24,10 @@ show_figures("curves")
 
 # %% [markdown]
 # ## Learning rates
-# A step moves a weight by the learning rate, whatever the size of its gradient. Which rate does
+# A step moves a coordinate by the learning rate, whatever the size of its gradient. Which rate does
 # each variant need? The runs have the note's setting with 100 epochs and one seed. If the best
-# rate is at the edge of the grid, a rate beyond it may be better. Weight decay shrinks a weight by
-# lr · wd per step, so it changes with the rate.
+# rate is at the edge of the grid, a rate beyond it may be better. Weight decay shrinks a
+# coordinate by lr · wd per step, so it changes with the rate.
 
 # %%
 show_tables("grid")

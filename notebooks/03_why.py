@@ -10,17 +10,17 @@
 
 # %% [markdown]
 # # Why the variants differ
-# A step moves a weight by the learning rate, or not at all. An optimizer decides only the
+# A step moves a coordinate by the learning rate, or not at all. An optimizer decides only the
 # direction, so these decisions can be counted. Some epochs of a run were diagnosed: before each
 # step, the run recorded these statistics (`scripts/running/diagnostics.py`):
 #
-# - how often a weight **moves as Lion would** with the same gradients, how often it moves
+# - how often a coordinate **moves as Lion would** with the same gradients, how often it moves
 #   **against Lion**, and how often it **rests**, that is, does not move;
 # - how often it **moves by its memory**: it would move the same way with the opposite gradient;
 # - how often it **moves without a gradient**: its gradient is zero;
 # - the mean |s| / w of the **counters** of signs, in the variants with a counter.
 #
-# Most weights of this model are item embeddings. In a step, most items are not in the batch, so
+# Most parameters of this model are item embeddings. In a step, most items are not in the batch, so
 # their gradient is zero. An optimizer's moves are therefore mostly moves of such items.
 #
 # One run of each variant was diagnosed, with seed 0 in the note's setting. The following is an
@@ -34,63 +34,64 @@
 # %%
 from show import show_figures, show_tables
 
-show_figures("parts")
+show_figures("moves")
 
 # %% [markdown]
 # ## Over the epochs
 
 # %%
-show_figures("looks")
+show_figures("moves_by_epoch")
 
 # %% [markdown]
 # ## By the popularity of items
-# The items are sorted by how often they occur in training. The figure shows the share of an
-# epoch's steps in which an item moves while it is not in the batch, and the distance that an item
-# moves in an epoch. 100% is the distance of a weight that moves the same way in every step,
-# without weight decay.
+# The items are sorted by how often they occur in training. The figure shows the share of an epoch's
+# steps in which an item moves while it is not in the batch, and the net distance that an item moves
+# in an epoch. 100% is the distance of a coordinate that moves the same way in every step, without
+# weight decay.
 
 # %%
-show_figures("drift")
+show_figures("distances")
 
 # %% [markdown]
 # ## In the last diagnosed epoch
 
 # %%
-show_tables("choices")
+show_tables("moves")
 
 # %% [markdown]
 # ## Interpretation
-# **Variants that move against Lion learn less.** In the last diagnosed epoch, the variants by
-# sign(m) move an item weight against Lion in 6% of all steps, sign-SGD in 9%, Simba + (1) in 39%
-# and Simba in 45%; random directions would give 50%. This is also their order by NDCG@10 on test.
-# It does not explain everything: at epoch 60, of sign-SGD, Simba + (1) and Simba, sign-SGD moves
-# against Lion least, but its loss is higher than that of Simba + (1).
+# **Variants that move against Lion learn less.** In the last diagnosed epoch, the variants whose
+# memory direction is sign(m) (Lion, Simba + m, Simba + (c = m)) move a coordinate of an item
+# against Lion in 6% of all steps, sign-SGD in 9%, Simba + (1) in 39% and Simba in 45%; random
+# directions would give 50%. This is also their order by NDCG@10 on test. It does not explain
+# everything: at epoch 60, of sign-SGD, Simba + (1) and Simba, sign-SGD moves against Lion least,
+# but its loss is higher than that of Simba + (1).
 #
-# **Sign-SGD often does not move.** It does not move a weight without a gradient, and most item
-# weights have no gradient in most steps. It therefore agrees with Lion least of all, and yet it
-# learns more than Simba and Simba + (1): not moving seems to harm less than a wrong direction.
-# The weights that it moves change their direction so often that they move a much smaller distance
-# per epoch than with the other variants.
+# **Sign-SGD often does not move.** It does not move a coordinate without a gradient, and most
+# coordinates of items have no gradient in most steps. It therefore agrees with Lion least of all,
+# and yet it learns more than Simba and Simba + (1): not moving seems to harm less than a wrong
+# direction. The coordinates that it moves change their direction so often that they move a much
+# smaller distance per epoch than with the other variants.
 #
-# **Variants with a memory nearly always move.** They move item weights without a gradient in more
+# **Variants with a memory nearly always move.** They move coordinates without a gradient in more
 # than half of all steps, mostly by their memory. With all of them, a rare item has a path of about
 # the same length. Their net distances differ less from each other than from that of sign-SGD. For
 # variants by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or always the
-# memory) matters early, and hardly at the end (`along` in `01_tables`). On item embeddings, the
+# memory) matters early, and hardly at the end (`by_epoch` in `01_tables`). On item embeddings, the
 # counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For variants by sign(s),
 # the choice matters at the end, too: Simba + (1) uses the gradient more often than Simba, and
 # learns more.
 #
-# **Limits.** On all other weights the order is different: Simba + (1) and sign-SGD agree with Lion
-# more often than the two variants that learn as well as Lion. These are few of the model's
-# weights, and there is only one seed. Agreement with Lion explains a variant's result only if
+# **Limits.** On all other parameters the order is different: Simba + (1) and sign-SGD agree with
+# Lion more often than the two variants that learn as well as Lion. These are few of the model's
+# parameters, and there is only one seed. Agreement with Lion explains a variant's result only if
 # Lion's directions are good.
 
 # %% [markdown]
 # ## The content of the memories
-# Why does a counter of signs move weights in a wrong direction? Some runs (`short`: the first 60
-# epochs of the same runs) also recorded statistics of the memories. At an epoch's end, they
-# compare each memory with the sum of the epoch's gradients, for all item weights that had a
+# Why does a counter of signs move coordinates in a wrong direction? Some runs (`short`: the first
+# 60 epochs of the same runs) also recorded statistics of the memories. At an epoch's end, they
+# compare each memory with the sum of the epoch's gradients, for all coordinates of items that had a
 # gradient in the epoch. How often do the two have opposite signs?
 
 # %%

@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # # Your own variant
-# You write an optimizer, train a recommendation model with it on MovieLens 100K, and see it beside
-# Lion, sign-SGD and Simba. Each of the four trains for 15 epochs, which takes 10 to 20 seconds on
-# one core. That is too short for good recommendations, but long enough to see differences.
+# You write an optimizer, train a recommendation model with it on MovieLens 100K, and compare it
+# with Lion, sign-SGD and Simba. Each of the four trains for 15 epochs, which takes 10 to 20 seconds
+# on one core. That is too short for good recommendations, but long enough to see differences.
 #
 # All files go to a temporary folder. The first training downloads the data. Without a network, put
 # the file `ml-100k.inter` in a folder, and start Jupyter with `SIMBA_DATA=FOLDER`.
@@ -28,17 +28,17 @@ folder = enter_temporary_folder()
 
 # %% [markdown]
 # ## The idea
-# Lion keeps an average `m` of the gradients, its memory. In each step it moves every weight by the
-# learning rate, usually in the direction of the memory, even if the latest gradient `g` has the
-# opposite sign. Our variant is more cautious: it moves a weight only if memory and gradient
-# have the same sign. (Liang et al. propose this for other optimizers, too: *Cautious Optimizers*,
-# arXiv 2411.16085.)
+# Lion keeps an average `m` of the gradients, its memory. In each step it moves every coordinate
+# (one number of the parameters) by the learning rate, usually in the direction of the memory, even
+# if the latest gradient `g` has the opposite sign. Our variant is more cautious: it moves a
+# coordinate only if memory and gradient have the same sign. (Liang et al. propose this for other
+# optimizers, too: *Cautious Optimizers*, arXiv 2411.16085.)
 #
 # ## A function and a class
 # A variant is a class with pure functions. `direction` gives the direction of a step, -1, 0 or 1
-# for each weight. `remember` gives the new value of each memory; `average` is the one of Lion. A
-# function gets its arguments by their names: `g` is the gradient, `m` the memory. The base class
-# does the rest: learning rate, weight decay, saving and loading, a compiled step.
+# for each coordinate. `remember` gives the new value of each memory; `average` is the one of Lion.
+# A function receives the values that its parameters name: `g` is the gradient, `m` the memory. The
+# base class does the rest: learning rate, weight decay, saving and loading, a compiled step.
 
 # %%
 write(
@@ -52,7 +52,7 @@ from simba.directions import average
 
 
 def agreeing(g, m):
-    """The common sign of gradient and memory; 0 if their signs differ: the weight rests."""
+    """The common sign of gradient and memory; 0 if their signs differ: no move."""
     return torch.where(torch.sign(g) == torch.sign(m), torch.sign(m), 0.0)
 
 
@@ -60,9 +60,9 @@ class Cautious(SignOptimizer):
     direction = staticmethod(agreeing)
     remember: ClassVar = {"m": average}
 
-    def __init__(self, params, lr=1e-4, beta2=0.99, weight_decay=0.0, **switches):
+    def __init__(self, params, lr=1e-4, beta2=0.99, weight_decay=0.0, **options):
         defaults = {"lr": lr, "beta2": beta2, "weight_decay": weight_decay}
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)
 ''',
 )
 
@@ -95,7 +95,7 @@ OWN = "--config-dir=. optimizer=cautious force=true save_best=true"
 run(f"python -m scripts.train {OWN} {SETTING}")
 
 # %% [markdown]
-# The same setting for three variants of the study; `-m` trains one after the other:
+# The same setting for three variants of the repository; `-m` trains one after the other:
 
 # %%
 run(f"python -m scripts.train -m optimizer=lion,sign_sgd,simba {SETTING}")
@@ -114,7 +114,8 @@ own.tables("rows")
 own.figures("curves")
 
 # %% [markdown]
-# For comparison, the study's runs on this dataset: the same setting, but 50 epochs and five seeds.
+# For comparison, the committed runs on this dataset: the same setting, but 50 epochs and five
+# seeds.
 
 # %%
 show_tables("reproduce-sasrec-ml-100k/rows")

@@ -3,13 +3,16 @@
 They go to results/figures: NAME.pdf for a paper, NAME.png for a light page and NAME-dark.png for a
 dark one. Each study gets the figures that apply to it:
 
-- curves: training loss and valid NDCG@10 over epochs;
+- curves: training loss and validation NDCG@10 over epochs;
 - grid: both over the values of the one key that the study sweeps over;
 - steps: what each change adds, for an experiment that declares steps;
-- gains: which users gain and lose beside the baseline;
+- gains: differences to the baseline for groups of users;
 - note: our results and the note's;
-- parts, looks, drift, memories: diagnostics, of runs with ``diagnose_every``;
-- corrupted: results by how gradients were corrupted.
+- moves: how often a coordinate moves as Lion would, against Lion, or not at all;
+- moves_by_epoch: these shares over the epochs;
+- distances: how far items move in an epoch, by their popularity;
+- memories: how often a memory contradicts the gradients (these four with ``diagnose_every``);
+- corrupted: NDCG@10 by how gradients were corrupted.
 
 Examples:
 

@@ -3,18 +3,29 @@
 They go to results/tables as Markdown, CSV and LaTeX. A study is one (experiment, model, dataset).
 Its folder holds the tables that apply to it:
 
-- rows: every variant; in the note's setting, with the note's results and verdicts;
-- paired: every variant compared with the baseline, over seeds and over users;
-- popularity, history: which users gain and lose, by groups of users;
-- along: the same comparison at several epochs;
-- grid: every variant at every value of the one key that the study sweeps over;
-- corrupted_ndcg, corrupted_loss: every variant with corrupted gradients;
+- rows: HR@10, NDCG@10 and loss of every variant; in the note's setting, with the note's results;
+- paired: differences to the baseline, over seeds and over users;
+- by_epoch: differences to the baseline at several epochs;
+- popularity, history: differences to the baseline for groups of users;
+- grid: NDCG@10 at every value of the one key that the study sweeps over;
+- corrupted_ndcg, corrupted_loss: NDCG@10 and loss with corrupted gradients;
 - steps: what each change adds, for an experiment that declares steps;
 - published: Adam compared with the results that the note's author published for it;
-- choices, memories: diagnostics, of runs with ``diagnose_every``.
+- moves: how often a coordinate moves, and in whose direction (with ``diagnose_every``);
+- memories: how often a memory contradicts the gradients (with ``diagnose_every``).
 
-Tables over all studies: headline and answer (for the README), note_1 to note_3 (the note's results,
-one by one), order, search, tuned, peers, memory, robustness, variants, experiments. Examples:
+Tables over all studies:
+
+- headline, answer: those of the README;
+- note_1 to note_3: the note's results, one by one, and verdicts;
+- search: the note's variants in other settings than the assumed one;
+- order: the variants' order by NDCG@10 on each dataset;
+- tuned: each optimizer at its best learning rate and decay;
+- peers: state, results and speed of the variants with little state;
+- state_bytes: bytes of state; robustness: spread over seeds and learning rates;
+- variants, experiments: each of them in words.
+
+Examples:
 
   python -m scripts.make_tables
   python -m scripts.make_tables results.root=results/reproduced
@@ -47,12 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         ):
             write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text.encode())
     for study in all_studies:
-        if lacking := study.missing_runs:
-            print(f"{study.name}: no run of {lacking}", file=sys.stderr)
+        if missing := study.missing_runs_text:
+            print(f"{study.name}: no run of {missing}", file=sys.stderr)
     for name, table in all_tables.items():
-        owner, _, kind = name.partition("/")
+        study_name, _, kind = name.partition("/")
         if kind in SHOWN:
-            show(table, owner)
+            show(table, study_name)
     print(f"tables: {root / 'tables'}; runs: {root / 'runs.csv'}; records: {root / 'runs'}")
     return 0
 

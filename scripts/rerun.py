@@ -1,6 +1,6 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same CPU model all results are equal to the bit. On another one the last digits may differ,
+On the same CPU model all results are bitwise identical. On another one the last digits may differ,
 and the difference grows during training. The exit code is 1 if a result differs. Example:
   python -m scripts.rerun results/runs/ml-100k/*/reproduce-sasrec-seed0.json
 """
@@ -17,7 +17,7 @@ from scripts.records.record import differences, read_record
 from scripts.records.stopping import stoppable
 from scripts.running.children import module_of, run
 
-FIGURES = ("best_epoch", "valid", "test")
+RESULT_KEYS = ("best_epoch", "valid", "test")
 MACHINE = ("device", "versions")
 
 
@@ -43,7 +43,7 @@ def rerun(path: Path) -> list[str]:
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """How the results of two records differ, in words; if they do, how the machines differ, too."""
-    before, after = ({key: record[key] for key in FIGURES} for record in (old, new))
+    before, after = ({key: record[key] for key in RESULT_KEYS} for record in (old, new))
     changes = differences(before, after)
     for a, b in zip(old["history"], new["history"], strict=False):
         if changed := differences(a, b):
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in parser.parse_args(argv).records:
             changes = rerun(path)
             differ |= bool(changes)
-            print(f"{path}: {'; '.join(changes) if changes else 'the same to the bit'}", flush=True)
+            print(f"{path}: {'; '.join(changes) if changes else 'bitwise identical'}", flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from simba import per_tensor
 from simba.backends import dispatch, eager
-from simba.checks import SWITCHES, as_python, check, check_no_foreign
+from simba.checks import OPTIONS, as_python, check, check_no_foreign
 from simba.state import clamp_counter, in_flat_parameter, new_tensor, state_layout
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
@@ -24,7 +24,7 @@ CHECK_CAPTURE: Callable[[Optimizer], None] = [
 ][-1]
 
 
-class Switches(TypedDict, total=False):
+class Options(TypedDict, total=False):
     """The keyword arguments that every variant takes; see SignOptimizer."""
 
     maximize: bool
@@ -55,9 +55,9 @@ class SignOptimizer(Optimizer):
     ``m`` moves its coordinate in one direction from then on: check the loss.
 
     For bfloat16 and float16 parameters, the step is computed in float32 and rounded once. In
-    bfloat16, rounding cancels an update of ``lr`` on parameters about 256 times larger than ``lr``,
-    and a decay of ``lr * weight_decay`` below 0.002. Use float32 parameters or
-    ``stochastic_rounding`` there.
+    bfloat16, rounding cancels an update by ``lr`` of coordinates above about ``256 * lr``, and a
+    decay of ``lr * weight_decay`` below 0.002. Use float32 parameters or ``stochastic_rounding``
+    there.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
@@ -122,7 +122,7 @@ class SignOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
-            for name in SWITCHES:  # older states lack newer options
+            for name in OPTIONS:  # older states lack newer options
                 group.setdefault(name, None if name in IMPLEMENTATION_OPTIONS else False)
             group.update(as_python(group))
 
@@ -186,13 +186,13 @@ class SignOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        number, states_by_group = 0, []
+        param_index, states_by_group = 0, []
         for group in self.param_groups:
             states = []
             for p in group["params"]:
                 if p.grad is not None:
-                    states.append(self.param_state(p, group, number))
-                number += 1
+                    states.append(self.param_state(p, group, param_index))
+                param_index += 1
             states_by_group.append((group, states))
         for group, states in states_by_group:  # every gradient has been checked by now
             hparams = hyperparameters(group)
@@ -205,13 +205,13 @@ class SignOptimizer(Optimizer):
                     per_tensor.finish_step(self.variant, batch, group)
         return loss
 
-    def param_state(self, p: Tensor, group: dict[str, Any], number: int = 0) -> ParamState:
+    def param_state(self, p: Tensor, group: dict[str, Any], param_index: int = 0) -> ParamState:
         """A parameter with its gradient and memories; the first call creates the memories.
 
         Args:
             p: a parameter with a gradient. For a DTensor, the result holds its local shard.
             group: the parameter group of p.
-            number: the parameter's index over all groups; it selects the random numbers.
+            param_index: the parameter's index over all groups; it selects the random numbers.
 
         Raises:
             RuntimeError: the gradient is sparse or p is complex.
@@ -234,7 +234,7 @@ class SignOptimizer(Optimizer):
             memory.append(state[stored.key])
         values: dict[str, Any] = {}
         if by_tensor:
-            values = {"state": state, "number": number, "offset": 0}
+            values = {"state": state, "param_index": param_index, "offset": 0}
         param_state = ParamState(p, g, tuple(memory), values)
         return _local(param_state) if hasattr(p, "to_local") else param_state
 
@@ -292,12 +292,16 @@ class SignOptimizer(Optimizer):
         memories.
 
         Args:
-            p: a parameter with a gradient.
+            p: a parameter whose ``grad`` is not None.
             group: the parameter group that contains p.
             g: the gradient to use instead of ``p.grad``, of p's shape.
 
         Returns:
-            The direction (-1, 0 or 1) and the current memories by name, all of p's shape.
+            The direction (-1, 0 or 1) and the current memories by name, all of p's shape. Their
+            dtype is p's, or float32 for bfloat16 and float16.
+
+        Raises:
+            RuntimeError: ``p.grad`` is sparse or p is complex.
         """
         state = self.param_state(p, group)._replace(g=g)
         if self.variant.by_tensor:
@@ -311,9 +315,16 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     """A group's hyperparameters by the names that formulas use (simba/directions.py).
 
     Returns:
-        The group's entries without ``params``, and those derived from them: ``b1``,
-        ``one_minus_b1``, ``b2``, ``one_minus_b2``, ``w``, ``limit``, ``fresh``, ``largest``,
-        ``unit``, ``gain_of_unit``, ``error_b2``, ``radix``, ``half_radix`` and ``inv_radix``.
+        The group's entries without ``params``, and those derived from them:
+
+        - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: ``betas`` or ``beta2``;
+        - ``w``: ``window_size``; ``limit``: int(w * threshold);
+        - ``fresh``: the weight of the newest vote, ``gain (1 - b1) / (b1 (1 - b2))``;
+        - ``largest``: the largest vote, ``(levels - 1) / 2``;
+        - ``unit``: ``1 / per_vote``; ``gain_of_unit``: ``gain / per_vote``; ``error_b2``: the
+          decay of e per step, b2 or 1;
+        - ``radix``, ``half_radix``, ``inv_radix``: ``2 * error_bound + 1``, its half and its
+          inverse, see ``simba.state.pack``.
     """
     hparams = {key: value for key, value in group.items() if key != "params"}
     if isinstance(lr := group["lr"], Tensor):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simba.state import INT16
 
-SWITCHES = ("maximize", "foreach", "capturable", "differentiable", "fused", "stochastic_rounding")
+OPTIONS = ("maximize", "foreach", "capturable", "differentiable", "fused", "stochastic_rounding")
 
 
 def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
     if "gain" in hyperparameters:
         b1, b2 = hyperparameters["betas"]
         if b1 == 0 or b2 == 1:
-            raise ValueError(f"{owner}: betas must be b1 > 0 and b2 < 1, got {(b1, b2)!r}")
+            raise ValueError(f"{owner}: betas must satisfy b1 > 0 and b2 < 1, got {(b1, b2)!r}")
     if hyperparameters.get("least", 0) > hyperparameters.get("bound", INT16):
         raise ValueError(f"{owner}: least must be <= bound, got {hyperparameters['least']!r}")
 
@@ -116,7 +116,7 @@ def _is_fraction(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-def _is_switch(value: Any) -> bool:
+def _is_optional_bool(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
@@ -155,5 +155,5 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "error_bound": _integer_range(1, INT16),
     "per_vote": _integer_range(1, INT16),
     "seed": _integer_range(0, 2**63 - 1),
-    **dict.fromkeys(SWITCHES, (_is_switch, "true, false or None")),
+    **dict.fromkeys(OPTIONS, (_is_optional_bool, "true, false or None")),
 }

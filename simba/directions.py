@@ -35,11 +35,11 @@ Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``round
 8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 
-A function gets its arguments by their names. All tensors have the parameter's shape.
+A function receives the values that its parameters name. All tensors have the parameter's shape.
 
 - ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, an integer;
 - ``x``: gradient divided by ``spacing * scale`` (simba/scale.py), 0 where g is 0 or NaN;
-- ``q``: vote; ``e``: the sum of what rounding removed from earlier votes, an integer multiple of
+- ``q``: vote; ``e``: the sum of the rounding errors of earlier votes, an integer, in units of
   ``unit = 1 / per_vote`` votes;
 - ``signs``: five of the last w signs as the digits of one base-3 number, and ``place``: the value
   3**k of the digit that holds the oldest sign;
@@ -161,7 +161,7 @@ def average(m: Tensor, g: Tensor, b2: float, one_minus_b2: float) -> Tensor:
 
 
 def saturating_count(s: Tensor, g: Tensor, w: int) -> Tensor:
-    """The counter of the note's listing: it does not decay."""
+    """``clamp(s + sign(g), -w, w)``, the counter of the note's listing; it does not decay."""
     return torch.clamp(s + torch.sign(g), -w, w)
 
 
@@ -202,8 +202,8 @@ def rounding_error(
     decays as s does. Apart from rounding and bounds, ``s + gain e / per_vote`` is then the moving
     sum that 8-bit Lion stores; a vote moves a part of it from e to s.
     """
-    left_out = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
-    return torch.clamp(left_out, -error_bound, error_bound)
+    rounded = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
+    return torch.clamp(rounded, -error_bound, error_bound)
 
 
 def oldest_sign(signs: Tensor, place: float) -> Tensor:
@@ -217,6 +217,6 @@ def window_count(s: Tensor, g: Tensor, signs: Tensor, place: float) -> Tensor:
     return s + torch.sign(g) - oldest_sign(signs, place)
 
 
-def newest_sign(signs: Tensor, g: Tensor, place: float) -> Tensor:
+def replace_oldest_sign(signs: Tensor, g: Tensor, place: float) -> Tensor:
     """``signs`` with its oldest sign replaced by sign(g)."""
     return signs + place * (torch.sign(g) - oldest_sign(signs, place))

@@ -4,7 +4,7 @@ Each worker turns its gradient into one vote per coordinate. Worker i collects t
 part of the coordinates (all-to-all), reduces them (majority or mean), and sends the result to all
 workers (all-gather). Votes are integers, so the order of summation does not matter, and the results
 of all workers are bitwise identical. A ternary vote takes 1.6 bits in each direction (five in a
-byte), a binary vote 1 bit, a float32 all-reduce 32 bits.
+byte), a binary vote 1 bit, float32 in a ring all-reduce 32 bits.
 
 signSGD with majority vote is by Bernstein et al. (2018, arXiv 1802.04434; 2019, arXiv 1810.05291).
 """
@@ -26,7 +26,7 @@ from simba.scale import inverse_spacing, scale_of, scaled
 from simba.state import upcast
 
 BYTE_VALUES = 256  # the number of values of a byte
-VOTE_INDEX_OFFSET = 1 << 20  # smaller tensor indices select the noise of optimizers
+VOTE_INDEX_OFFSET = 1 << 20  # smaller indices select the noise of optimizers
 
 
 class VoteState:
@@ -50,8 +50,9 @@ class VoteState:
             then sends more bits, see ``per_byte``.
         spacing: gradients are divided by ``spacing`` times the scale, > 0.
         error_feedback: add a vote's rounding error to the next x (Karimireddy et al. 2019, arXiv
-            1901.09847), at most the distance between two votes. It takes one tensor per parameter,
-            of its shape and the gradient's dtype (float16 and bfloat16: float32), on each worker.
+            1901.09847). The error is clamped to [-d, d], where d is the distance between adjacent
+            votes (1 for ``levels=3``, 2 for ``levels=2``). Each worker stores one tensor per
+            parameter, of its shape and the gradient's dtype (float16 and bfloat16: float32).
         seed: selects u, an integer >= 0. u is a function of seed, step, worker, parameter and
             coordinate, so a resumed run gets the same numbers.
         process_group: the workers; None: all.
@@ -59,7 +60,7 @@ class VoteState:
     Attributes:
         bytes_sent: the bytes of votes that this worker has sent so far to other workers.
         step: the number of steps so far.
-        residuals: the rounding errors of votes, by the parameter's index, in units of one vote.
+        errors: the rounding errors of votes by the parameter's index, in units of one vote.
 
     Raises:
         ValueError: a setting is out of its range, or there are too many workers for ``"mean"``:
@@ -94,21 +95,21 @@ class VoteState:
             )
         self.error_feedback, self.seed = error_feedback, seed
         self.indices = {p: index for index, p in enumerate(params)}
-        self.residuals: dict[int, Tensor] = {}
+        self.errors: dict[int, Tensor] = {}
         self.step = self.bytes_sent = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The step and the residuals. Residuals differ between workers: save each worker's own."""
-        return {"step": self.step, "residuals": dict(self.residuals)}
+        """The step and the errors. Errors differ between workers: save each worker's own."""
+        return {"step": self.step, "errors": dict(self.errors)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what ``state_dict`` returned on the same worker.
 
         Raises:
-            KeyError: ``step`` or ``residuals`` is missing.
+            KeyError: ``step`` or ``errors`` is missing.
         """
         self.step = state_dict["step"]
-        self.residuals = {i: t.clone() for i, t in state_dict["residuals"].items()}
+        self.errors = {i: t.clone() for i, t in state_dict["errors"].items()}
 
     def vote(self, p: Tensor, g: Tensor) -> Tensor:
         """This worker's votes on a parameter p, int8 in the shape of its gradient g.
@@ -129,8 +130,8 @@ class VoteState:
         # as in a step, temporaries stay in a core's cache
         parts = upcast(flat).split(CHUNK_ELEMENTS if g.is_cpu else max(1, len(flat)))
         inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
-        if self.error_feedback and index not in self.residuals:
-            self.residuals[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
+        if self.error_feedback and index not in self.errors:
+            self.errors[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
         votes, offset = [], 0
         for part in parts:
             votes.append(self._vote_on(scaled(part, inv_spacing), index, offset))
@@ -141,12 +142,12 @@ class VoteState:
         """Votes (n,) int8 on n coordinates of a parameter; the first has the index ``offset``."""
         e = x.new_zeros(())
         if self.error_feedback:
-            e = self.residuals[index][offset : offset + len(x)]
+            e = self.errors[index][offset : offset + len(x)]
         if self.levels == 3:
             q = nearest_with_error(x, e, 1.0, 1.0)
         else:
-            tensor = VOTE_INDEX_OFFSET * (1 + self.rank) + index
-            half_u, _ = uniforms(offset, x, key(self.seed, self.step, tensor))
+            noise_index = VOTE_INDEX_OFFSET * (1 + self.rank) + index
+            half_u, _ = uniforms(offset, x, key(self.seed, self.step, noise_index))
             q = torch.where(x + e + 2 * half_u >= 1, 1.0, -1.0)
         if self.error_feedback:
             distance = 2 / (self.levels - 1)  # between two votes
@@ -158,6 +159,7 @@ class VoteState:
 
         Args:
             votes: (coordinates,) int8, those of this worker.
+            dtype: the floating-point dtype of the result.
 
         Returns:
             (coordinates,) in ``dtype``, equal on all workers.
@@ -173,8 +175,8 @@ class VoteState:
         sent = pack(padded.view(self.workers, part), self.levels)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self.group)
-        cast = unpack(received, self.levels, part)
-        decided = pack(decide(cast, self.levels, self.reduction, self.step), self.decided_levels)
+        votes = unpack(received, self.levels, part)
+        decided = pack(decide(votes, self.levels, self.reduction, self.step), self.decided_levels)
         gathered = decided.new_empty(self.workers, *decided.shape)
         dist.all_gather(list(gathered.unbind()), decided, group=self.group)
         self.bytes_sent += (self.workers - 1) * (sent[0].numel() + decided.numel())
@@ -190,6 +192,7 @@ def vote_hook(
     The exchange does not overlap with the backward pass, which waits for it.
 
     Args:
+        state: the model's VoteState.
         bucket: the gradients of some parameters, which the reduced votes replace.
 
     Returns:
@@ -232,7 +235,7 @@ def decide(digits: Tensor, levels: int, reduction: str, step: int) -> Tensor:
     lead = torch.sign(2 * total - workers * (levels - 1))
     if levels == 3:
         return (lead + 1).to(torch.uint8)
-    # If the workers' votes are alike in distribution, this is as good as a coin.
+    # One worker's vote breaks a tie without bias if the workers' votes are identically distributed.
     return torch.where(lead == 0, digits[step % workers], lead > 0).to(torch.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, step, tensor, coordinate).
+"""Random numbers as a pure function of (seed, step, parameter, coordinate).
 
 They are therefore bitwise identical in every backend, in any order of evaluation, and after loading
 a checkpoint. torch's generators are not used.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 WORD = 0xFFFFFFFF
-GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: it gives consecutive steps and tensors distant keys
+GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: consecutive steps and parameters get distant keys
 
 
 def mix(x: Any, word: Any = 0) -> Any:
@@ -24,15 +24,16 @@ def mix(x: Any, word: Any = 0) -> Any:
     return x ^ (x >> 16)
 
 
-def key(seed: int, step: Any, tensor: int) -> tuple[Any, Any]:
-    """The two 32-bit words that select a tensor's noise at a step.
+def key(seed: int, step: Any, param_index: int) -> tuple[Any, Any]:
+    """The two 32-bit words that select a parameter's noise at a step.
 
     Args:
         seed: an int >= 0.
         step: steps taken so far, an int or an int64 tensor.
-        tensor: the parameter's index.
+        param_index: the parameter's index.
     """
-    return mix((step * GOLDEN + seed) & WORD), mix((tensor * GOLDEN + (seed >> 32) + 1) & WORD)
+    second = mix((param_index * GOLDEN + (seed >> 32) + 1) & WORD)
+    return mix((step * GOLDEN + seed) & WORD), second
 
 
 def bits(offset: int, like: Tensor, words: tuple[Any, Any]) -> Tensor:

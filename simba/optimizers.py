@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from simba import directions
-from simba.base import SignOptimizer, Switches
+from simba.base import Options, SignOptimizer
 
 
 class SignSGD(SignOptimizer):
-    """Moves along ``sign(g)`` and remembers nothing (Bernstein et al. 2018, arXiv 1802.04434).
+    """Moves by ``-lr * sign(g)`` and stores no memory (Bernstein et al. 2018, arXiv 1802.04434).
 
     State: none.
 
@@ -18,10 +18,10 @@ class SignSGD(SignOptimizer):
         params: tensors, named tensors or groups of them.
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.sign_sgd)
@@ -31,9 +31,9 @@ class SignSGD(SignOptimizer):
         params: ParamsT,
         lr: float | Tensor = 1e-4,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, **switches)
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay}, **options)
 
 
 class Lion(SignOptimizer):
@@ -48,10 +48,10 @@ class Lion(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.lion)
@@ -63,10 +63,10 @@ class Lion(SignOptimizer):
         lr: float | Tensor = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)
 
 
 class Simba(SignOptimizer):
@@ -83,10 +83,10 @@ class Simba(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba)
@@ -99,10 +99,10 @@ class Simba(SignOptimizer):
         window_size: int = 128,
         threshold: float = 0.1,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
-        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **options)
 
 
 class SimbaM(SignOptimizer):
@@ -117,10 +117,10 @@ class SimbaM(SignOptimizer):
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(m)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba_m)
@@ -134,10 +134,10 @@ class SimbaM(SignOptimizer):
         window_size: int = 128,
         threshold: float = 0.1,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "beta2": beta2, "window_size": window_size, "threshold": threshold}
-        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **options)
 
 
 class SimbaEq1(SignOptimizer):
@@ -151,10 +151,10 @@ class SimbaEq1(SignOptimizer):
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba_eq1)
@@ -167,10 +167,10 @@ class SimbaEq1(SignOptimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         window_size: int = 128,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "window_size": window_size}
-        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **options)
 
 
 class SimbaEq4(SignOptimizer):
@@ -186,10 +186,10 @@ class SimbaEq4(SignOptimizer):
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba_eq4)
@@ -202,10 +202,10 @@ class SimbaEq4(SignOptimizer):
         window_size: int = 128,
         threshold: float = 1 / 9,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
-        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **options)
 
 
 class SimbaCeqM(SignOptimizer):
@@ -219,10 +219,10 @@ class SimbaCeqM(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba_c_eq_m)
@@ -234,10 +234,10 @@ class SimbaCeqM(SignOptimizer):
         lr: float | Tensor = 1e-4,
         beta2: float = 0.99,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "beta2": beta2, "weight_decay": weight_decay}
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)
 
 
 class SimbaWindow(SignOptimizer):
@@ -253,14 +253,14 @@ class SimbaWindow(SignOptimizer):
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
-        **switches: options of SignOptimizer; ``capturable`` must be False.
+        **options: options of SignOptimizer; ``capturable`` must be False.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     direction = staticmethod(directions.simba_eq4)
-    remember: ClassVar = {"s": directions.window_count, "signs": directions.newest_sign}
+    remember: ClassVar = {"s": directions.window_count, "signs": directions.replace_oldest_sign}
 
     def __init__(
         self,
@@ -269,10 +269,10 @@ class SimbaWindow(SignOptimizer):
         window_size: int = 100,
         threshold: float = 1 / 9,
         weight_decay: float = 0.0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "window_size": window_size, "threshold": threshold}
-        super().__init__(params, defaults | {"weight_decay": weight_decay}, **switches)
+        super().__init__(params, defaults | {"weight_decay": weight_decay}, **options)
 
 
 class SimbaLeaky(SignOptimizer):
@@ -289,10 +289,10 @@ class SimbaLeaky(SignOptimizer):
         bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     vote = staticmethod(directions.sign_vote)
@@ -308,21 +308,19 @@ class SimbaLeaky(SignOptimizer):
         bound: int = 127,
         weight_decay: float = 0.0,
         seed: int = 0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "gain": gain, "bound": bound}
-        super().__init__(
-            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
-        )
+        super().__init__(params, defaults | {"weight_decay": weight_decay, "seed": seed}, **options)
 
 
 class TernaryLion(SignOptimizer):
-    """Lion with votes of -1, 0 or 1 instead of gradients and a counter of votes instead of m.
+    """Lion with votes instead of gradients and a counter of votes instead of m.
 
-    The vote is the nearest of the ``levels`` integers around 0 to ``g / (spacing * scale)``. The
-    scale is one number per tensor, a moving average of ``sum(g^2) / sum(abs(g))``
-    (simba/scale.py). The counter is SimbaLeaky's. State: s, one byte for bounds <= 127, else two,
-    and a step count and a scale per tensor.
+    The vote is ``g / (spacing * scale)``, rounded to the nearest integer and clamped to [-k, k]
+    with ``k = (levels - 1) / 2``: -1, 0 or 1 by default. The scale is one number per tensor, a
+    moving average of ``sum(g^2) / sum(abs(g))`` (simba/scale.py). The counter is SimbaLeaky's.
+    State: s, one byte for bounds <= 127, else two, and a step count and a scale per tensor.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
@@ -334,10 +332,10 @@ class TernaryLion(SignOptimizer):
         bound: the largest abs(s), an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     vote = staticmethod(directions.nearest)
@@ -355,11 +353,11 @@ class TernaryLion(SignOptimizer):
         bound: int = 127,
         weight_decay: float = 0.0,
         seed: int = 0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing, "gain": gain}
         defaults |= {"bound": bound, "weight_decay": weight_decay, "seed": seed}
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)
 
 
 class TernaryLionEF(SignOptimizer):
@@ -386,10 +384,10 @@ class TernaryLionEF(SignOptimizer):
         leaky_error: whether e decays by the factor b2 per step, as s does.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     vote = staticmethod(directions.nearest_with_error)
@@ -411,18 +409,16 @@ class TernaryLionEF(SignOptimizer):
         leaky_error: bool = False,
         weight_decay: float = 0.0,
         seed: int = 0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing, "gain": gain}
         defaults |= {"bound": bound, "least": least, "error_bound": error_bound}
         defaults |= {"per_vote": per_vote, "leaky_error": leaky_error}
-        super().__init__(
-            params, defaults | {"weight_decay": weight_decay, "seed": seed}, **switches
-        )
+        super().__init__(params, defaults | {"weight_decay": weight_decay, "seed": seed}, **options)
 
 
 class Lion8bit(SignOptimizer):
-    """Lion with m as an integer in one byte, one scale per tensor and stochastic rounding.
+    """Lion with a counter s of one byte instead of m, a scale per tensor, stochastic rounding.
 
     The gradient itself is not rounded; it is divided by the tensor's scale (simba/scale.py). State:
     s, one byte for bounds <= 127, else two, and a step count and a scale per tensor.
@@ -432,16 +428,16 @@ class Lion8bit(SignOptimizer):
         lr: step of every coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         spacing: gradients are divided by ``spacing`` times the scale, > 0.
-        gain: the amount that a divided gradient of 1 adds to s, > 0.
+        gain: the amount that a scaled gradient ``g / (spacing * scale)`` of 1 adds to s, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
         least: where the gradient is 0, abs(s) does not decay below ``least``, an integer in
             [0, bound]. With 1, s keeps its sign, as Lion's m does.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.
-        **switches: options of SignOptimizer.
+        **options: options of SignOptimizer.
 
     Raises:
-        ValueError: a hyperparameter is out of its range.
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
     """
 
     vote = staticmethod(directions.exact)
@@ -459,8 +455,8 @@ class Lion8bit(SignOptimizer):
         least: int = 0,
         weight_decay: float = 0.0,
         seed: int = 0,
-        **switches: Unpack[Switches],
+        **options: Unpack[Options],
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "spacing": spacing, "gain": gain, "bound": bound}
         defaults |= {"least": least, "weight_decay": weight_decay, "seed": seed}
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)

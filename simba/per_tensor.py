@@ -3,9 +3,10 @@
 ``optimizer.state[p]`` holds them as ``step`` (int64) and ``scale`` (float32). For each step, this
 module derives values from them and passes them in ``ParamState.per_tensor``:
 
-- ``state``: ``optimizer.state[p]``; ``number``: the parameter's index;
+- ``state``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
-- ``totals`` and ``row``: the tensor, and its row, that the step adds the gradient's sums to;
+- ``totals``: (parameters, 2) int64, to which the step adds ``simba.scale.sums`` of each gradient;
+  ``row``: the row of this parameter in it;
 - ``key``: the key of the tensor's noise (simba/noise.py); ``offset``: the index of its first
   coordinate, which is above 0 for a chunk of a tensor;
 - ``rounding``: the key of the noise that rounds a bfloat16 parameter;
@@ -38,13 +39,17 @@ def needs_state(variant: Variant, p: Tensor, group: dict[str, Any]) -> bool:
 def prepare_step(
     variant: Variant, states: Sequence[ParamState], group: dict[str, Any]
 ) -> list[ParamState]:
-    """Fill in ``ParamState.per_tensor`` for the coming step.
+    """Compute ``ParamState.per_tensor`` for the coming step.
 
     The first call creates the per-tensor state. On a GPU and under ``capturable`` the numbers are
     tensors, because a CUDA graph would replay the Python numbers of the captured step.
 
     Args:
         states: parameters of one device and dtype.
+
+    Returns:
+        Copies of the states with ``per_tensor`` and, for SimbaWindow, with only the plane of
+        ``signs`` that the step changes.
     """
     device = states[0].p.device
     as_tensors = group["capturable"] or device.type != "cpu" or torch.compiler.is_compiling()
@@ -61,15 +66,15 @@ def prepare_step(
                 scale.copy_(first_scale(state.g))
         inverse = inverse_spacing(_stacked(states, "scale"), group["spacing"])
         inverses = inverse.unbind() if as_tensors else inverse.tolist()
-        for row, (values, number) in enumerate(zip(all_values, inverses, strict=True)):
-            values |= {"inv_spacing": number, "totals": totals, "row": row}
+        for row, (values, inv_spacing) in enumerate(zip(all_values, inverses, strict=True)):
+            values |= {"inv_spacing": inv_spacing, "totals": totals, "row": row}
     for values in all_values:
         step = values["state"].setdefault("step", torch.zeros((), dtype=torch.int64, device=device))
         step_count = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
-            values["key"] = key(group["seed"], step_count, values["number"])
+            values["key"] = key(group["seed"], step_count, values["param_index"])
         if rounds_at_random(states[0].p, group):  # the negative index gives a key of its own
-            values["rounding"] = key(group.get("seed", 0), step_count, -1 - values["number"])
+            values["rounding"] = key(group.get("seed", 0), step_count, -1 - values["param_index"])
         if variant.windowed:
             values["plane"], digit = divmod(step_count % group["window_size"], SIGNS_PER_BYTE)
             values["place"] = float(3**digit)

@@ -1,8 +1,8 @@
 """The scale of a tensor's gradients: one number, in units of which votes are rounded.
 
 The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) weighted by abs(g).
-For the gradients of this study, half of this mean is about the threshold at which three levels
-represent a gradient with the least squared error (Lloyd 1982).
+For the gradients of SASRec, this gives about the least squared error with the three levels -c, 0
+and c if gradients below half of this mean become 0 (Lloyd 1982).
 
 The sums are computed in integers. They do not depend on the order of summation, so they are bitwise
 identical in every backend. Scaled gradients are clamped to ``MAX_SCALED_GRADIENT`` first, so that

@@ -13,11 +13,11 @@ SIGNS_PER_BYTE = 5  # 3**5 = 243
 ALL_ZERO = 121  # five zero signs: sign 0 has the digit 1, and 121 is 11111 in base 3
 
 # A memory's name in formulas, and its key in ``optimizer.state[p]``.
-KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "residual", "signs": "signs"}
+KEYS = {"m": "exp_avg", "s": "sign_counts", "e": "error", "signs": "signs"}
 RADIX = ("radix", "half_radix", "inv_radix")
 PACKED = "packed"  # the key of the tensor that holds s and e in one byte
 PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number per tensor
-COUNTERS = {"sign_counts", "residual", PACKED}
+COUNTERS = {"sign_counts", "error", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
 FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
 WRAPPER_KEYS = {"step", "momentum_buffer"}  # what wrappers add to the state of a parameter

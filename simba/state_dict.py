@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from simba.checks import RANGES, SWITCHES, as_python
+from simba.checks import OPTIONS, RANGES, as_python
 from simba.state import (
     COUNTERS,
     FOREIGN_KEYS,
@@ -65,7 +65,7 @@ def check_loaded(
     """
     reasons = []
     for group in state_dict["param_groups"]:
-        reasons += [f"it has no {key}" for key in sorted(accepted - set(SWITCHES) - group.keys())]
+        reasons += [f"it has no {key}" for key in sorted(accepted - set(OPTIONS) - group.keys())]
         reasons += [f"it has {key}" for key in sorted(RANGES.keys() - accepted & group.keys())]
     states = list(_states(groups, state_dict))
     unused = set[str]()

@@ -77,7 +77,7 @@ def test_a_model_of_ones_own_is_trained_again_and_recommends(
     assert train_mine(CODE, "save_best=true").returncode == 0
     (record,) = map(str, (tmp_path / "results").rglob("*.json"))
     again = module("scripts.rerun", record, PYTHONPATH=str(tmp_path))
-    assert again.stdout.endswith("the same to the bit\n"), again.stderr
+    assert again.stdout.endswith("bitwise identical\n"), again.stderr
 
     def recommend() -> int:
         monkeypatch.delitem(sys.modules, "last_item", raising=False)

@@ -136,7 +136,10 @@ BAD = {
     "HDF5": ("\udc89HDF", "HDF5 is not supported: convert"),
     "nobody": ("1 2\n2 3\n", "zero users with three"),
     "binary": ("\x00\x01\udcff", "neither UTF-8"),
-    "all items had": ("1 1 2 3\n2 3 2 1 4\n3 4 3 2 1 1 1\n", "no negative can be drawn"),
+    "all items had": (
+        "1 1 2 3\n2 3 2 1 4\n7 4 3 2 1 1 1\n",
+        "user '7' has interacted with all 4 items",
+    ),
 }
 
 
@@ -317,7 +320,7 @@ def test_a_damaged_cache_is_reported_and_prepared_again(toy, cache_folder, damag
     assert lists(load(toy)) == lists(first)
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert f"{folder}: damaged" in message
+    assert f"{folder}: the cache is damaged" in message
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
     load(toy)
     assert not capsys.readouterr().err

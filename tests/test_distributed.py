@@ -142,10 +142,10 @@ def test_error_feedback_adds_up_to_the_gradient(alone, levels):
         total += state.vote(p, g)
     x = g / (g.square().sum() / g.abs().sum())
     assert torch.allclose(total / 200, x.clamp(-1, 1), atol=2.01 / 200)
-    before = state.residuals[0].clone()
+    before = state.errors[0].clone()
     if levels == 3:
         assert state.vote(p, torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
-        assert torch.equal(state.residuals[0], before)
+        assert torch.equal(state.errors[0], before)
 
 
 def test_nan_and_infinity(alone):

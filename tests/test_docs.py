@@ -39,7 +39,7 @@ def test_the_example_of_voting_workers_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     ours, theirs = (torch.load(tmp_path / f"worker{rank}.pt") for rank in range(2))
     assert all(map(torch.equal, *(s[0]["state"][0].values() for s in (ours, theirs))))
-    assert not torch.equal(*(s[1]["residuals"][0] for s in (ours, theirs)))
+    assert not torch.equal(*(s[1]["errors"][0] for s in (ours, theirs)))
 
 
 @pytest.mark.parametrize("name", sorted({*simba.__all__} - {"SignOptimizer"}))
@@ -49,5 +49,5 @@ def test_every_optimizer_has_its_page_with_its_defaults(name):
     assert call, f"docs/: no page with `simba.{name}(params, ...)`"
     documented = eval(f"dict({call[1]})")
     known = inspect.signature(getattr(simba, name)).parameters.values()
-    has = {p.name: p.default for p in known if p.name not in ("params", "switches")}
+    has = {p.name: p.default for p in known if p.name not in ("params", "options")}
     assert documented == has

@@ -19,25 +19,25 @@ def shifted(ndcg, loss, wobble=0.0):
 
 def beside(optimizer="simba", **more):
     values = {"lion": LION, optimizer: shifted(**more)}
-    return findings.beside(study(runs(values)), optimizer)
+    return findings.versus_baseline(study(runs(values)), optimizer)
 
 
 def test_a_variant_is_compared_with_the_seeds_that_its_baseline_has():
     ours = beside(ndcg=-0.0041, loss=0.02)
     assert ours.seeds == 3
     assert ours.theirs == pytest.approx(0.041)
-    assert ours.share == pytest.approx(90.0)
-    assert ours.percent == "10% below"
+    assert ours.percent == pytest.approx(90.0)
+    assert ours.difference_in_percent == "10% below"
     fewer = study(runs({"lion": LION[:2], "simba": shifted(0.0041, 0)}))
-    found = findings.beside(fewer, "simba")
+    found = findings.versus_baseline(fewer, "simba")
     assert found.seeds == 2
     assert found.theirs == pytest.approx(0.041)
     assert found.ours == pytest.approx(0.0451)
-    assert found.percent == "10% above"
+    assert found.difference_in_percent == "10% above"
 
 
 def test_significance_follows_the_interval():
-    assert not findings.beside(
+    assert not findings.versus_baseline(
         study(runs({"lion": LION[:1], "simba": LION[:1]})), "simba"
     ).has_interval
     clear, unclear = (
@@ -125,11 +125,11 @@ def test_the_last_epoch_that_was_diagnosed_is_told_and_no_other():
         columns=DIAGNOSTICS,
     )
     with_steps = study(runs({"lion": LION, "simba": LION}), diagnostics=frame)
-    found = findings.looked(with_steps, with_steps, "simba")
+    found = findings.diagnosed(with_steps, with_steps, "simba")
     assert found == pytest.approx((0.2, 0.2))
-    assert findings.looked(with_steps, with_steps, "lion") == (None, None)
+    assert findings.diagnosed(with_steps, with_steps, "lion") == (None, None)
     without = study(runs({"lion": LION, "simba": LION}))
-    assert findings.looked(without, without, "simba") == (None, None)
+    assert findings.diagnosed(without, without, "simba") == (None, None)
 
 
 def test_runs_whose_last_epoch_was_the_best_are_counted():
@@ -150,9 +150,9 @@ def test_large_steps_name_the_faults_that_they_mend():
     values |= {"simba_leaky": of(0.59, 0.02), "lion": of(0.59, 0.021)}
     made = study(runs(values, "causes"))
     assert [s.optimizer for s in findings.largest_steps(made)] == ["simba_window", "simba_leaky"]
-    mends = made.declared.mends
-    assert findings.faults(made) == [mends["simba_window"], mends["simba_leaky"]]
-    assert set(mends) < set(made.declared.steps)
+    removes = made.declared.removes
+    assert findings.weaknesses(made) == [removes["simba_window"], removes["simba_leaky"]]
+    assert set(removes) < set(made.declared.steps)
 
 
 def test_the_best_byte_is_chosen_by_valid_among_those_of_one_byte():

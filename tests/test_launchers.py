@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.records.place import Place, places
+from scripts.records.run_files import RunFiles, find_runs
 from scripts.records.state import state_of
 from tests.conftest import REPOSITORY, write_toy
 from tests.test_stopping import left_in, same, start, wait_for_checkpoint, words
@@ -27,11 +27,11 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-def running(root: Path, process: subprocess.Popen[str]) -> tuple[Place, int]:
+def running(root: Path, process: subprocess.Popen[str]) -> tuple[RunFiles, int]:
     """A run with a checkpoint, and the process that trains it, from the run's own status."""
     wait_for_checkpoint(root, process, 0.0)
-    place = next(place for place in places(root) if state_of(place).phase == "running")
-    return place, json.loads(place.status.read_text())["pid"]
+    files = next(files for files in find_runs(root) if state_of(files).phase == "running")
+    return files, json.loads(files.status.read_text())["pid"]
 
 
 def complete(root: Path, whole: Path) -> bool:
@@ -60,13 +60,13 @@ def test_submitit_requeues_a_job_and_its_run_goes_on(toy, tmp_path, whole):
     root, jobs = tmp_path / "requeued", tmp_path / "jobs"
     launcher = ["hydra/launcher=submitit_local", f"hydra.launcher.submitit_folder={jobs}"]
     process = start("scripts.train", "-m", *launcher, *words(toy, root))
-    place, worker = running(root, process)
+    files, worker = running(root, process)
     os.kill(worker, signal.SIGUSR2)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     logs = "".join(path.read_text() for path in jobs.rglob("*_log.*"))
     assert "Requeued job" in logs
-    assert f"{place.checkpoint}: resuming after epoch" in logs
+    assert f"{files.checkpoint}: resuming after epoch" in logs
     assert complete(root, whole)
 
 
@@ -97,11 +97,11 @@ def test_ray_restarts_a_killed_worker_and_its_run_goes_on(toy, tmp_path, whole, 
     root = Path(os.path.relpath(tmp_path / "killed", REPOSITORY))
     launcher = ["launcher=ray", f"hydra.launcher.ray.init.address={two_nodes}"]
     process = start("scripts.train", "-m", *launcher, *words(toy, root))
-    place, worker = running(REPOSITORY / root, process)
+    files, worker = running(REPOSITORY / root, process)
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
-    assert f"{place.name}.pt: resuming after epoch" in output
+    assert f"{files.name}.pt: resuming after epoch" in output
     assert complete(REPOSITORY / root, whole)
 
 

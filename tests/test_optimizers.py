@@ -346,9 +346,9 @@ def latest(g):
 class Variant(SignOptimizer):
     direction = staticmethod(towards)
     remember = {{"m": latest}}
-    def __init__(self, params, lr=1.0, beta2=0.5, weight_decay=0.0, **switches):
+    def __init__(self, params, lr=1.0, beta2=0.5, weight_decay=0.0, **options):
         defaults = dict(lr=lr, beta2=beta2, weight_decay=weight_decay)
-        super().__init__(params, defaults, **switches)
+        super().__init__(params, defaults, **options)
 """
 USE = """
 import sys, time, torch, variant

@@ -105,21 +105,21 @@ def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
         line = axis.lines[list(ROWS).index("simba")]
         low, high = line.get_xdata()
         note = {"HR@10": 0.0195, "NDCG@10": 0.0094, "Loss": 0.872968}[metric]
-        reproduced = verdict(made.of("simba")[column], note, same_place=False) == "reproduced"
+        reproduced = verdict(made.of("simba")[column], note, same_rank=False) == "reproduced"
         assert (low <= 0 <= high) == reproduced == (metric == "HR@10")
         assert (1 + low) * note == pytest.approx(0.0205 - 2 * 0.001 / 2**0.5 * 1.5**0.5)
 
 
-def test_diagnostics_over_epochs_at_the_last_look_and_by_popularity():
+def test_diagnostics_over_epochs_in_the_last_diagnosed_epoch_and_by_popularity():
     def value(i, seed):
         return 0.1 * i + 0.1 * seed
 
     values = {}
-    for quantity, of in [*plots.LOOKS, ("agreement", "items")]:
+    for quantity, of in [*plots.MOVES_BY_EPOCH, ("agreement", "items")]:
         values[quantity, of, 20] = value
         values[quantity, of, 10] = lambda i, seed: value(i, seed) / 2
     for fifth in "12345":
-        for quantity in plots.DRIFT:
+        for quantity in plots.DISTANCES:
             values[quantity, fifth, 20] = value
             values[quantity, fifth, 10] = lambda i, seed: 0.9
         # the share that agrees plus, averaged over the fifths, the share that moves against Lion
@@ -127,21 +127,21 @@ def test_diagnostics_over_epochs_at_the_last_look_and_by_popularity():
             value(i, seed) + (0.02 if i == 3 else 0.06) * k / 3
         )
     made = study(runs(TWO), diagnostics=diagnostics(values))
-    looks = plots.looks(made)
+    moves = plots.moves_by_epoch(made)
     i = list(ROWS).index("simba_m")
-    x, y, low, high = drawn(looks.axes[0], "simba_m")
+    x, y, low, high = drawn(moves.axes[0], "simba_m")
     assert x == [10, 20]
     assert y == pytest.approx([0.05 * (i + 0.5), 0.1 * (i + 0.5)])
     assert (low, high) == pytest.approx((0.05 * i, 0.1 * (i + 1)))
-    (bars,) = plots.parts(made).axes
+    (bars,) = plots.moves(made).axes
     assert bars.get_yticklabels()[0].get_text() == "Simba + m"
     widths = [bar[0].get_width() for bar in bars.containers]  # agrees, rests, against
     agrees = 0.1 * (i + 0.5)
     assert widths == pytest.approx([agrees, 1 - agrees - 0.02, 0.02])
-    x, y, *_ = drawn(plots.drift(made).axes[1], "simba_m")  # only the last diagnosed epoch
+    x, y, *_ = drawn(plots.distances(made).axes[1], "simba_m")  # only the last diagnosed epoch
     assert x == [1, 2, 3, 4, 5]
     assert np.allclose(y, 0.1 * (i + 0.5))
-    for draw in (plots.looks, plots.parts, plots.drift):
+    for draw in (plots.moves_by_epoch, plots.moves, plots.distances):
         assert draw(study(runs(TWO))) is None
 
 

@@ -14,8 +14,8 @@ import torch
 
 from scripts.aggregate import main as aggregate
 from scripts.recommend import main
-from scripts.records.place import weights_of
 from scripts.records.record import decode_ranks
+from scripts.records.run_files import weights_of
 from scripts.running import checkpoint, weights
 from scripts.train import main as train_main
 from tests.conftest import REPOSITORY, SMALL

@@ -77,7 +77,7 @@ def test_words_follow_the_figures(tmp_path):
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     assert report([f"results.root={tmp_path}"]) == 0
     words = " ".join((tmp_path / "report.html").read_text().split())
-    assert "Simba is 100% above Lion (two seeds: too few to tell it from luck)" in words
+    assert "Simba is 100% above Lion (two seeds: too few for a significance test)" in words
     assert "commit c0ffee" in words
 
 
@@ -168,16 +168,16 @@ def opened(browser, path, width=1280, scheme="light"):
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )
-    page, faults = context.new_page(), []
+    page, errors = context.new_page(), []
     page.set_default_timeout(120_000)
-    page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     own = ("file:", "blob:", "data:")
-    page.on("request", lambda r: None if r.url.startswith(own) else faults.append(r.url))
+    page.on("request", lambda r: None if r.url.startswith(own) else errors.append(r.url))
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready]")
     yield page
-    assert not faults
+    assert not errors
     context.close()
 
 

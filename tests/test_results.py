@@ -23,8 +23,8 @@ from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
-from scripts.records.place import Place
 from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
+from scripts.records.run_files import RunFiles
 from scripts.records.users import path_of, read_users
 from scripts.reporting.note import ROWS
 from scripts.rerun import main as rerun
@@ -103,12 +103,12 @@ def test_runs_csv_has_one_line_per_record(tabled):
 
 def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     folder = tabled / "tables" / "short-sasrec-toy"
-    names = ("rows", "paired", "popularity", "history", "choices", "memories")
+    names = ("rows", "paired", "popularity", "history", "moves", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
     )
     table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
-    assert table["note's place"].to_dict() == {
+    assert table["note's rank"].to_dict() == {
         "Lion": 1,
         "Simba + m": 2,
         "Simba + (c = m)": 3,
@@ -121,7 +121,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     lion = runs.loc[runs["optimizer"] == "lion", "train/min_loss"]
     assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
     ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in ROWS]
-    assert table["place"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
+    assert table["rank"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
     assert "\\pm" in (folder / "rows.tex").read_text()
 
 
@@ -154,7 +154,7 @@ def test_figures_are_drawn_from_the_csv_files(results, capsys):
     assert make_figures([root]) == 0
     assert sorted(p.name for p in (results / "figures").iterdir()) == sorted(
         f"{name}-short-sasrec-toy{kind}"
-        for name in ("curves", "gains", "parts", "looks", "drift", "memories")
+        for name in ("curves", "gains", "moves", "moves_by_epoch", "distances", "memories")
         for kind in (".png", "-dark.png", ".pdf")
     )
 
@@ -244,7 +244,7 @@ def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figur
             path.unlink()
     path = next((results / "runs").glob("*/simba_m/*seed1.json"))
     record, refused = json.loads(path.read_text()), 0
-    at = Place(results, path.parent.relative_to(results / "runs").as_posix(), path.stem)
+    at = RunFiles(results, path.parent.relative_to(results / "runs").as_posix(), path.stem)
     cases = list(product(places(record), OTHERS))
     for number in np.random.default_rng(0).permutation(len(cases))[:150]:
         place, new = cases[number]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.records.place import Place, places
 from scripts.records.record import digest
+from scripts.records.run_files import RunFiles, find_runs
 from scripts.records.state import state_of
 from scripts.records.status import Status
 from scripts.running.status import state_reader
@@ -94,15 +94,15 @@ def test_a_failed_run_is_trained_once_per_sweep_and_its_command_trains_it_alone(
 def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     where = [*swept, f"results.root={tmp_path}", "epochs=40", "optimizer=lion"]
     process = start("scripts.train", *where)
-    while not any(state_of(place).eta_seconds is not None for place in places(tmp_path)):
+    while not any(state_of(files).eta_seconds is not None for files in find_runs(tmp_path)):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     first, *table = status(*where)
     assert re.fullmatch(r"1 run: 0 failed, 1 running, 0 to do, 0 done; ETA \d\d:\d\d", first)
     assert re.search(r" \d+/40 +\d\.\d{4} +\d\d:\d\d ", "\n".join(table))
     assert flat(table).count(f"process{process.pid}") == 1
-    (place,) = places(tmp_path)
-    seen = state_of(place)
+    (files,) = find_runs(tmp_path)
+    seen = state_of(files)
     assert seen.note == f"{platform.node()}, process {process.pid}"
     first, *_ = status("--watch", *where)
     assert first == "1 run: 0 failed, 0 running, 0 to do, 1 done"
@@ -114,13 +114,13 @@ def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
 
 def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(status, tmp_path):
     for name, host in (("here", platform.node()), ("there", "elsewhere")):
-        place = Place(tmp_path, "toy/lion", name)
+        files = RunFiles(tmp_path, "toy/lion", name)
         earlier = {"pid": os.getpid(), "process_start": "1"}  # its id was another's
-        Status("", epochs=50, epoch=7, loss=0.5, host=host, **earlier).write(place.status)
-        place.lock.touch()
-        written = json.loads(place.status.read_text())
+        Status("", epochs=50, epoch=7, loss=0.5, host=host, **earlier).write(files.status)
+        files.lock.touch()
+        written = json.loads(files.status.read_text())
         written["updated"] -= 3600
-        place.status.write_text(json.dumps(written))
+        files.status.write_text(json.dumps(written))
     first, *table = status(f"results.root={tmp_path}")
     assert first == "2 runs: 0 failed, 1 running, 1 to do, 0 done"
     assert "silentfor1:00:0" in flat(table)
@@ -129,17 +129,17 @@ def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(stat
 
 
 def test_a_damaged_status_is_none(tmp_path):
-    place = Place(tmp_path, "toy/lion", "run")
-    place.status.parent.mkdir(parents=True)
-    place.lock.touch()
+    files = RunFiles(tmp_path, "toy/lion", "run")
+    files.status.parent.mkdir(parents=True)
+    files.lock.touch()
     right = asdict(Status("python -m scripts.train", 3, error="x"))
     odd = {"updated": None, "loss": "x", "error": [1], "command": 3, "pid": True, "epoch": "1"}
     wrong = [json.dumps(right | {key: value}) for key, value in odd.items()]
     for text in ("", "{", "[]", "{}", '{"epoch": 3}', "\0", *wrong):
-        place.status.write_text(text)
-        assert state_of(place).phase == "to do"
-    place.status.write_text(json.dumps(right))
-    assert state_of(place).phase != "to do"
+        files.status.write_text(text)
+        assert state_of(files).phase == "to do"
+    files.status.write_text(json.dumps(right))
+    assert state_of(files).phase != "to do"
 
 
 def test_a_record_of_another_config_is_not_done(swept):

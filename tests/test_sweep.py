@@ -80,7 +80,7 @@ def test_a_preset_names_the_extra_that_it_lacks(module, tmp_path):
 
 
 def test_a_sweeper_gets_its_objective(train, tmp_path):
-    """Optuna searches the best rate by valid NDCG@10."""
+    """Optuna searches the best rate by validation NDCG@10."""
     done = train(
         *("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"),
         *("hydra.sweeper.direction=maximize", "optimizer.lr=interval(1e-4,1e-2)"),
@@ -112,7 +112,7 @@ def test_every_swept_value_gives_a_flat_name_that_reruns(train, module, tmp_path
     paths = [str(tmp_path / "results" / name) for name in sorted(found)]
     again = module("scripts.rerun", *paths)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("the same to the bit") == 2
+    assert again.stdout.count("bitwise identical") == 2
 
 
 def test_a_sweep_over_files_gives_one_folder_per_file(train, toy, tmp_path):

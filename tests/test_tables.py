@@ -26,7 +26,7 @@ from scripts.reporting.sources import runs_of_row
 from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
-from scripts.reporting.tables import along, grid, tables
+from scripts.reporting.tables import by_epoch, grid, tables
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, curves, gains, results, runs, study
 
@@ -37,11 +37,11 @@ def made(*frames, **more) -> dict[str, pd.DataFrame]:
 
 def test_the_rule_of_the_verdicts():
     ours = pd.Series([0.9, 1.0, 1.1])  # std 0.1; two standard errors are 0.2 * sqrt(4 / 3) = 0.2309
-    assert verdict(ours, 1.23, same_place=False) == "reproduced"
-    assert verdict(ours, 0.77, same_place=True) == "reproduced"
-    assert verdict(ours, 1.24, same_place=True) == "same order"
-    assert verdict(ours, 0.76, same_place=False) == "not reproduced"
-    assert verdict(ours[:1], 0.9, same_place=True) is None
+    assert verdict(ours, 1.23, same_rank=False) == "reproduced"
+    assert verdict(ours, 0.77, same_rank=True) == "reproduced"
+    assert verdict(ours, 1.24, same_rank=True) == "same rank"
+    assert verdict(ours, 0.76, same_rank=False) == "not reproduced"
+    assert verdict(ours[:1], 0.9, same_rank=True) is None
     assert interval(ours) == pytest.approx(4.3027 * 0.1 * (4 / 3) ** 0.5, rel=1e-4)
     assert interval(ours[:1]) is None
 
@@ -69,23 +69,23 @@ def test_a_replicate_passes_all_three_figures_less_often_than_one():
     )
 
 
-def test_a_variant_gets_the_worst_verdict_of_its_figures():
+def test_a_variant_gets_the_worst_verdict_of_its_metrics():
     values = {o: [row, row] for o, (row,) in EXACT.items()}
     values["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
     values["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # not reproduced, but still the highest loss
     values["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
     rows = made(runs(values))["ablation-sasrec-beauty/rows"].set_index("SASRec with")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
-    assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # sign-SGD has its place
+    assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # sign-SGD has its rank
     assert rows.loc["sign-SGD", "verdict"] == "not reproduced (Loss)"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     values["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
     frames = made(runs(values))
     rows = frames["ablation-sasrec-beauty/rows"].set_index("SASRec with")
-    assert rows.loc["Simba", "verdict"] == "same order (Loss)"
+    assert rows.loc["Simba", "verdict"] == "same rank (Loss)"
     figures = frames["note_1"]
-    line = figures[(figures["SASRec with"] == "Simba") & (figures["figure"] == "Loss")].iloc[0]
-    assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same order")
+    line = figures[(figures["SASRec with"] == "Simba") & (figures["metric"] == "Loss")].iloc[0]
+    assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same rank")
     order = frames["order"].iloc[0]
     assert order["by NDCG@10 on test"].startswith("Lion > Simba + m > Simba + (c = m) > sign-SGD")
     assert (order["sign(m) on top"], order["Kendall's tau"]) == ("yes", "1.00")
@@ -225,7 +225,7 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
         "runs": "5",
         "lr": "3e-4",
         "decay": "1.5",
-        "NDCG@10 on valid": "0.0300",
+        "NDCG@10 on validation": "0.0300",
         "HR@10": "0.1000",
         "NDCG@10": "0.0400",
         "Loss": "0.5000",
@@ -237,7 +237,7 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
 
 
-def test_a_search_counts_the_figures_that_a_setting_explains():
+def test_a_search_counts_the_metrics_that_a_setting_explains():
     def values(shift, spread=0.0, optimizers=ROWS):
         return {
             o: [(row.hr, row.ndcg, row.loss + shift + sign * spread) for sign in (-1, 1)]
@@ -254,7 +254,7 @@ def test_a_search_counts_the_figures_that_a_setting_explains():
     far = runs(values(0.5), "search_lr_3e-4")
     elsewhere = runs(values(0.0), "search_no_decay", dataset="toys")
     frames = made(base, near, one, far, elsewhere)
-    lines = frames["search"][frames["search"]["figure"] == "Loss"].set_index("setting")
+    lines = frames["search"][frames["search"]["metric"] == "Loss"].set_index("setting")
     assert lines.loc["note", "Lion"] == "0.1451"
     assert lines.loc["ablation", "Simba"] == "0.8930"
     assert lines.loc["search_no_decay", "Simba + m"] == "–"
@@ -281,14 +281,14 @@ def test_along_the_curve_differences_are_relative_to_the_baseline():
         return loss[run["optimizer"]] + 0.01 * run["seed"] * (run["optimizer"] == "simba")
 
     lines = curves(frame, epochs=(60, 100), loss=loss_of)
-    table = along(study(frame, lines=lines)).frame
+    table = by_epoch(study(frame, lines=lines)).frame
     cell = table.set_index("difference of").loc["training loss", "epoch 60"]
     d = 100 * (0.1 + 0.01 * np.arange(5))
     low, high = stats.t.interval(0.95, 4, d.mean(), stats.sem(d))
     assert cell == f"{d.mean():+.1f}% [{low:+.1f}, {high:+.1f}]"
-    valid = table.set_index("difference of").loc["valid NDCG@10", "epoch 100"]
+    valid = table.set_index("difference of").loc["validation NDCG@10", "epoch 100"]
     assert valid == "0.0% [0.0, 0.0]"  # no sign
-    assert along(study(frame[frame["seed"] < 4], lines=lines)) is None
+    assert by_epoch(study(frame[frame["seed"] < 4], lines=lines)) is None
 
 
 def test_one_run_has_one_record():
@@ -298,7 +298,7 @@ def test_one_run_has_one_record():
         studies(results(twice))
 
 
-def test_choices_are_those_of_the_last_diagnosed_epoch():
+def test_moves_are_those_of_the_last_diagnosed_epoch():
     start = {"experiment": "ablation", "model": "sasrec", "dataset": "beauty", "optimizer": "lion"}
     lines = [
         {"seed": seed, "epoch": epoch, "quantity": "memory", "of": "items"}
@@ -313,10 +313,10 @@ def test_choices_are_those_of_the_last_diagnosed_epoch():
         for of in ofs
     ]
     diagnostics = pd.DataFrame([start | line for line in lines])
-    table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/choices"]
+    table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/moves"]
     assert table["item embeddings with"].tolist() == ["Lion"]
     assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
-    assert (table["move against Lion"][0], table["rest"][0]) == ("20%", "10%")
+    assert (table["move against Lion"][0], table["do not move"][0]) == ("20%", "10%")
 
 
 def test_intervals_and_corrections():
@@ -383,7 +383,7 @@ def test_steps_share_the_gap():
         for o, (ndcg, loss) in figures.items()
     }
     table = made(runs(values, "causes"))["causes-sasrec-beauty/steps"].set_index("step")
-    assert table["of the Loss gap"].to_dict() == {
+    assert table["Loss gap closed"].to_dict() == {
         **{label_of(o): "–" for o in ("simba", "simba_eq4", "simba_window", "ternary_lion")},
         **{label_of(o): "–" for o in ("ternary_lion_ef", "lion_8bit")},
         "Simba, leaky": "+50%",
@@ -391,11 +391,11 @@ def test_steps_share_the_gap():
     }
     assert table.loc["Simba, leaky", "Loss"] == "0.6000 ± 0.0141"
     known = table[table["n"] != "0"]
-    assert known["of the NDCG@10 gap"].tolist() == ["–", "+150%", "-50%"]
+    assert known["NDCG@10 gap closed"].tolist() == ["–", "+150%", "-50%"]
     worse = values | {"lion": [(0.1, 0.005, 0.2)]}  # a gap that is none has no shares
     table = made(runs(worse, "causes"))["causes-sasrec-beauty/steps"].set_index("step")
-    assert set(table["of the NDCG@10 gap"]) == {"–"}
-    assert table.loc["Lion", "of the Loss gap"] == "+50%"
+    assert set(table["NDCG@10 gap closed"]) == {"–"}
+    assert table.loc["Lion", "Loss gap closed"] == "+50%"
     assert "steps" not in " ".join(made(runs(values, "mine")))
 
 

@@ -358,7 +358,7 @@ def test_a_groups_own_hyperparameters_are_checked():
         optimizer.add_param_group({"params": [q], "lr": -1.0})
 
 
-def test_a_state_saved_without_switches_is_loaded():
+def test_a_state_saved_without_options_is_loaded():
     _, optimizer = run(simba.SimbaM, {})
     state = optimizer.state_dict()
     for group in state["param_groups"]:

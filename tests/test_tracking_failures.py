@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from scripts.records.place import places
+from scripts.records.run_files import find_runs
 from scripts.records.status import read_status
 from tests.conftest import REPOSITORY
 from tests.forked import python
@@ -97,8 +97,8 @@ def test_a_service_that_dies_or_hangs_is_one_line_and_the_next_run_is_tracked_ag
 
 def test_a_service_killed_during_a_training_costs_neither_it_nor_its_record(start, tmp_path):  # noqa: F811
     process = start()
-    (place,) = places(tmp_path / "results")
-    parent = str(read_status(place.status).pid)
+    (files,) = find_runs(tmp_path / "results")
+    parent = str(read_status(files.status).pid)
     subprocess.run(["pkill", "-KILL", "-P", parent, "wandb-core"], check=True)
     output = process.communicate()[1]
     assert process.returncode == 0, output

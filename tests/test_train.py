@@ -96,7 +96,7 @@ def test_rerun_compares_a_record_with_a_new_run(train, module, tmp_path):
     before = path.read_bytes()
     same = module("scripts.rerun", path)
     assert same.returncode == 0, same.stderr
-    assert f"{name}: the same to the bit" in same.stdout
+    assert f"{name}: bitwise identical" in same.stdout
     assert path.read_bytes() == before
     record["history"][1]["train/loss"] += 1e-9
     best, record["best_epoch"] = record["best_epoch"], 3 - record["best_epoch"]

@@ -104,7 +104,7 @@ def alone(state: VoteState) -> list[Tensor]:
         for rank, voter in enumerate(voters):
             voter.rank, voter.step = rank, step
             voter.indices = {p: index for index, p in enumerate(params)}
-            voter.residuals = {} if step == 0 else voter.residuals
+            voter.errors = {} if step == 0 else voter.errors
             whole.zero_grad()
             loss(whole, step, rank).backward()
             own = [voter.vote(p, p.grad) for p in params]

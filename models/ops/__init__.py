@@ -80,7 +80,7 @@ class Operations(Protocol):
         maxlen: int,
         heads: int,
         rate: float,
-        keys: Tensor | None,
+        dropout_keys: Tensor | None,
         pad_kv: Tensor | None = None,
     ) -> Tensor:
         """Causal softmax attention (R, L, D): a token attends to the tokens of its sequence up to
@@ -94,7 +94,7 @@ class Operations(Protocol):
             q, k, v: (R, L, D).
             maxlen: M.
             rate: the dropout rate of attention weights.
-            keys: (2, 2) int64, the dropout keys for the weights of tokens and of pads.
+            dropout_keys: (2, 2) int64, the keys for the weights of tokens and of pads.
             pad_kv: (2, D), the attention key and the value of every pad. A token then also attends
                 to the pads that left-padding to maxlen would put before its sequence. They enter
                 the softmax as one key whose weight is multiplied by the number of pads. Each pad is

@@ -56,10 +56,10 @@ def attention(
     maxlen: int,
     heads: int,
     rate: float,
-    keys: Tensor | None,
+    dropout_keys: Tensor | None,
     pad_kv: Tensor | None = None,
 ) -> Tensor:
-    return _Attention.apply(q, k, v, pad_kv, packing, maxlen, heads, rate, keys)
+    return _Attention.apply(q, k, v, pad_kv, packing, maxlen, heads, rate, dropout_keys)
 
 
 def attention_at(
@@ -201,12 +201,16 @@ class _Attention(Function):
         maxlen: int,
         heads: int,
         rate: float,
-        keys: Tensor | None,
+        dropout_keys: Tensor | None,
     ) -> Tensor:
         out, size = torch.empty_like(q), q.shape[1]
         ctx.weights = np.empty((size, heads, maxlen + 1), dtype=np.float32)
         visible = _visible_keys(packing, pad_kv, heads, q.shape[-1])
-        ctx.settings = *visible, maxlen, *_attention_dropout_arguments(rate, keys, packing.tokens)
+        ctx.settings = (
+            *visible,
+            maxlen,
+            *_attention_dropout_arguments(rate, dropout_keys, packing.tokens),
+        )
         qkv = (_heads(x, heads) for x in (q, k, v))
         forward, ctx.backward_kernel = kernels.attention(q.shape[-1] // heads)
         forward(*qkv, np.arange(size), *ctx.settings, _heads(out, heads), ctx.weights)
@@ -245,11 +249,11 @@ def _dropout_arguments(rate: float, key: Tensor | None, tokens: Tensor) -> tuple
 
 
 def _attention_dropout_arguments(
-    rate: float, keys: Tensor | None, tokens: Tensor
+    rate: float, dropout_keys: Tensor | None, tokens: Tensor
 ) -> tuple[Any, ...]:
-    """The kernels' arguments ``limit``, ``scale``, ``keys`` (2, 2) and ``first``."""
-    words = np.zeros((2, 2)) if keys is None else keys.numpy()
-    return *_limit_and_scale(rate, keys), words.astype(np.uint32), _first_token(tokens)
+    """The kernels' arguments ``limit``, ``scale``, ``dropout_keys`` (2, 2) and ``first``."""
+    words = np.zeros((2, 2)) if dropout_keys is None else dropout_keys.numpy()
+    return *_limit_and_scale(rate, dropout_keys), words.astype(np.uint32), _first_token(tokens)
 
 
 def _first_token(tokens: Tensor) -> int:

@@ -142,7 +142,7 @@ def gelu_backward(x, bias, dy, dx, dbias):
 
 @_compile_fast
 def dropout(x, y, limit, scale, key0, key1, first):
-    """y = dropout(x), (T, D). dx = dropout(dy)."""
+    """y = dropout(x), (T, D). Called with dy as x, it computes the gradient dx."""
     size, width = x.shape
     for t in range(size):
         xt, yt = x[t], y[t]
@@ -352,7 +352,7 @@ def attention(width):
     - pads: (T,), the number of pads that each token attends to; (0,): no token attends to pads.
     - pad_kv: (2, H, W), the key and value of a pad.
     - maxlen: M, the longest sequence.
-    - keys: (2, 2) uint32, the dropout keys for the weights of tokens and of pads.
+    - dropout_keys: (2, 2) uint32, the keys for the weights of tokens and of pads.
     - out: (Q, H, W).
     - weights: (Q, H, M + 1), an output for the gradient: the softmax weights before dropout. Entry
       j is the weight of the sequence's token j, entry M that of the pads. If the array is
@@ -362,7 +362,20 @@ def attention(width):
     """
 
     def forward(
-        q, k, v, slots, starts, pads, pad_kv, maxlen, limit, scale, keys, first, out, weights
+        q,
+        k,
+        v,
+        slots,
+        starts,
+        pads,
+        pad_kv,
+        maxlen,
+        limit,
+        scale,
+        dropout_keys,
+        first,
+        out,
+        weights,
     ):
         heads = q.shape[1]
         inv_sqrt_width = float32(1.0) / math.sqrt(float32(width))
@@ -391,7 +404,9 @@ def attention(width):
                     w[j] = _exp(w[j] - largest)
                     total += w[j]
                 index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(index, limit, scale, keys[0, 0], keys[0, 1], factors)
+                _dropout_factors(
+                    index, limit, scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
+                )
                 for d in range(width):
                     oi[d] = float32(0.0)
                 for j in range(length):
@@ -401,7 +416,9 @@ def attention(width):
                         oi[d] += weight * vj[d]
                 if num_pads:
                     w[maxlen] /= total
-                    kept_pads = _count_kept_pads(index, num_pads, limit, keys[1, 0], keys[1, 1])
+                    kept_pads = _count_kept_pads(
+                        index, num_pads, limit, dropout_keys[1, 0], dropout_keys[1, 1]
+                    )
                     pad_weight = w[maxlen] * scale * float32(kept_pads) / float32(num_pads)
                     _add(oi, pad_weight, pad_kv[1, h])
 
@@ -416,7 +433,7 @@ def attention(width):
         maxlen,
         limit,
         scale,
-        keys,
+        dropout_keys,
         first,
         weights,
         dq,
@@ -439,7 +456,9 @@ def attention(width):
             for h in range(heads):
                 w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
                 index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
-                _dropout_factors(index, limit, scale, keys[0, 0], keys[0, 1], factors)
+                _dropout_factors(
+                    index, limit, scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
+                )
                 total = float32(0.0)
                 for j in range(length):
                     vj, dweight = v[begin + j, h], float32(0.0)
@@ -449,7 +468,9 @@ def attention(width):
                     total += w[j] * g[j]
                 dpad_weight = float32(0.0)
                 if num_pads:
-                    kept_pads = _count_kept_pads(index, num_pads, limit, keys[1, 0], keys[1, 1])
+                    kept_pads = _count_kept_pads(
+                        index, num_pads, limit, dropout_keys[1, 0], dropout_keys[1, 1]
+                    )
                     pad_factor = scale * float32(kept_pads) / float32(num_pads)
                     _add(dpad[1, h], w[maxlen] * pad_factor, do)
                     dpad_weight = _dot(do, pad_kv[1, h]) * pad_factor

@@ -77,7 +77,7 @@ def attention(
     maxlen: int,
     heads: int,
     rate: float,
-    keys: Tensor | None,
+    dropout_keys: Tensor | None,
     pad_kv: Tensor | None = None,
 ) -> Tensor:
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (R, H, L, W)
@@ -95,13 +95,13 @@ def attention(
         weights, pad_weight = weights[..., :-1], weights[..., -1:]
     else:
         weights = torch.softmax(scores, -1)
-    if keys is not None and rate > 0:
+    if dropout_keys is not None and rate > 0:
         by_head = torch.arange(heads, device=q.device).view(-1, 1, 1)
         first = (packing.tokens[:, None, :, None] * heads + by_head) * maxlen  # (R, H, L, 1)
-        weights = weights * (noise(first + back, keys[0]) <= noise_limit(rate)) / (1 - rate)
+        weights = weights * (noise(first + back, dropout_keys[0]) <= noise_limit(rate)) / (1 - rate)
         if pad_kv is not None:
             pad = torch.arange(maxlen, device=q.device)
-            kept = (noise(first + pad, keys[1]) <= noise_limit(rate)) & (pad < num_pads)
+            kept = (noise(first + pad, dropout_keys[1]) <= noise_limit(rate)) & (pad < num_pads)
             num_kept = kept.sum(-1, keepdim=True)
             pad_weight = pad_weight * num_kept / (num_pads.clamp(min=1) * (1 - rate))
     attended = weights @ v

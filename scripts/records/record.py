@@ -161,7 +161,7 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
     if any("train/loss" not in entry for entry in history):
         return "an epoch has no train/loss"
     if missing := {"HR@10", "NDCG@10"} - (record["valid"].keys() & record["test"].keys()):
-        return f"no {', '.join(sorted(missing))} on valid or test"
+        return f"{', '.join(sorted(missing))} is missing in valid or test"
     try:
         ranks = decode_ranks(record["test_ranks"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:

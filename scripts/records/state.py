@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scripts.records.errors import UserError
-from scripts.records.place import Place
 from scripts.records.record import differences, identity, read_record
+from scripts.records.run_files import RunFiles
 from scripts.records.status import Status, read_status
 
 Phase = Literal["failed", "running", "to do", "done"]
@@ -18,7 +18,7 @@ Phase = Literal["failed", "running", "to do", "done"]
 class State:
     """A run as its files show it."""
 
-    place: Place
+    files: RunFiles
     phase: Phase
     epochs: str = ""  # TRAINED/ALL
     loss: float | None = None
@@ -29,25 +29,25 @@ class State:
     retry_command: str = ""  # trains a failed run again
 
 
-def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
+def state_of(files: RunFiles, config: Mapping[str, Any] | None = None) -> State:
     """Read the files of a run. Nothing is locked or written.
 
     Args:
-        place: the paths of the run's files.
+        files: the paths of the run's files.
         config: the checked config of the run. If it is given, a record of another config is failed.
     """
-    status = read_status(place.status)
-    if status and place.lock.exists() and status.may_be_alive():
-        return _running(place, status)
+    status = read_status(files.status)
+    if status and files.lock.exists() and status.may_be_alive():
+        return _running(files, status)
     try:
-        record = read_record(place.record) if place.record.exists() else None
+        record = read_record(files.record) if files.record.exists() else None
     except UserError as error:
-        return State(place, "failed", note=str(error))
+        return State(files, "failed", note=str(error))
     if record and record["status"] == "finished":
-        return _finished(place, record, config)
+        return _finished(files, record, config)
     if status and status.error:
         return State(
-            place,
+            files,
             "failed",
             _epochs(status),
             status.loss,
@@ -55,30 +55,32 @@ def state_of(place: Place, config: Mapping[str, Any] | None = None) -> State:
             retry_command=status.command,
         )
     if record:
-        retry = f"{record['command']} results.root={shlex.quote(str(place.root))}"
+        retry = f"{record['command']} results.root={shlex.quote(str(files.root))}"
         epochs = str(len(record["history"]))
-        return State(place, "failed", epochs, note=record.get("error", ""), retry_command=retry)
+        return State(files, "failed", epochs, note=record.get("error", ""), retry_command=retry)
     if status and status.epoch:
-        return State(place, "to do", _epochs(status), status.loss, "resumes from its checkpoint")
-    return State(place, "to do")
+        return State(files, "to do", _epochs(status), status.loss, "resumes from its checkpoint")
+    return State(files, "to do")
 
 
-def _running(place: Place, status: Status) -> State:
+def _running(files: RunFiles, status: Status) -> State:
     now = time.time()
     eta = None if status.expected_end is None else max(0.0, status.expected_end - now)
     where = f"{status.host}, process {status.pid}"
     since_update = now - status.updated
-    return State(place, "running", _epochs(status), status.loss, where, eta, since_update)
+    return State(files, "running", _epochs(status), status.loss, where, eta, since_update)
 
 
-def _finished(place: Place, record: Mapping[str, Any], config: Mapping[str, Any] | None) -> State:
+def _finished(
+    files: RunFiles, record: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> State:
     sha256 = record["config"].get("data", {}).get("sha256", "")
     if config and (changed := differences(record["config"], identity(config, sha256))):
         note = f"the record is of another config ({'; '.join(changed)}); force=true replaces it"
-        return State(place, "failed", note=note)
+        return State(files, "failed", note=note)
     epochs, loss = str(len(record["history"])), record["history"][-1]["train/loss"]
     note = f"NDCG@10 {record['test']['NDCG@10']:.4f}"
-    return State(place, "done", epochs, loss, note, train_seconds=record.get("train_seconds"))
+    return State(files, "done", epochs, loss, note, train_seconds=record.get("train_seconds"))
 
 
 def _epochs(status: Status) -> str:

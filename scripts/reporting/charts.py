@@ -23,7 +23,7 @@ from scripts.reporting.plots import (
     GUESSING,
     LOSSES,
     MEMORIES,
-    PARTS,
+    PARTS_OF_MOVES,
     SHARES,
     TITLES,
     axis_label,
@@ -40,11 +40,11 @@ from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, short, style_of
 from scripts.reporting.tables import (
     GROUPED_BY,
-    beside_note,
+    compares_with_note,
     group_name,
     groups_of,
-    last_looks,
-    looked_at_memories,
+    has_memory_diagnostics,
+    last_diagnosed,
 )
 
 DASHES = {
@@ -86,7 +86,7 @@ class Chart(NamedTuple):
 
 
 def curves(study: Study) -> Chart | None:
-    """Loss and valid NDCG@10 over epochs: mean over seeds, and from the lowest to the highest."""
+    """Loss and validation NDCG@10 over epochs: mean over seeds, and the range over seeds."""
     if not has_curves(study):
         return None
     points = study.shown_curves
@@ -97,7 +97,7 @@ def curves(study: Study) -> Chart | None:
     figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
     figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
     figure.update_xaxes(title_text="epoch", row=2, col=1)
-    if beside_note(study):
+    if compares_with_note(study):
         last = study.curves["epoch"].max()
         for optimizer, published in ROWS.items():
             figure.add_scatter(
@@ -114,7 +114,7 @@ def curves(study: Study) -> Chart | None:
                 row=1,
                 col=1,
             )
-    diamonds = " Diamonds are the note's losses." if beside_note(study) else ""
+    diamonds = " Diamonds are the note's losses." if compares_with_note(study) else ""
     caption = (
         f"{_lines_are(points)} The dotted line is the loss of guessing: of a model that gives "
         f"every item the same score.{diamonds}"
@@ -124,12 +124,12 @@ def curves(study: Study) -> Chart | None:
         f"{label_of(str(o))} {own['train/loss'].mean():.3f} and {own['valid/NDCG@10'].mean():.4f}"
         for o, own in ends
     ]
-    alt = f"Curves over the epochs. Last training loss and valid NDCG@10: {'; '.join(described)}."
+    alt = f"Curves over epochs. Last training loss and validation NDCG@10: {'; '.join(described)}."
     return Chart(figure, caption, alt, _keys(study, points), "yaxis")
 
 
 def grid(study: Study) -> Chart | None:
-    """Lowest loss and best valid NDCG@10 over the one number that a study sweeps."""
+    """Lowest loss and best validation NDCG@10 over the one number that a study sweeps."""
     runs = grid_runs(study)
     if runs is None:
         return None
@@ -149,7 +149,7 @@ def grid(study: Study) -> Chart | None:
         f"{label_of(o)} {short(float(value))}"
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
-    alt = f"Figures over the {axis_label(key)}. Best by valid NDCG@10: {', '.join(described)}."
+    alt = f"Figures over the {axis_label(key)}. Best by validation NDCG@10: {', '.join(described)}."
     return Chart(figure, _lines_are(runs, "point"), alt, _keys(study, runs))
 
 
@@ -160,10 +160,10 @@ def gains(study: Study) -> Chart | None:
         return None
     figure = _panels([""] * len(GROUPED_BY), height=640, shared=False, between=0.18)
     for row, (quantity, words) in enumerate(GROUPED_BY.items(), 1):
-        own = lines[lines["by"] == quantity]
-        variants = dashes_of(study, own)
+        gains = lines[lines["by"] == quantity]
+        variants = dashes_of(study, gains)
         for i, (optimizer, swept) in enumerate(variants):
-            groups = groups_of(variant(own, optimizer, swept))
+            groups = groups_of(variant(gains, optimizer, swept))
             below, above = errors(groups)
             figure.add_scatter(
                 **_named(optimizer, swept),
@@ -246,7 +246,7 @@ def steps(study: Study) -> Chart | None:
 
 def note_figure(study: Study) -> Chart | None:
     """The note's figures and ours, run by run."""
-    if not beside_note(study):
+    if not compares_with_note(study):
         return None
     titles = [
         f"{metric} ({'lower' if metric == 'Loss' else 'higher'} is better)" for metric in METRICS
@@ -283,14 +283,14 @@ def note_figure(study: Study) -> Chart | None:
     return Chart(figure, caption, alt, _keys(study, study.runs[study.runs["optimizer"].isin(ROWS)]))
 
 
-def parts(study: Study) -> Chart | None:
+def moves(study: Study) -> Chart | None:
     """How a variant's steps of item embeddings relate to Lion's at the last look."""
     if study.diagnostics.empty:
         return None
-    shares = step_shares(last_looks(study.diagnostics))
+    shares = step_shares(last_diagnosed(study.diagnostics))
     bars = {
         label: (colour, [_round(x) for x in shares[part]])
-        for part, (colour, label) in PARTS.items()
+        for part, (colour, label) in PARTS_OF_MOVES.items()
     }
     described = [f"{label_of(str(o))} {against:z.0%}" for o, against in shares["against"].items()]
     caption = (
@@ -304,22 +304,22 @@ def parts(study: Study) -> Chart | None:
 
 def memories(study: Study) -> Chart | None:
     """How often what a variant remembers contradicts the gradients of the last look's epoch."""
-    if not looked_at_memories(study):
+    if not has_memory_diagnostics(study):
         return None
-    last = last_looks(study.diagnostics)
-    found = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    found = found.reindex([o for o, _ in study.variants if o in found.index])
+    last = last_diagnosed(study.diagnostics)
+    shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
+    shares = shares.reindex([o for o, _ in study.variants if o in shares.index])
     colours = ("#0072B2", "#E69F00", "#009E73")
     bars = {}
     for colour, (quantity, title) in zip(colours, MEMORIES.items(), strict=True):
-        values = [None if pd.isna(x) else _round(x) for x in found[quantity]]
+        values = [None if pd.isna(x) else _round(x) for x in shares[quantity]]
         bars[title.replace("\n", " ")] = (colour, values)
     caption = (
         "Half, 50%, is chance level. Lion's m was computed for every variant, "
         "for comparison; where s has no bar, the variant keeps no counter."
     )
     alt = "Bars: how often each memory points against the epoch; the table has the numbers."
-    return _bars(bars, [label_of(str(o)) for o in found.index], "group", caption, alt)
+    return _bars(bars, [label_of(str(o)) for o in shares.index], "group", caption, alt)
 
 
 def corrupted(study: Study) -> Chart | None:
@@ -350,7 +350,7 @@ CHARTS: dict[str, Callable[[Study], Chart | None]] = {
     "gains": gains,
     "steps": steps,
     "note": note_figure,
-    "parts": parts,
+    "moves": moves,
     "memories": memories,
     "corrupted": corrupted,
 }

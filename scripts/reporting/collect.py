@@ -22,7 +22,7 @@ from scripts.reporting.studies import RUN, STUDY, VARIANT
 from scripts.reporting.style import short
 
 FIXED_KEYS = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
-FIGURES = {  # columns of a run, with their number of decimals
+COST_COLUMNS = {  # columns of a run, with their number of decimals
     "targets_per_second": 0,
     "eval_seconds": 3,
     "peak_rss_mib": 1,
@@ -62,18 +62,18 @@ def collect(root: Path) -> Results:
     if not records:
         raise UserError(f"{root / 'runs'}: no finished record; train first")
     order = [*STUDY, "optimizer", "swept", "seed", "record"]
-    runs = pd.DataFrame([run(record, path) for path, record in records.items()])
+    runs = pd.DataFrame([runs_row(record, path) for path, record in records.items()])
     runs = with_swept(runs, [flattened(record["config"]) for record in records.values()])
     runs = runs.sort_values(order, ignore_index=True)
     ordered = {path: records[Path(path)] for path in runs["record"]}
-    curves = [line for path, record in ordered.items() for line in curve(record, path)]
-    diagnosed = [line for record in ordered.values() for line in diagnostics(record)]
-    found = paired_users(runs, ordered)
+    curves = [row for path, record in ordered.items() for row in curves_rows(record, path)]
+    diagnosed = [row for record in ordered.values() for row in diagnostics_rows(record)]
+    pairs = paired_users(runs, ordered)
     results = Results(
         runs,
         pd.DataFrame(curves),
-        user_tests(found),
-        user_groups(found, users_of(root, ordered)),
+        user_tests(pairs),
+        user_groups(pairs, users_of(root, ordered)),
         pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "of", "value"]),
     )
     for name, frame in results._asdict().items():
@@ -104,7 +104,7 @@ def load(root: Path) -> Results:
     for name in Results._fields:
         path = root / f"{name}.csv"
         if not path.is_file():
-            raise UserError(f"{path}: not there; run `python -m scripts.aggregate` first")
+            raise UserError(f"{path} does not exist; run `python -m scripts.aggregate` first")
         try:
             # A dataset may be called NA, so pandas must not read text as a missing value.
             text = dict.fromkeys([*RUN, "swept", "record", "commit", "setting"], str)
@@ -140,7 +140,7 @@ def load(root: Path) -> Results:
 NUMBERS = {
     *("epochs", "lr", "weight_decay", "best_epoch", "test/HR@10", "test/NDCG@10", "valid/NDCG@10"),
     *("train/loss", "train/min_loss", "epoch", "value", "seeds", "users", "better", "worse"),
-    *("p_t", "p_wilcoxon", *Group._fields, *FIGURES),
+    *("p_t", "p_wilcoxon", *Group._fields, *COST_COLUMNS),
 }
 REQUIRED = {
     "runs": {
@@ -155,8 +155,8 @@ REQUIRED = {
 }
 
 
-def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The line of runs.csv for a record."""
+def runs_row(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The row of runs.csv for a record."""
     config, history = record["config"], record["history"]
     losses = [entry["train/loss"] for entry in history]
     setting = {key: value for key, value in config.items() if key != "seed"}
@@ -173,39 +173,39 @@ def run(record: dict[str, Any], path: Path) -> dict[str, Any]:
             "train/loss": losses[-1],
             "train/min_loss": min(losses),
         }
-        | {key: round(record[key], digits) for key, digits in FIGURES.items()}
+        | {key: round(record[key], digits) for key, digits in COST_COLUMNS.items()}
         | {"record": path.as_posix(), "commit": record.get("commit"), "setting": digest(setting)}
     )
 
 
 def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
-    """Add to runs a column for every key that a study sweeps over, and ``swept``, these in words.
+    """Add to runs a column for every key that a study sweeps over, and the column ``swept``.
 
-    A study sweeps over a key if the runs of one optimizer have different values of it. The seed
-    does not count.
+    ``swept`` has these keys and their values as text, such as ``lr 3e-4``. A study sweeps over a
+    key if the runs of one optimizer have different values of it. The seed does not count.
 
     Args:
         configs: the flattened config of each run, in the order of ``runs``.
     """
-    whole = pd.DataFrame(configs, index=runs.index, dtype=object)
-    words: dict[Any, str] = {}
+    config_frame = pd.DataFrame(configs, index=runs.index, dtype=object)
+    swept: dict[Any, str] = {}
     columns: dict[str, dict[Any, Any]] = {}
     for _, study in runs.groupby(STUDY):
-        configured = whole.loc[study.index]
+        configured = config_frame.loc[study.index]
         differing = {
             str(key)
-            for _, own in configured.groupby(study["optimizer"])
-            for key in own
-            if own[key].map(repr).nunique() > 1
+            for _, group in configured.groupby(study["optimizer"])
+            for key in group
+            if group[key].map(repr).nunique() > 1
         }
         for i, values in configured[sorted(differing)].iterrows():
             known = {key: value for key, value in values.items() if not is_missing(value)}
-            words[i] = ", ".join(
+            swept[i] = ", ".join(
                 f"{str(key).split('.')[-1]} {short(v)}" for key, v in known.items()
             )
             for key, value in known.items():
                 columns.setdefault(str(key), {})[i] = value
-    runs = runs.assign(swept=pd.Series(words))
+    runs = runs.assign(swept=pd.Series(swept))
     for key in sorted(columns.keys() - set(FIXED_KEYS)):
         runs[key] = pd.Series(columns[key], dtype=object)
     return runs
@@ -227,8 +227,8 @@ def flattened(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def curve(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
-    """The lines of curves.csv for a record, one per evaluated epoch."""
+def curves_rows(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """The rows of curves.csv for a record, one per evaluated epoch."""
     return [
         {
             "record": path,
@@ -241,8 +241,8 @@ def curve(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
     ]
 
 
-def diagnostics(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of diagnostics.csv for a record; scripts/running/diagnostics.py defines them."""
+def diagnostics_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of diagnostics.csv for a record; scripts/running/diagnostics.py defines them."""
     start = {key: record[key] for key in RUN}
     return [
         start | {"epoch": entry["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}

@@ -14,7 +14,7 @@ LESS_IS_MORE = ("levels", "top")  # kinds whose smaller strengths corrupt more
 
 
 def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Runs with the columns ``kind`` and ``shown``, the strength as text; None without corruption.
+    """Runs with the columns ``kind`` and ``strength`` (as text); None without corruption.
 
     Runs with exact gradients come first, with the kind EXACT; then kind after kind, each from the
     weakest corruption to the strongest.
@@ -28,11 +28,11 @@ def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
     strengths = pd.to_numeric(parts[2], errors="coerce").fillna(0.0)
     runs = runs.assign(
         kind=parts[0].where(texts != "", EXACT),
-        shown=parts[2].where(texts != "", MISSING),
-        place=strengths.where(~parts[0].isin(LESS_IS_MORE), -strengths),
+        strength=parts[2].where(texts != "", MISSING),
+        severity=strengths.where(~parts[0].isin(LESS_IS_MORE), -strengths),
         corrupted=texts != "",
     )
-    return runs.sort_values(["corrupted", "kind", "place"], kind="stable")
+    return runs.sort_values(["corrupted", "kind", "severity"], kind="stable")
 
 
 class Kind(NamedTuple):
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 
     name: str
     strengths: list[str]
-    runs: pd.DataFrame  # with the column ``x``, the place of a run's strength
+    runs: pd.DataFrame  # with the column ``x``, the index of a run's strength
 
 
 def kinds(study: Study) -> list[Kind]:
@@ -49,22 +49,23 @@ def kinds(study: Study) -> list[Kind]:
     if runs is None:
         return []
     runs = runs.assign(swept="")  # an optimizer is one line
-    exact, made = runs[runs["kind"] == EXACT], []
+    exact, of_kinds = runs[runs["kind"] == EXACT], []
     for name in dict.fromkeys(runs["kind"]):
         if name != EXACT:
-            own = runs[runs["kind"] == name]
-            strengths = list(dict.fromkeys(own["shown"]))
-            places = {text: i for i, text in enumerate(strengths, 1)}
-            own = own.assign(x=own["shown"].map(places))
-            made.append(Kind(name, [EXACT, *strengths], pd.concat([exact.assign(x=0), own])))
-    return made
+            corrupted = runs[runs["kind"] == name]
+            strengths = list(dict.fromkeys(corrupted["strength"]))
+            indices = {text: i for i, text in enumerate(strengths, 1)}
+            corrupted = corrupted.assign(x=corrupted["strength"].map(indices))
+            with_exact = pd.concat([exact.assign(x=0), corrupted])
+            of_kinds.append(Kind(name, [EXACT, *strengths], with_exact))
+    return of_kinds
 
 
 def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
-    """A function that makes the table of one figure: a line per corruption, a column per optimizer.
+    """A function that makes the table of a metric: a row per corruption, a column per optimizer.
 
     Args:
-        metric: the figure's name.
+        metric: the metric's name.
         column: its column in runs.csv.
     """
 
@@ -74,11 +75,11 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
             return None
         optimizers = list(dict.fromkeys(o for o, _ in study.variants))
         lines = []
-        for (kind, shown), own in runs.groupby(["kind", "shown"], sort=False):
-            line = {"gradient": kind, "strength": shown}
+        for (kind, strength), corrupted in runs.groupby(["kind", "strength"], sort=False):
+            line = {"gradient": kind, "strength": strength}
             for optimizer in optimizers:
-                line[label_of(optimizer)] = _cell(runs, own, optimizer, column)
-            lines.append(line | {"n": values_in(own.groupby("optimizer").size())})
+                line[label_of(optimizer)] = _cell(runs, corrupted, optimizer, column)
+            lines.append(line | {"n": values_in(corrupted.groupby("optimizer").size())})
         caption = (
             f"{metric} after training on corrupted gradients, means over n seeds, and in % of the "
             "same optimizer with exact gradients and the same seeds. scripts/running/corruption.py "
@@ -89,9 +90,9 @@ def corrupted_by(metric: str, column: str) -> Callable[[Study], Table | None]:
     return table
 
 
-def _cell(runs: pd.DataFrame, own: pd.DataFrame, optimizer: str, column: str) -> str:
-    """An optimizer's mean over these runs, and in % of its mean with exact gradients."""
-    values = own[own["optimizer"] == optimizer]
+def _cell(runs: pd.DataFrame, corrupted: pd.DataFrame, optimizer: str, column: str) -> str:
+    """An optimizer's mean with one corruption, and in % of its mean with exact gradients."""
+    values = corrupted[corrupted["optimizer"] == optimizer]
     if values.empty:
         return MISSING
     text = four_decimals(values[column].mean())

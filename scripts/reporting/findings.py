@@ -1,4 +1,4 @@
-"""What the report's sentences say of the figures: every number in them is computed here."""
+"""The numbers in the report's sentences."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import pandas as pd
 from scripts.reporting.cells import WITH, bracketed, seeds, signed
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, ROWS, VERDICTS
-from scripts.reporting.peers import Tried, best_of_rates, compared
+from scripts.reporting.peers import Tried, best_of_rates, note_study_and_finalists
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
@@ -18,9 +18,9 @@ from scripts.reporting.tables import (
     equivalence_margin,
     group_name,
     groups_of,
-    last_looks,
+    last_diagnosed,
     order,
-    rows_beside_note,
+    rows_with_note,
     search,
     share_with_interval,
 )
@@ -28,7 +28,7 @@ from scripts.reporting.tables import (
 LARGE = 10  # %: a step's share of the gap that is worth a sentence
 
 
-class Beside(NamedTuple):
+class VersusBaseline(NamedTuple):
     """A variant's mean NDCG@10 on test and the baseline's, over the seeds that both have."""
 
     optimizer: str
@@ -38,12 +38,12 @@ class Beside(NamedTuple):
     seeds: int
     interval: tuple[float, float] | None
     bytes: float
-    within: float | None  # by which share of theirs ours differs at most
+    within: float | None  # the fraction of theirs within which both are equal, by two t-tests
     loss: tuple[float, float] | None  # the interval of the difference of the lowest training loss
 
     @property
-    def share(self) -> float:
-        """Ours in % of theirs, not a fraction."""
+    def percent(self) -> float:
+        """Ours in % of theirs."""
         return 100 * self.ours / self.theirs
 
     @property
@@ -52,16 +52,16 @@ class Beside(NamedTuple):
         return self.interval is not None
 
     @property
-    def percent(self) -> str:
-        """How far ours lies below or above theirs."""
-        off = self.share - 100
+    def difference_in_percent(self) -> str:
+        """The difference in % of theirs, such as ``12% below``."""
+        off = self.percent - 100
         return f"{abs(off):.0f}% {'below' if off < 0 else 'above'}"
 
     @property
     def significance(self) -> str:
-        """Whether the difference can be told from the luck of a seed, in words."""
+        """Whether the difference is significant, in words."""
         if self.interval is None:
-            return f"{seeds(self.seeds)}: too few to tell it from luck"
+            return f"{seeds(self.seeds)}: too few for a significance test"
         low, high = self.interval
         return (
             f"{significant(self.interval)}: over {seeds(self.seeds)} the difference is "
@@ -94,53 +94,55 @@ def significant(interval: tuple[float, float]) -> str:
     return "significant" if low > 0 or high < 0 else "not significant"
 
 
-def beside(study: Study, optimizer: str) -> Beside:
-    """A variant beside its study's baseline."""
+def versus_baseline(study: Study, optimizer: str) -> VersusBaseline:
+    """A variant compared with its study's baseline."""
     theirs = baseline_of(study.baseline, study.declared.baseline, "")
-    own = study.of(optimizer)
+    ours = study.of(optimizer)
     column = METRICS["NDCG@10"]
-    d = differences(own, theirs, column)
-    both = own.merge(theirs, on="seed")
-    return Beside(
+    d = differences(ours, theirs, column)
+    both = ours.merge(theirs, on="seed")
+    return VersusBaseline(
         optimizer=optimizer,
         label=label_of(optimizer),
         ours=float(both[f"{column}_x"].mean()),
         theirs=float(both[f"{column}_y"].mean()),
         seeds=len(d),
         interval=t_interval(d),
-        bytes=float(own["state_bytes_per_param"].iloc[0]),
-        within=equivalence_margin(own, theirs),
-        loss=t_interval(differences(own, theirs, METRICS["Loss"])),
+        bytes=float(ours["state_bytes_per_param"].iloc[0]),
+        within=equivalence_margin(ours, theirs),
+        loss=t_interval(differences(ours, theirs, METRICS["Loss"])),
     )
 
 
-def nearest(studies: Sequence[Study]) -> list[Beside]:
+def nearest(studies: Sequence[Study]) -> list[VersusBaseline]:
     """The variants in the note's setting that keep less than its baseline, the best first.
 
     They are those of the studies that take their baseline from the note's setting.
     """
-    base, finalists = compared(studies)
+    base, finalists = note_study_and_finalists(studies)
     if base is None:
         return []
     most = float(base.of(base.declared.baseline)["state_bytes_per_param"].iloc[0])
-    found = [b for study in finalists for b in _besides(study)]
-    return sorted((b for b in found if b.bytes < most), key=lambda b: -b.share)
+    compared = [b for study in finalists for b in _all_versus_baseline(study)]
+    return sorted((b for b in compared if b.bytes < most), key=lambda b: -b.percent)
 
 
-def as_large(study: Study) -> list[Beside]:
+def as_large(study: Study) -> list[VersusBaseline]:
     """A study's variants that keep as much as its baseline or more, the best first."""
     most = float(study.of(study.declared.baseline)["state_bytes_per_param"].iloc[0])
-    return sorted((b for b in _besides(study) if b.bytes >= most), key=lambda b: -b.share)
+    return sorted(
+        (b for b in _all_versus_baseline(study) if b.bytes >= most), key=lambda b: -b.percent
+    )
 
 
-def _besides(study: Study) -> list[Beside]:
-    found = [beside(study, o) for o, swept in study.variants if not swept]
-    return [b for b in found if b.seeds and b.optimizer != study.declared.baseline]
+def _all_versus_baseline(study: Study) -> list[VersusBaseline]:
+    compared = [versus_baseline(study, o) for o, swept in study.variants if not swept]
+    return [b for b in compared if b.seeds and b.optimizer != study.declared.baseline]
 
 
 def verdicts(study: Study) -> dict[str, list[str]]:
     """The note's variants with each verdict, by their labels."""
-    frame = rows_beside_note(study).frame
+    frame = rows_with_note(study).frame
     given = frame["verdict"].str.partition(" (")[0]
     return {verdict: frame.loc[given == verdict, WITH].tolist() for verdict in VERDICTS}
 
@@ -151,10 +153,10 @@ def largest_steps(study: Study) -> list[Step]:
     return [s for s in steps if round(100 * max(s.of_loss or 0.0, s.of_ndcg or 0.0)) >= LARGE]
 
 
-def faults(study: Study) -> list[str]:
-    """The faults of the first variant that the largest steps mend."""
-    mends = study.declared.mends or {}
-    return [mends[s.optimizer] for s in largest_steps(study) if s.optimizer in mends]
+def weaknesses(study: Study) -> list[str]:
+    """The weaknesses of the first variant that the largest steps remove."""
+    removes = study.declared.removes or {}
+    return [removes[s.optimizer] for s in largest_steps(study) if s.optimizer in removes]
 
 
 def last(study: Study) -> str:
@@ -169,7 +171,7 @@ def last_in_note() -> str:
 
 
 class Byte(NamedTuple):
-    """The best way to divide a byte, by NDCG@10 on valid."""
+    """The best way to divide a byte, by NDCG@10 on validation."""
 
     swept: str
     valid: float
@@ -177,7 +179,7 @@ class Byte(NamedTuple):
 
 
 def best_byte(study: Study) -> Byte:
-    """The variant with one byte of a study that has the best NDCG@10 on valid."""
+    """The variant with one byte of a study that has the best NDCG@10 on validation."""
     column = "valid/NDCG@10"
     one = study.runs[study.runs["state_bytes_per_param"] == 1]
     best = one.sort_values(column, kind="stable").iloc[-1]
@@ -187,7 +189,7 @@ def best_byte(study: Study) -> Byte:
 
 
 class Agreement(NamedTuple):
-    """The order of the note's variants in one study beside the note's order."""
+    """The order of the note's variants in one study, compared with the note's order."""
 
     dataset: str
     seeds: str
@@ -204,35 +206,36 @@ class Agreement(NamedTuple):
 
 def agreements(studies: Sequence[Study]) -> list[Agreement]:
     """Whether the order of the note's variants is the note's on other datasets."""
-    base, made = compared(studies)[0], order(studies)
-    if base is None or made is None:
+    base, table = note_study_and_finalists(studies)[0], order(studies)
+    if base is None or table is None:
         return []
-    frame = made.frame[made.frame["dataset"] != base.dataset]
+    frame = table.frame[table.frame["dataset"] != base.dataset]
     columns = ["dataset", "seeds", "Kendall's tau", "p"]
     return [Agreement(*line) for line in frame[columns].itertuples(index=False)]
 
 
 class Explained(NamedTuple):
-    """How many of the note's figures a setting explains."""
+    """How many of the note's results a setting explains."""
 
     setting: str
-    figures: int
+    explained: int
     of: int
     n: str
 
 
 def explained(studies: Sequence[Study]) -> list[Explained]:
-    """The settings with all three figures, the note's first and then the best."""
-    made = search(studies)
-    if made is None:
+    """The settings with all three metrics, the note's first and then the best."""
+    table = search(studies)
+    if table is None:
         return []
-    found = []
-    frame = made.frame[made.frame["explained"] != ""]
-    for setting, own in frame.groupby("setting", sort=False):
-        if len(own) == len(METRICS):
-            counts = own["explained"].str.split(" of ", expand=True).astype(int).sum()
-            found.append(Explained(str(setting), int(counts[0]), int(counts[1]), own["n"].iloc[0]))
-    return found[:1] + sorted(found[1:], key=lambda e: -e.figures)
+    settings = []
+    frame = table.frame[table.frame["explained"] != ""]
+    for name, rows in frame.groupby("setting", sort=False):
+        if len(rows) == len(METRICS):
+            counts = rows["explained"].str.split(" of ", expand=True).astype(int).sum()
+            count, of = int(counts[0]), int(counts[1])
+            settings.append(Explained(str(name), count, of, rows["n"].iloc[0]))
+    return settings[:1] + sorted(settings[1:], key=lambda e: -e.explained)
 
 
 class Rarest(NamedTuple):
@@ -245,37 +248,35 @@ class Rarest(NamedTuple):
 
 def rarest(studies: Sequence[Study]) -> list[Rarest]:
     """The variants of several seeds in the note's setting, those that lose most first."""
-    found = []
-    for study in compared(studies)[1]:
-        own = study.gains[(study.gains["by"] == "popularity") & (study.gains["seeds"] > 1)]
+    by_difference = []
+    for study in note_study_and_finalists(studies)[1]:
+        gains = study.gains[(study.gains["by"] == "popularity") & (study.gains["seeds"] > 1)]
         for optimizer, swept in study.variants:
-            lines = variant(own, optimizer, swept)
-            if len(lines):
-                group = groups_of(lines)[0]
-                shown = Rarest(
-                    label_of(optimizer, swept), group_name(group), share_with_interval(group)
-                )
-                found.append((group.difference, shown))
-    return [shown for _, shown in sorted(found, key=lambda pair: pair[0])]
+            groups = groups_of(variant(gains, optimizer, swept))
+            if groups:
+                words = group_name(groups[0]), share_with_interval(groups[0])
+                result = Rarest(label_of(optimizer, swept), *words)
+                by_difference.append((groups[0].difference, result))
+    return [result for _, result in sorted(by_difference, key=lambda pair: pair[0])]
 
 
 def tried(studies: Sequence[Study], *optimizers: str) -> list[Tried]:
     """Optimizers at their best learning rates, without those whose rate was not swept."""
-    base = compared(studies)[0]
+    base = note_study_and_finalists(studies)[0]
     best = {} if base is None else best_of_rates(studies, base)
     return [best[optimizer] for optimizer in optimizers if optimizer in best]
 
 
-class Looked(NamedTuple):
-    """What was seen of one variant in the last epoch that was looked at, in shares."""
+class Diagnosed(NamedTuple):
+    """Diagnostics of one variant in the last diagnosed epoch, as fractions."""
 
     against: float | None  # of all steps: against Lion's
-    astray: float | None  # of the coordinates: the counter s points against the epoch's gradients
+    contradicts: float | None  # of the coordinates: s has another sign than the epoch's gradients
 
 
-def looked(steps_of: Study, memories_of: Study, optimizer: str) -> Looked:
+def diagnosed(steps_of: Study, memories_of: Study, optimizer: str) -> Diagnosed:
     """The diagnostics of a variant's steps in one study, and of its counter in another."""
-    return Looked(
+    return Diagnosed(
         _last_value(steps_of, optimizer, "against"), _last_value(memories_of, optimizer, "astray_s")
     )
 
@@ -283,9 +284,9 @@ def looked(steps_of: Study, memories_of: Study, optimizer: str) -> Looked:
 def _last_value(study: Study, optimizer: str, quantity: str) -> float | None:
     if study.diagnostics.empty:
         return None
-    last = last_looks(study.diagnostics)
-    own = last[(last["optimizer"] == optimizer) & (last["quantity"] == quantity)]
-    values = own.loc[own["of"] == "items", "value"]
+    last = last_diagnosed(study.diagnostics)
+    rows = last[(last["optimizer"] == optimizer) & (last["quantity"] == quantity)]
+    values = rows.loc[rows["of"] == "items", "value"]
     return None if values.empty else float(values.mean())
 
 
@@ -317,11 +318,11 @@ def kept(study: Study, *names: str) -> list[Kept]:
 
 
 def still_improving(study: Study) -> str:
-    """In how many runs the last epoch was the best on valid, such as ``5 of 9 runs``."""
+    """The number of runs whose last epoch was the best on validation, such as ``5 of 9 runs``."""
     last = study.runs["best_epoch"] == study.runs["epochs"]
     return f"{int(last.sum())} of {len(last)} runs"
 
 
 def agreeing(frames: Sequence[pd.DataFrame]) -> int:
-    """How many comparisons with published results agree in all figures."""
+    """The number of comparisons with published results that agree in all metrics."""
     return sum(bool((frame["agrees"] == "yes").all()) for frame in frames)

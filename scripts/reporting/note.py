@@ -52,7 +52,7 @@ TABLES: dict[str, dict[str, Published]] = {
 ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, row in table.items()}
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sign(m)
 
-VERDICTS = ("reproduced", "same order", "not reproduced")
+VERDICTS = ("reproduced", "same rank", "not reproduced")
 
 
 def is_setting(runs: pd.DataFrame) -> bool:
@@ -60,32 +60,32 @@ def is_setting(runs: pd.DataFrame) -> bool:
     return bool((runs[list(SETTING)] == pd.Series(SETTING)).all(axis=None))
 
 
-def verdict(ours: pd.Series, figure: float, same_place: bool | None) -> str | None:
-    """The verdict on one figure of the note; None if our runs do not suffice for one.
+def verdict(ours: pd.Series, note_value: float, same_rank: bool | None) -> str | None:
+    """The verdict on one value of the note; None if our runs do not suffice for one.
 
-    If the note's figure came from one more run of ours, its distance from the mean of our n runs
-    would have the standard error ``std * sqrt(1 + 1/n)``. The figure is therefore
+    If the note's value came from one more run of ours, its distance from the mean of our n runs
+    would have the standard error ``std * sqrt(1 + 1/n)``. The verdict is therefore
 
-    - reproduced if it lies within two of these standard errors of our mean;
-    - else of the same order if ``same_place``;
-    - else not reproduced.
+    - "reproduced" if the value lies within two of these standard errors of our mean;
+    - otherwise "same rank" if ``same_rank``;
+    - otherwise "not reproduced".
 
     Args:
         ours: the values of our runs, one per seed. Fewer than two have no std, so no verdict.
-        figure: the note's value.
-        same_place: whether the variant has the same place among the note's six variants by our
-            means as by the note's figures; None if a variant has no run.
+        note_value: the note's value.
+        same_rank: whether the variant has the same rank among the note's six variants by our
+            means as by the note's values; None if a variant has no run.
 
     The rule was fixed in commit f2e6588 (25 November 2026, 01:33 UTC). At that time two of the
     thirty runs had ended (sign-SGD and Lion, seed 1), and two were running.
     """
     if len(ours) < 2:
         return None
-    if abs(figure - ours.mean()) <= 2 * prediction_se(ours, len(ours)):
+    if abs(note_value - ours.mean()) <= 2 * prediction_se(ours, len(ours)):
         return VERDICTS[0]
-    if same_place is None:
+    if same_rank is None:
         return None
-    return VERDICTS[1] if same_place else VERDICTS[2]
+    return VERDICTS[1] if same_rank else VERDICTS[2]
 
 
 def prediction_se(ours: pd.Series, n: int) -> float:
@@ -126,10 +126,10 @@ def probability_all_reproduced(runs: pd.DataFrame, draws: int = 100_000) -> floa
     had trained six variants exactly as we do, 4.4 of them would pass on average.
     """
     columns = list(METRICS.values())
-    groups = [own[columns] for _, own in runs.groupby("optimizer") if len(own) > 2]
-    n, correlation = min(map(len, groups)), np.mean([own.corr() for own in groups], axis=0)
+    groups = [group[columns] for _, group in runs.groupby("optimizer") if len(group) > 2]
+    n, correlation = min(map(len, groups)), np.mean([group.corr() for group in groups], axis=0)
     noise = np.random.default_rng(0).normal(size=(draws, n + 1, len(columns)))
-    figures = noise @ np.linalg.cholesky(correlation).T
-    ours, more = figures[:, :n], figures[:, n]
+    metrics = noise @ np.linalg.cholesky(correlation).T
+    ours, more = metrics[:, :n], metrics[:, n]
     bounds = 2 * ours.std(1, ddof=1) * math.sqrt(1 + 1 / n)
     return float((abs(more - ours.mean(1)) <= bounds).all(1).mean())

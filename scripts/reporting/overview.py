@@ -8,8 +8,8 @@ import pandas as pd
 from scripts.reporting.answer import answer
 from scripts.reporting.cells import WITH, Table
 from scripts.reporting.experiments import experiments
-from scripts.reporting.peers import compared, peers, rate_grids
-from scripts.reporting.robustness import memory_used, robustness
+from scripts.reporting.peers import note_study_and_finalists, peers, rate_grids
+from scripts.reporting.robustness import robustness, state_table
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 from scripts.reporting.variants import variants
@@ -17,18 +17,18 @@ from scripts.reporting.variants import variants
 OVERVIEW: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
     "answer": answer,
     "peers": peers,
-    "memory": memory_used,
+    "state_bytes": state_table,
     "robustness": robustness,
     "variants": variants,
     "experiments": experiments,
 }
-GUIDES = ("variants", "experiments")  # they explain, and show no figure of a run
+GUIDES = ("variants", "experiments")  # they explain, and show no result
 
 
 def overview(studies: Sequence[Study], root: Path) -> dict[str, Table]:
     """All of these tables that apply, by their names."""
-    made = {name: make(studies, root) for name, make in OVERVIEW.items()}
-    return {name: table for name, table in made.items() if table is not None}
+    results = {name: make(studies, root) for name, make in OVERVIEW.items()}
+    return {name: table for name, table in results.items() if table is not None}
 
 
 def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.DataFrame:
@@ -36,11 +36,13 @@ def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.Da
     if name == "answer":
         runs = pd.concat([study.runs for study in studies if study.declared.answers])
     else:
-        base, finalists = compared(studies)
+        base, finalists = note_study_and_finalists(studies)
         assert base is not None
         runs = pd.concat([study.runs for study in (base, *finalists)])
         grids = [study.runs for study in rate_grids(studies, base)]
-        if name == "memory":  # it needs other runs only for optimizers without one in the setting
+        if (
+            name == "state_bytes"
+        ):  # it needs other runs only for optimizers without one in the setting
             grids = [grid[~grid["optimizer"].isin(runs["optimizer"])] for grid in grids]
         runs = pd.concat([runs, *grids])
     return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]

@@ -1,6 +1,7 @@
-"""Tables from the benchmarks, and the variants of signs beside their peers.
+"""Tables of the benchmarks, and the finalists compared with Lion, Simba and AdamW.
 
-``results/benchmarks/*.json`` come from ``make bench`` and ``make bench-optim``.
+A finalist is a variant of an experiment that takes its baseline from the study in the note's
+setting. ``results/benchmarks/*.json`` come from ``make bench`` and ``make bench-optim``.
 """
 
 import json
@@ -16,17 +17,17 @@ from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
-from scripts.reporting.tables import beside_note
+from scripts.reporting.tables import compares_with_note
 
-SIZE = "10 M"  # of the benchmark: weights in one tensor
+SIZE = "10 M"  # of the benchmark: parameters in one tensor
 TIMED_AS = {"simba": "ours: Simba int16, fused", "adamw": "torch AdamW fused"}
-OTHERS = ("simba", "adamw")  # beside the finalists
-DIFFERENCE, TUNED = "NDCG@10 − Lion's", "valid NDCG@10, best rate"
-BYTES, NANOSECONDS = "memory, bytes a weight", "a step, ns a weight"
+OTHERS = ("simba", "adamw")  # compared with the finalists
+DIFFERENCE, TUNED = "NDCG@10 − Lion's", "validation NDCG@10, best rate"
+BYTES, NANOSECONDS = "state, bytes per parameter", "step, ns per parameter"
 
 
 class Tried(NamedTuple):
-    """The best NDCG@10 on valid of an optimizer over learning rates."""
+    """The best NDCG@10 on validation of an optimizer over learning rates."""
 
     valid: float
     rates: int
@@ -59,17 +60,17 @@ def _benchmark(root: Path, name: str, key: str, absent: Any) -> Any:
         raise UserError(f"{path}: damaged ({error}); run `make bench bench-optim`") from None
 
 
-def memory(studies: Sequence[Study], optimizer: str) -> float | None:
-    """Bytes of optimizer state a weight, in the first study of it; None without a run."""
+def state_bytes(studies: Sequence[Study], optimizer: str) -> float | None:
+    """Bytes of optimizer state per parameter, in the first study of it; None without a run."""
     for study in studies:
-        own = study.runs.loc[study.runs["optimizer"] == optimizer, "state_bytes_per_param"]
-        if len(own):
-            return float(own.iloc[0])
+        selected = study.runs.loc[study.runs["optimizer"] == optimizer, "state_bytes_per_param"]
+        if len(selected):
+            return float(selected.iloc[0])
     return None
 
 
 def step_time(root: Path, optimizer: str) -> float | None:
-    """Nanoseconds per weight of a fused step of ``SIZE`` weights; None if it was not measured."""
+    """Nanoseconds per parameter of a fused step of ``SIZE``; None if it was not measured."""
     name = TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused")
     for line in lines(root, "optim"):
         if line["optimizer"] == name and SIZE in line:
@@ -77,9 +78,9 @@ def step_time(root: Path, optimizer: str) -> float | None:
     return None
 
 
-def compared(studies: Sequence[Study]) -> tuple[Study | None, list[Study]]:
+def note_study_and_finalists(studies: Sequence[Study]) -> tuple[Study | None, list[Study]]:
     """The study in the note's setting, and those that take its baseline, on the same dataset."""
-    base = next(filter(beside_note, studies), None)
+    base = next(filter(compares_with_note, studies), None)
     if base is None:
         return None, []
     return base, [
@@ -99,45 +100,50 @@ def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
 
 
 def peers(studies: Sequence[Study], root: Path) -> Table | None:
-    """The finalists beside Lion, Simba and AdamW: memory, quality and speed."""
-    base, finalists = compared(studies)
+    """The finalists, Lion, Simba and AdamW: bytes of state, results and speed."""
+    base, finalists = note_study_and_finalists(studies)
     if base is None or not finalists:
         return None
     lion = base.of(base.declared.baseline)
     tuned = best_of_rates(studies, base)
     runs = pd.concat([base.runs, *(s.runs for s in finalists)])
     finalist = dict.fromkeys(o for s in finalists for o, _ in s.variants)
-    there = set(pd.concat([s.runs for s in studies])["optimizer"])
-    found = []
+    trained = set(pd.concat([s.runs for s in studies])["optimizer"])
+    rows = []
     for optimizer in [base.declared.baseline, *finalist, *OTHERS]:
-        if optimizer not in there:
+        if optimizer not in trained:
             continue
-        own = runs[runs["optimizer"] == optimizer]
+        selected = runs[runs["optimizer"] == optimizer]
         time = step_time(root, optimizer)
-        line = {WITH: label_of(optimizer), BYTES: f"{memory(studies, optimizer):g}"}
-        line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
-        line |= {"n": str(len(own)), DIFFERENCE: MISSING, TUNED: MISSING, NANOSECONDS: MISSING}
-        d = differences(own, lion, METRICS["NDCG@10"])
+        line = {WITH: label_of(optimizer), BYTES: f"{state_bytes(studies, optimizer):g}"}
+        line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
+        line |= {
+            "n": str(len(selected)),
+            DIFFERENCE: MISSING,
+            TUNED: MISSING,
+            NANOSECONDS: MISSING,
+        }
+        d = differences(selected, lion, METRICS["NDCG@10"])
         if len(d) and optimizer != base.declared.baseline:
             line[DIFFERENCE] = with_interval(d)
         if optimizer in tuned:
             line[TUNED] = f"{tuned[optimizer].valid:.4f}"
         if time is not None:
             line[NANOSECONDS] = f"{time:.2f}"
-        found.append(line)
+        rows.append(line)
     epochs = int(base.runs["epochs"].max())
     caption = (
-        f"Memory is the optimizer's state. HR@10 and NDCG@10 on test and the lowest training loss "
+        f"Bytes of optimizer state. HR@10 and NDCG@10 on test and the lowest training loss "
         f"of {epochs} epochs, mean ± sample std over n seeds; differences over equal seeds, with "
-        f"the 95% interval of Student's t. Beside them: {_tried(rate_grids(studies, base))}the "
-        f"time of a step of {SIZE} weights, compiled into one pass (fused), on one thread."
+        f"the 95% interval of Student's t. Then {_tried(rate_grids(studies, base))}the time of a "
+        f"step of {SIZE} parameters, compiled into one pass (fused), on one thread."
     )
-    return Table(pd.DataFrame(found), caption)
+    return Table(pd.DataFrame(rows), caption)
 
 
 def steps_timed(root: Path) -> Table | None:
     """A step of every optimizer."""
-    found = [
+    rows = [
         {
             "optimizer": line["optimizer"],
             BYTES: f"{line[SIZE]['state_bytes']:g}",
@@ -148,23 +154,23 @@ def steps_timed(root: Path) -> Table | None:
         for line in lines(root, "optim")
     ]
     caption = (
-        f"One step of {SIZE} weights in one tensor, float32, one thread of a processor. Fused: "
-        "compiled into one pass. int8 and int16 are the types of a counter; the study trains with "
-        "int16. First step, warm: the time of the first step where the compiled code is already on "
-        "disk. Medians of rounds; the ratio to an in-place add is taken within each round."
+        f"One step of {SIZE} parameters in one tensor, float32, one thread of a processor. Fused: "
+        "compiled into one pass. int8 and int16 are the dtypes of a counter; our runs have int16. "
+        "First step, warm: the time of the first step if the compiled code is already on disk. "
+        "Medians of rounds; the ratio to an in-place add is taken within each round."
     )
-    return Table(pd.DataFrame(found), caption) if found else None
+    return Table(pd.DataFrame(rows), caption) if rows else None
 
 
 def training_timed(root: Path) -> Table | None:
-    """Training and ranking beside other libraries."""
-    found = []
+    """Training and ranking compared with other libraries."""
+    rows = []
     for line in lines(root, "speed"):
         one = line["one core"]
-        found.append(
+        rows.append(
             {
                 "implementation": f"{line['implementation']} {line['version']}",
-                "targets a second": f"{one['targets_per_second']:,.0f}",
+                "targets per second": f"{one['targets_per_second']:,.0f}",
                 "ranking all users, s": f"{one['eval_seconds']:.2f}",
                 "memory, MiB": f"{one['peak_rss_mib']:,.0f}",
             }
@@ -173,19 +179,19 @@ def training_timed(root: Path) -> Table | None:
         "Training and ranking of Amazon Beauty on one core of the machine, medians over rounds. A "
         "target is an item that the model learns to predict."
     )
-    return Table(pd.DataFrame(found), caption) if found else None
+    return Table(pd.DataFrame(rows), caption) if rows else None
 
 
 def scale(root: Path) -> Table | None:
     """How training and ranking grow with the data."""
-    found = [
+    rows = [
         {
             "data": line["size"],
             "batch": f"{line['batch']:,}",
             "users": f"{line['users']:,}",
             "items": f"{line['items']:,}",
-            "an epoch, s": f"{line['epoch_seconds']:,.1f}",
-            "users ranked a second": f"{line['ranked_users_per_second']:,.0f}",
+            "epoch, s": f"{line['epoch_seconds']:,.1f}",
+            "users ranked per second": f"{line['ranked_users_per_second']:,.0f}",
             "memory, MiB": f"{line['peak_rss_mib']:,.0f}",
         }
         for line in lines(root, "scale")
@@ -194,7 +200,7 @@ def scale(root: Path) -> Table | None:
         "One epoch and one ranking of all users on one core of the machine, as data and batches "
         "grow."
     )
-    return Table(pd.DataFrame(found), caption) if found else None
+    return Table(pd.DataFrame(rows), caption) if rows else None
 
 
 # Name, the function, the command that makes the file that it reads, and this file.
@@ -214,7 +220,7 @@ def _tried(grids: Sequence[Study]) -> str:
     low, high = rates.min(), rates.max()
     n = f"{low}" if low == high else f"{low} to {high}"
     return (
-        f"the best valid NDCG@10 of {n} rates, {runs['epochs'].max()} epochs, "
+        f"the best validation NDCG@10 of {n} rates, {runs['epochs'].max()} epochs, "
         f"{seeds(runs['seed'].nunique())}; "
     )
 
@@ -223,8 +229,8 @@ def best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, Tried]:
     """How good each optimizer in ``rate_grids`` is at its best learning rate."""
     best: dict[str, Tried] = {}
     for study in rate_grids(studies, base):
-        for optimizer, own in study.runs.groupby("optimizer"):
-            means = own.groupby("lr")["valid/NDCG@10"].mean()
-            run = len(means), int(own["epochs"].max()), own["seed"].nunique()
+        for optimizer, selected in study.runs.groupby("optimizer"):
+            means = selected.groupby("lr")["valid/NDCG@10"].mean()
+            run = len(means), int(selected["epochs"].max()), selected["seed"].nunique()
             best[str(optimizer)] = Tried(float(means.max()), *run)
     return best

@@ -30,11 +30,11 @@ from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, on_dark, short, style_of
 from scripts.reporting.tables import (
     GROUPED_BY,
-    beside_note,
+    compares_with_note,
     group_name,
     groups_of,
-    last_looks,
-    looked_at_memories,
+    has_memory_diagnostics,
+    last_diagnosed,
 )
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
@@ -49,24 +49,24 @@ MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
 GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
 TITLES = {
     "train/loss": "training loss (lower is better)",
-    "valid/NDCG@10": "NDCG@10 on valid (higher is better)",
+    "valid/NDCG@10": "NDCG@10 on validation (higher is better)",
 }
 GRID_TITLES = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
-PARTS = {  # the bars of the diagnostics: how a step relates to Lion's
+PARTS_OF_MOVES = {  # the bars of the diagnostics: how a step relates to Lion's
     "agreement": ("#0072B2", "as Lion would"),
-    "rests": ("#8C8C8C", "rests"),
+    "rests": ("#8C8C8C", "does not move"),
     "against": ("#661100", "against Lion"),
 }
-LOOKS = {  # diagnostics drawn over the epochs
+MOVES_BY_EPOCH = {  # diagnostics drawn over the epochs
     ("agreement", "items"): "moves as Lion would\n(item embeddings)",
-    ("agreement", "weights"): "moves as Lion would\n(all other weights)",
+    ("agreement", "weights"): "moves as Lion would\n(all other parameters)",
     ("memory", "items"): "moves by its memory\n(item embeddings)",
     ("without_gradient", "items"): "moves without gradient\n(item embeddings)",
     ("counter", "items"): "mean |s| / w of counters\n(item embeddings)",
 }
-DRIFT = {  # diagnostics of the last diagnosed epoch, drawn over the items' popularity
-    "absent": "share of an epoch's steps an item\nmakes while not in the batch",
-    "net": "how far an epoch takes an item\n(100%: it never turns)",
+DISTANCES = {  # diagnostics of the last diagnosed epoch, drawn over the items' popularity
+    "absent": "steps in which an item moves while\nnot in the batch, in % of all steps",
+    "net": "net distance per epoch, in % of that\nwith all steps in one direction",
 }
 NAMES = {"lr": "learning rate", "weight_decay": "weight decay"}  # of swept keys
 SHARES = "share of coordinates"
@@ -84,7 +84,7 @@ def has_curves(study: Study) -> bool:
 
 
 def curves(study: Study) -> Figure | None:
-    """Loss and valid NDCG@10 over epochs: the mean over seeds, and a band from lowest to highest.
+    """Loss and validation NDCG@10 over epochs: mean over seeds, and a band from lowest to highest.
 
     In a study that is compared with the note, diamonds are the note's losses.
     """
@@ -109,7 +109,7 @@ def curves(study: Study) -> Figure | None:
         color="gray",
         transform=axes[0].get_yaxis_transform(),
     )
-    if beside_note(study):
+    if compares_with_note(study):
         last = study.curves["epoch"].max()
         for optimizer, row in ROWS.items():
             colour = style_of(optimizer).colour
@@ -140,7 +140,7 @@ def axis_label(key: str) -> str:
 
 
 def grid(study: Study) -> Figure | None:
-    """Lowest loss and best valid NDCG@10 over the values of the one number that is swept."""
+    """Lowest loss and best validation NDCG@10 over the values of the one number that is swept."""
     runs = grid_runs(study)
     if runs is None:
         return None
@@ -247,7 +247,7 @@ def note_figure(study: Study) -> Figure | None:
     The bars at the right extend two standard errors of one more run to both sides of our mean. A
     figure is reproduced if its bar contains the note's value.
     """
-    if not beside_note(study):
+    if not compares_with_note(study):
         return None
     figure = Figure(figsize=(WIDTH, 5.2))
     _title(
@@ -283,17 +283,17 @@ def note_figure(study: Study) -> Figure | None:
     return figure
 
 
-def parts(study: Study) -> Figure | None:
+def moves(study: Study) -> Figure | None:
     """One stacked bar per variant: how its steps relate to Lion's in the last diagnosed epoch."""
     if study.diagnostics.empty:
         return None
-    last = last_looks(study.diagnostics)
+    last = last_diagnosed(study.diagnostics)
     shares = step_shares(last)
     figure = Figure(figsize=(WIDTH, 0.22 * len(shares) + 1.2))
     _title(figure, f"{_of_study(study, last)}: all steps of item embeddings at the last look")
     axis = figure.subplots()
     labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
-    for part, (colour, label) in PARTS.items():
+    for part, (colour, label) in PARTS_OF_MOVES.items():
         axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel=SHARES)
@@ -302,7 +302,7 @@ def parts(study: Study) -> Figure | None:
     return figure
 
 
-def looks(study: Study) -> Figure | None:
+def moves_by_epoch(study: Study) -> Figure | None:
     """The diagnostics of the variants' steps; scripts/running/diagnostics.py defines them."""
     lines = study.diagnostics
     if lines.empty:
@@ -310,7 +310,7 @@ def looks(study: Study) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 5.4))
     _title(figure, _of_bands(study, lines))
     axes = figure.subplots(3, 2)
-    for axis, ((quantity, of), title) in zip(axes.flat, LOOKS.items(), strict=False):
+    for axis, ((quantity, of), title) in zip(axes.flat, MOVES_BY_EPOCH.items(), strict=False):
         shown = lines[(lines["quantity"] == quantity) & (lines["of"] == of)].assign(swept="")
         _bands(axis, study, shown, "epoch", "value")
         axis.set(xlabel="epoch", title=title)
@@ -320,13 +320,13 @@ def looks(study: Study) -> Figure | None:
     return figure
 
 
-def drift(study: Study) -> Figure | None:
+def distances(study: Study) -> Figure | None:
     """How far items move in the last diagnosed epoch, by their popularity."""
     if study.diagnostics.empty:
         return None
-    last = last_looks(study.diagnostics).assign(swept="")
+    last = last_diagnosed(study.diagnostics).assign(swept="")
     figure, axes = column_figure(_of_bands(study, last), 2, handles=_handles(study, last))
-    for axis, (quantity, title) in zip(axes, DRIFT.items(), strict=True):
+    for axis, (quantity, title) in zip(axes, DISTANCES.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, study, shown, "of", "value", marker="o")
         axis.set(xlabel="items by popularity, in fifths", title=title)
@@ -337,9 +337,9 @@ def drift(study: Study) -> Figure | None:
 
 def memories(study: Study) -> Figure | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
-    if not looked_at_memories(study):
+    if not has_memory_diagnostics(study):
         return None
-    last = last_looks(study.diagnostics)
+    last = last_diagnosed(study.diagnostics)
     optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
     figure, axes = column_figure(_of_study(study, last), 3, height=0.15 * len(optimizers) + 0.6)
     for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
@@ -380,14 +380,14 @@ def corrupted(study: Study) -> Figure | None:
 
 
 def step_shares(last: pd.DataFrame) -> pd.DataFrame:
-    """The share of each of ``PARTS`` in the steps of item embeddings, one line per optimizer.
+    """The share of each kind of ``PARTS_OF_MOVES`` in the steps of items, one row per optimizer.
 
     Args:
-        last: the result of ``last_looks``.
+        last: the result of ``last_diagnosed``.
     """
-    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS)]
+    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS_OF_MOVES)]
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    return shares[list(PARTS)].sort_values("against", kind="stable")
+    return shares[list(PARTS_OF_MOVES)].sort_values("against", kind="stable")
 
 
 def darkened(figure: Figure) -> Figure:
@@ -502,9 +502,9 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "gains": gains,
     "steps": steps,
     "note": note_figure,
-    "parts": parts,
-    "looks": looks,
-    "drift": drift,
+    "moves": moves,
+    "moves_by_epoch": moves_by_epoch,
+    "distances": distances,
     "memories": memories,
     "corrupted": corrupted,
 }

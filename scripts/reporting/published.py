@@ -13,7 +13,7 @@ from scripts.reporting.cells import signed
 from scripts.reporting.note import METRICS
 
 SEEDS = 5
-FIGURES: dict[str, dict[str, tuple[float, float]]] = {
+PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     "beauty": {
         "HR@10": (0.06676, 0.00129),
         "NDCG@10": (0.03536, 0.00105),
@@ -40,7 +40,7 @@ def comparison(dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for metric, column in METRICS.items():
-        ours, (mean, std) = runs[column], FIGURES[dataset][metric]
+        ours, (mean, std) = runs[column], PUBLISHED[dataset][metric]
         difference = ours.mean() - mean
         line = {"metric": metric, "published": f"{mean:.4f} ± {std:.4f}"}
         line |= {"ours": f"{ours.mean():.4f}", "n": str(len(ours))}

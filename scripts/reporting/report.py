@@ -24,7 +24,7 @@ from scripts.reporting import findings, note
 from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
 from scripts.reporting.overview import GUIDES, overview, runs_of_overview
-from scripts.reporting.peers import BENCHMARKS, compared, machine, memory
+from scripts.reporting.peers import BENCHMARKS, machine, note_study_and_finalists, state_bytes
 from scripts.reporting.render import is_numeric_column
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
@@ -34,16 +34,16 @@ from scripts.reporting.tables import tables
 TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {  # of a study's tables that the words do not name
     "rows": "Results",
-    "paired": "Beside the baseline, seed by seed and user by user",
+    "paired": "Compared with the baseline, seed by seed and user by user",
     "popularity": "By how often the test item occurs in training",
     "history": "By the length of the history",
-    "along": "Beside the baseline along the curve",
+    "by_epoch": "Compared with the baseline at several epochs",
     "grid": "At every value that was tried",
-    "steps": "Change after change",
-    "published": "Adam beside published figures",
+    "steps": "Step by step",
+    "published": "Adam compared with published results",
     "corrupted_ndcg": "NDCG@10 with corrupted gradients",
     "corrupted_loss": "Training loss with corrupted gradients",
-    "choices": "How the variants moved in the last epoch that was looked at",
+    "moves": "How the variants moved in the last diagnosed epoch",
     "memories": "How often a memory contradicts its epoch",
 }
 LEADING_NUMBER = re.compile(r"[\[<\s]*([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)")
@@ -71,7 +71,7 @@ def report(studies: Sequence[Study], root: Path) -> str:
         if token.type == "heading_open" and token.tag == "h2":
             token.attrs["id"] = _slug(text.content)
             headings.append((_slug(text.content), text.content))
-    body = page.filled(markdown.renderer.render(tokens, markdown.options, {}))
+    body = page.fill_placeholders(markdown.renderer.render(tokens, markdown.options, {}))
     return environment.get_template("page.html").render(
         body=body,
         headings=headings,
@@ -86,7 +86,7 @@ def report(studies: Sequence[Study], root: Path) -> str:
 
 
 class Page:
-    """What the words may ask for: studies, and tables and figures, numbered as they come."""
+    """What templates/report.md may use: studies, tables and figures, numbered in their order."""
 
     def __init__(self, studies: Sequence[Study], root: Path, environment: jinja2.Environment):
         self.studies = studies
@@ -109,32 +109,32 @@ class Page:
     def study(self, name: str) -> Study:
         return self.by_name[name]
 
-    def term(self, word: str, shown: str = "") -> str:
-        """A word that tells what it means when it is pressed; ``shown`` is a form of it."""
+    def term(self, word: str, text: str = "") -> str:
+        """A button that shows the definition of a word; ``text`` is a form of the word."""
         self.terms_used[word] = self.definitions[word]
         target = f"term-{_slug(word)}"
         return (
-            f'<button class="term" type="button" popovertarget="{target}">{shown or word}</button>'
+            f'<button class="term" type="button" popovertarget="{target}">{text or word}</button>'
         )
 
     def glossary(self) -> str:
-        """All words and what they mean."""
-        made = self.environment.get_template("glossary.html").render(terms=self.definitions)
-        self.blocks.append(made)
+        """The definitions of all words."""
+        html = self.environment.get_template("glossary.html").render(terms=self.definitions)
+        self.blocks.append(html)
         return f"@@block {len(self.blocks) - 1}@@"
 
-    def named(self, part: str) -> list[str]:
-        """The optimizers of the finalists whose name has this part."""
-        return [o for s in self.finalists for o, _ in s.variants if part in o.split("_")]
+    def finalists_with(self, word: str) -> list[str]:
+        """The optimizers of the finalists whose names contain a word, such as ``ternary``."""
+        return [o for s in self.finalists for o, _ in s.variants if word in o.split("_")]
 
     @property
     def finalists(self) -> list[Study]:
         """The studies that are compared with the baseline of the note's setting."""
-        return compared(self.studies)[1]
+        return note_study_and_finalists(self.studies)[1]
 
-    def memory(self, optimizer: str) -> float | None:
+    def state_bytes(self, optimizer: str) -> float | None:
         """Bytes of optimizer state a weight; None for an optimizer without a run."""
-        return memory(self.studies, optimizer)
+        return state_bytes(self.studies, optimizer)
 
     def trained(self, study: str, *optimizers: str) -> bool:
         """Whether a study has runs of these optimizers."""
@@ -142,48 +142,48 @@ class Page:
             self.by_name[study].runs["optimizer"]
         )
 
-    def to(self, name: str) -> str:
-        """A link to a table, ``Table 3``; nothing where there is no such table."""
+    def link(self, name: str) -> str:
+        """A link to a table, ``Table 3``; empty if there is no such table."""
         if name not in self.tables:
             return ""
         return f"[@@number {name}@@](#{_slug(name)})"
 
     def table(self, name: str, title: str) -> str:
-        """A table of tables.py, or one beside the peers; nothing where it does not apply."""
+        """A table of tables.py or overview.py as a block; empty if it does not apply."""
         if name not in self.tables:
             return ""
-        made = self.tables[name]
+        table = self.tables[name]
         files = [f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")]
         if name in GUIDES:
-            return self._table(name, title, made, files=files)
+            return self._table(name, title, table, files=files)
         runs = (
-            runs_of_overview(self.studies, name, made)
+            runs_of_overview(self.studies, name, table)
             if name in self.overview
-            else runs_behind(self.studies, name, made)
+            else runs_behind(self.studies, name, table)
         )
-        return self._table(name, title, made, runs, files)
+        return self._table(name, title, table, runs, files)
 
     def cells(self, name: str) -> pd.DataFrame:
         """The cells of a table."""
         return self.tables[name].frame
 
     def benchmark(self, name: str, title: str) -> str:
-        """A table of the benchmarks; nothing where it was not run."""
+        """A table of a benchmark as a block; empty if the benchmark was not run."""
         make, command, file = BENCHMARKS[name]
-        made = make(self.root)
-        if made is None:
+        table = make(self.root)
+        if table is None:
             return ""
         return self._table(
             f"benchmark-{name}",
             title,
-            made,
+            table,
             files=[f"benchmarks/{file}.json"],
             command=command,
             machine=machine(self.root, file),
         )
 
     def figure(self, kind: str, study: str, title: str) -> str:
-        """A figure of charts.py; nothing where it does not apply."""
+        """A figure of charts.py as a block; empty if it does not apply."""
         chart = CHARTS[kind](self.by_name[study]) if study in self.by_name else None
         if chart is None:
             return ""
@@ -201,22 +201,22 @@ class Page:
             sources=self._sources(runs),
         )
 
-    def others(self) -> list[tuple[str, str]]:
+    def unshown_tables(self) -> list[tuple[str, str]]:
         """Name and title of every table that was not shown yet."""
         return [(name, self._title(name)) for name in self.tables if name not in self.numbers]
 
     def _title(self, name: str) -> str:
-        owner, _, kind = name.rpartition("/")
-        if owner not in self.by_name:
+        study_name, _, kind = name.rpartition("/")
+        if study_name not in self.by_name:
             return name.replace("_", " ")
-        study = self.by_name[owner]
+        study = self.by_name[study_name]
         words = TITLES.get(kind, kind.replace("_", " "))
         return f"{words}: {study.experiment}, {study.model} on {study.dataset}"
 
-    def filled(self, html: str) -> str:
-        """HTML with the blocks and numbers that the words asked for."""
-        html = re.sub(r"<p>@@block (\d+)@@</p>", lambda found: self.blocks[int(found[1])], html)
-        return re.sub(r"@@number (.+?)@@", lambda found: self.numbers[found[1]], html)
+    def fill_placeholders(self, html: str) -> str:
+        """Replace the placeholders of blocks and of table numbers."""
+        html = re.sub(r"<p>@@block (\d+)@@</p>", lambda match: self.blocks[int(match[1])], html)
+        return re.sub(r"@@number (.+?)@@", lambda match: self.numbers[match[1]], html)
 
     def _table(
         self,
@@ -257,8 +257,8 @@ class Page:
     def _block(self, template: str, name: str, kind: str, **context: Any) -> str:
         number = 1 + sum(label.startswith(kind) for label in self.numbers.values())
         self.numbers[name] = f"{kind} {number}"
-        made = self.environment.get_template(template)
-        self.blocks.append(made.render(id=_slug(name), number=self.numbers[name], **context))
+        block = self.environment.get_template(template)
+        self.blocks.append(block.render(id=_slug(name), number=self.numbers[name], **context))
         return f"\n\n@@block {len(self.blocks) - 1}@@\n\n"
 
     def _sources(self, runs: pd.DataFrame) -> dict[str, Any]:
@@ -280,9 +280,9 @@ def _described(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _order(text: str) -> str:
-    """By what a cell of numbers is sorted: its first number."""
-    found = LEADING_NUMBER.match(text)
-    return found[1].replace(",", "").replace("−", "-") if found else ""
+    """The first number of a cell, by which a column of numbers is sorted; empty without one."""
+    match = LEADING_NUMBER.match(text)
+    return match[1].replace(",", "").replace("−", "-") if match else ""
 
 
 def _whole_parts(text: str) -> Markup:

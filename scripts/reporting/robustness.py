@@ -1,4 +1,4 @@
-"""What an optimizer's memory costs, and how much its result depends on a seed and on the rate."""
+"""Bytes of an optimizer's state, and how much its result depends on the seed and on the rate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,29 +7,29 @@ import pandas as pd
 
 from scripts.reporting.cells import MISSING, WITH, Table
 from scripts.reporting.note import METRICS
-from scripts.reporting.peers import BYTES, compared, memory, rate_grids
+from scripts.reporting.peers import BYTES, note_study_and_finalists, rate_grids, state_bytes
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, short
 
-REFERENCES = ("adamw",)  # beside the variants, by memory alone
+REFERENCES = ("adamw",)  # compared by bytes of state alone
 
 
-def memory_used(studies: Sequence[Study], _: Path) -> Table | None:
+def state_table(studies: Sequence[Study], _: Path) -> Table | None:
     """The optimizer state of every variant in the note's setting, the smallest first."""
     runs = _runs(studies)
     if runs is None:
         return None
     column = METRICS["NDCG@10"]
-    bytes_of = {o: memory(studies, o) for o in [*runs["optimizer"].unique(), *REFERENCES]}
+    bytes_of = {o: state_bytes(studies, o) for o in [*runs["optimizer"].unique(), *REFERENCES]}
     known = sorted((b, o) for o, b in bytes_of.items() if b is not None)
     lines = []
     for per_weight, optimizer in known:
-        own = runs.loc[runs["optimizer"] == optimizer, column]
+        selected = runs.loc[runs["optimizer"] == optimizer, column]
         line = {WITH: label_of(optimizer), BYTES: f"{per_weight:g}"}
         for other in ("lion", *REFERENCES):
             if whole := bytes_of.get(other):
                 line[f"of {label_of(other)}'s"] = f"{100 * per_weight / whole:.3g}%"
-        lines.append(line | {"NDCG@10": f"{own.mean():.4f}" if len(own) else MISSING})
+        lines.append(line | {"NDCG@10": f"{selected.mean():.4f}" if len(selected) else MISSING})
     caption = (
         "Optimizer state, the smallest first, without the weights and their gradients; beside it, "
         "the mean NDCG@10 on test."
@@ -39,7 +39,7 @@ def memory_used(studies: Sequence[Study], _: Path) -> Table | None:
 
 def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     """How far the results of a variant lie apart, over seeds and over learning rates."""
-    base = compared(studies)[0]
+    base = note_study_and_finalists(studies)[0]
     runs = _runs(studies)
     grids = [] if base is None else rate_grids(studies, base)
     if base is None or runs is None or not grids:
@@ -48,11 +48,14 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     rates = pd.concat([study.runs for study in grids])
     lines = []
     for optimizer in dict.fromkeys([*runs["optimizer"], *rates["optimizer"]]):
-        own = runs.loc[runs["optimizer"] == optimizer, column]
-        line = {WITH: label_of(optimizer), "n": str(len(own))}
-        if len(own) > 1:
-            line |= {"lowest seed": f"{own.min():.4f}", "highest seed": f"{own.max():.4f}"}
-            line["std, in % of the mean"] = f"{100 * own.std(ddof=1) / own.mean():.1f}%"
+        selected = runs.loc[runs["optimizer"] == optimizer, column]
+        line = {WITH: label_of(optimizer), "n": str(len(selected))}
+        if len(selected) > 1:
+            line |= {
+                "lowest seed": f"{selected.min():.4f}",
+                "highest seed": f"{selected.max():.4f}",
+            }
+            line["std, in % of the mean"] = f"{100 * selected.std(ddof=1) / selected.mean():.1f}%"
         at = rates[rates["optimizer"] == optimizer].groupby("lr")["valid/NDCG@10"].mean()
         if len(at):
             line |= {"best rate": short(float(at.idxmax())), "rates": str(len(at))}
@@ -60,13 +63,13 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
         lines.append(line)
     caption = (
         f"NDCG@10 on test over n seeds in the note's setting, {base.runs['epochs'].max()} epochs. "
-        f"At the right, NDCG@10 on valid over learning rates, {rates['epochs'].max():.0f} epochs, "
-        "one seed: at the worst rate, in % of the best."
+        "At the right, NDCG@10 on validation over learning rates, "
+        f"{rates['epochs'].max():.0f} epochs, one seed: at the worst rate, in % of the best."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
 def _runs(studies: Sequence[Study]) -> pd.DataFrame | None:
     """The runs in the note's setting, of the note's variants and of those compared with them."""
-    base, finalists = compared(studies)
+    base, finalists = note_study_and_finalists(studies)
     return None if base is None else pd.concat([study.runs for study in (base, *finalists)])

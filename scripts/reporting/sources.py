@@ -11,12 +11,12 @@ from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import ROWS
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
-from scripts.reporting.tables import ORDER, beside_note
+from scripts.reporting.tables import ORDER, compares_with_note
 
 LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
 COLUMN_KEYS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
 SETTINGS = ("batch_size", "corrupt", "epochs", "gradients", "max_grad_norm", "negatives", "workers")
-DIAGNOSED = ("choices", "memories", "parts")  # tables and figures of diagnosed runs alone
+DIAGNOSED = ("moves", "memories")  # tables and figures of diagnosed runs alone
 
 
 def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None)
     if table is not None and "experiment" in table.frame:
         shown = table.frame[STUDY].agg("-".join, axis=1)
         return pd.concat([study.runs for study in studies if study.name in set(shown)])
-    bases = list(filter(beside_note, studies))
+    bases = list(filter(compares_with_note, studies))
     if table is not None and "setting" in table.frame:
         bases += [s for s in studies if s.declared.departs_from == bases[0].experiment]
     return pd.concat([study.runs for study in bases])
@@ -53,7 +53,7 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     if ORDER in row:
         runs = runs[runs["optimizer"].isin(ROWS)]
     if "gradient" in row and (corrupted := corrupted_runs(runs)) is not None:
-        same = (corrupted["kind"] == row["gradient"]) & (corrupted["shown"] == row["strength"])
+        same = (corrupted["kind"] == row["gradient"]) & (corrupted["strength"] == row["strength"])
         runs = runs[same.reindex(runs.index)]
     for column in map(str, runs):
         if column in ("lr", "weight_decay") or "." in column:

@@ -30,23 +30,23 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 class Declaration:
     """The key ``study`` of an experiment's file."""
 
-    beside_note: bool = False  # compare its results with the note's
-    beside_published: bool = False  # compare its runs of Adam with published results
+    compares_with_note: bool = False  # compare its results with the note's
+    compares_with_published: bool = False  # compare its runs of Adam with published results
     answers: bool = False  # the table of the study's answer shows its runs
     tuning: bool = False  # its runs choose rates and decays
     departs_from: str | None = None  # the experiment from which it differs in one setting
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
-    mends: dict[str, str] | None = None  # maps steps to the fault of the first step that each mends
+    removes: dict[str, str] | None = None  # maps steps to the weakness that each removes
     baseline: str = "lion"  # the optimizer that variants are compared with, seed by seed
     baseline_from: str | None = None  # the experiment with the baseline's runs; None: this one
-    rules: dict[str, Any] | None = None  # read by the file itself: values by that of a swept key
+    rules: dict[str, Any] | None = None  # for interpolations in the file itself; see ladder.yaml
     optimizers: tuple[str, ...] = ()  # the optimizers of the experiment's sweep
 
     @property
     def shown_elsewhere(self) -> bool:
         """Whether the table ``published`` or ``search`` shows its runs, and no other does."""
-        return self.beside_published or self.departs_from is not None
+        return self.compares_with_published or self.departs_from is not None
 
 
 @dataclass
@@ -81,26 +81,26 @@ class Study:
         """(optimizer, swept) of each variant: the note's variants in its order, then the others."""
         distinct = self.runs.drop_duplicates(VARIANT)
         known = list(dict.fromkeys([*ROWS, *self.declared.optimizers, *distinct["optimizer"]]))
-        distinct = distinct.assign(place=distinct["optimizer"].map(known.index))
-        distinct = distinct.sort_values(["place", *self.swept, "swept"], kind="stable")
+        distinct = distinct.assign(position=distinct["optimizer"].map(known.index))
+        distinct = distinct.sort_values(["position", *self.swept, "swept"], kind="stable")
         return list(distinct[VARIANT].itertuples(index=False, name=None))
 
     @property
-    def missing(self) -> list[str]:
+    def missing_optimizers(self) -> list[str]:
         """The optimizers of the experiment's sweep that have no run."""
         return [o for o in self.declared.optimizers if o not in set(self.runs["optimizer"])]
 
     @property
-    def missing_runs(self) -> str:
-        """The missing runs in words: optimizers without a run, and seeds of variants."""
+    def missing_runs_text(self) -> str:
+        """The missing runs as text: optimizers without a run, and missing seeds of variants."""
         seeds = set(self.runs["seed"])
-        lacking = [*self.missing]
+        missing = [*self.missing_optimizers]
         for optimizer, swept in self.variants:
             without = sorted(seeds - set(self.of(optimizer, swept)["seed"]))
             if without:
                 variant = ", ".join(filter(None, (optimizer, swept)))
-                lacking.append(f"{variant} with seed {', '.join(map(str, without))}")
-        return "; ".join(lacking)
+                missing.append(f"{variant} with seed {', '.join(map(str, without))}")
+        return "; ".join(missing)
 
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
         """The runs of a variant."""
@@ -116,10 +116,10 @@ class Study:
         """``curves``, and the baseline's curves if they belong to another experiment."""
         return self._with_baseline(self.curves, self.baseline_curves)
 
-    def _with_baseline(self, own: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
+    def _with_baseline(self, rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
         if self.declared.baseline_from is None:
-            return own
-        return pd.concat([own, pool[pool["optimizer"] == self.declared.baseline]])
+            return rows
+        return pd.concat([rows, baseline[baseline["optimizer"] == self.declared.baseline]])
 
     def fewest_seeds(self) -> int:
         """The smallest number of seeds of a variant."""
@@ -159,12 +159,12 @@ def studies(results: "Results") -> list[Study]:
 
 
 def of_study(frame: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
-    """The lines of a frame that belong to ``keys``, one (experiment, model, dataset)."""
+    """The rows of a frame that belong to ``keys``, one (experiment, model, dataset)."""
     return frame[(frame[STUDY] == list(keys)).all(axis=1)]
 
 
 def variant(frame: pd.DataFrame, optimizer: str, swept: str = "") -> pd.DataFrame:
-    """The lines of a frame that belong to a variant."""
+    """The rows of a frame that belong to a variant."""
     return frame[(frame["optimizer"] == optimizer) & (frame["swept"] == swept)]
 
 
@@ -175,7 +175,7 @@ def baseline_study(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame:
-    """The lines of the baseline with the same swept values; if none, those that sweep nothing."""
+    """The baseline's rows with this ``swept``; if there are none, those with an empty ``swept``."""
     same = variant(frame, optimizer, swept)
     return same if len(same) else variant(frame, optimizer)
 
@@ -192,11 +192,11 @@ def declared(experiment: str) -> Declaration:
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not path.is_file():
         return Declaration()
-    whole: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    swept = whole.get("hydra", {}).get("sweeper", {}).get("params", {}).get("optimizer", "")
+    content: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    swept = content.get("hydra", {}).get("sweeper", {}).get("params", {}).get("optimizer", "")
     optimizers = tuple(o.strip() for o in str(swept).split(",") if o.strip())
     try:
-        return Declaration(optimizers=optimizers, **(whole.get("study") or {}))
+        return Declaration(optimizers=optimizers, **(content.get("study") or {}))
     except TypeError as error:
         reason = str(error).removeprefix("Declaration.__init__() ")
         raise UserError(f"{path}: study: {reason}") from None

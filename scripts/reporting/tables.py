@@ -30,119 +30,120 @@ from scripts.reporting.cells import (
 )
 from scripts.reporting.corrupted import corrupted_by
 from scripts.reporting.note import BY_SIGN_M, METRICS, ROWS, VERDICTS
-from scripts.reporting.published import FIGURES, comparison
+from scripts.reporting.published import PUBLISHED, comparison
 from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tuned import tuned
 
 ORDER = "by NDCG@10 on test"
-ALONG = (60, 100, 200, 300, 400, 500)  # epochs
-CURVES = {"training loss": "train/loss", "valid NDCG@10": "valid/NDCG@10"}
-CHOICES = {  # (quantity, of) of scripts/running/diagnostics.py
+EPOCHS_COMPARED = (60, 100, 200, 300, 400, 500)  # epochs
+CURVES = {"training loss": "train/loss", "validation NDCG@10": "valid/NDCG@10"}
+MOVES = {  # (quantity, of) of scripts/running/diagnostics.py
     "move against Lion": ("against", "items"),
-    "rest": ("rests", "items"),
-    "move, or rest, as Lion would": ("agreement", "items"),
+    "do not move": ("rests", "items"),
+    "move, or do not, as Lion would": ("agreement", "items"),
     "move by memory": ("memory", "items"),
     "move without gradient": ("without_gradient", "items"),
     "mean abs(s)/w": ("counter", "items"),
     "moves, rarest fifth": ("path", "1"),
     "moves, most popular": ("path", "5"),
-    "distance made, rarest fifth": ("net", "1"),
-    "distance made, most popular": ("net", "5"),
+    "net distance, rarest fifth": ("net", "1"),
+    "net distance, most popular": ("net", "5"),
 }
 MEMORIES = {
-    "m against the epoch's sum": ("astray_m", "items"),
-    "s against the epoch's sum": ("astray_s", "items"),
-    "epoch's count against its sum": ("outvoted", "items"),
-    "s against the epoch's count": ("lags", "items"),
+    "m against the sum of gradients": ("astray_m", "items"),
+    "s against the sum of gradients": ("astray_s", "items"),
+    "sum of signs against the sum of gradients": ("outvoted", "items"),
+    "s against the sum of signs": ("lags", "items"),
 }
 
 
 def rows(study: Study) -> Table | None:
-    """One line per variant; in the note's setting, together with the note's figures."""
+    """One row per variant; in the note's setting, together with the note's results."""
     if study.declared.shown_elsewhere:
         return None
-    if beside_note(study):
-        return rows_beside_note(study)
+    if compares_with_note(study):
+        return rows_with_note(study)
     lines = []
     ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
-    places = not study.swept and ours.notna().all()
-    shown = [(o, swept, study.of(o, swept)) for o, swept in study.variants]
-    shown += [(o, "", study.of(o)) for o in study.missing]
+    has_ranks = not study.swept and ours.notna().all()
+    runs_by_variant = [(o, swept, study.of(o, swept)) for o, swept in study.variants]
+    runs_by_variant += [(o, "", study.of(o)) for o in study.missing_optimizers]
     if study.declared.baseline_from:
         baseline = study.declared.baseline
-        shown.append((baseline, "", baseline_of(study.baseline, baseline, "")))
-    for optimizer, swept, own in shown:
+        runs_by_variant.append((baseline, "", baseline_of(study.baseline, baseline, "")))
+    for optimizer, swept, selected in runs_by_variant:
         line = {
             # Columns name the swept values, but for keys such as ``corrupt``.
             WITH: label_of(optimizer, "" if study.swept else swept),
-            "bytes": values_in(own["state_bytes_per_param"].round(2)),
+            "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
-        line |= {key.split(".")[-1]: values_in(own[key]) for key in study.swept}
-        line |= {metric: mean_and_std(own[column]) for metric, column in METRICS.items()}
-        line |= {"n": str(len(own)), "best epoch": best_epochs(own)}
-        if places and optimizer in ROWS:
-            line |= {"place": str(place(ours, "NDCG@10", optimizer))}
-            line |= {"note's place": str(place(pd.Series(notes), "NDCG@10", optimizer))}
+        line |= {key.split(".")[-1]: values_in(selected[key]) for key in study.swept}
+        line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
+        line |= {"n": str(len(selected)), "best epoch": best_epochs(selected)}
+        if has_ranks and optimizer in ROWS:
+            line |= {"rank": str(rank(ours, "NDCG@10", optimizer))}
+            line |= {"note's rank": str(rank(pd.Series(notes), "NDCG@10", optimizer))}
         lines.append(line)
     caption = (
-        "HR@10 and NDCG@10 on test, with the weights of the epoch that was best on valid; Loss is "
-        "the lowest training loss of all epochs; mean ± sample std over n seeds; bytes of "
-        "optimizer state a parameter."
+        "HR@10 and NDCG@10 on test, with the weights of the epoch that was best on validation; "
+        "Loss is the lowest training loss of all epochs; mean ± sample std over n seeds; bytes of "
+        "optimizer state per parameter."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
-def rows_beside_note(study: Study) -> Table:
-    """One line per variant of the note; its verdict is the worst of its three figures' verdicts."""
+def rows_with_note(study: Study) -> Table:
+    """One row per variant of the note; its verdict is the worst of its three metrics' verdicts."""
     lines = []
     for optimizer in ROWS:
-        figures = figures_of(study, optimizer)
+        metrics = metrics_of(study, optimizer)
         line = {WITH: label_of(optimizer)}
-        for figure in figures:
-            line |= {f"{figure['figure']} {who}": figure[who] for who in ("note", "ours")}
-        verdicts = [figure["verdict"] for figure in figures]
+        for metric in metrics:
+            line |= {f"{metric['metric']} {who}": metric[who] for who in ("note", "ours")}
+        verdicts = [metric["verdict"] for metric in metrics]
         worst = MISSING if MISSING in verdicts else max(verdicts, key=VERDICTS.index)
         if worst in VERDICTS[1:]:
-            worst += f" ({', '.join(f['figure'] for f in figures if f['verdict'] == worst)})"
-        own = study.of(optimizer)
-        lines.append(line | {"n": str(len(own)), "verdict": worst})
+            worst += f" ({', '.join(m['metric'] for m in metrics if m['verdict'] == worst)})"
+        selected = study.of(optimizer)
+        lines.append(line | {"n": str(len(selected)), "verdict": worst})
     for optimizer, swept in study.variants:
         if optimizer not in ROWS:
-            own = study.of(optimizer, swept)
-            line = {WITH: label_of(optimizer, swept), "n": str(len(own))}
-            lines.append(line | {f"{m} ours": mean_and_std(own[c]) for m, c in METRICS.items()})
+            selected = study.of(optimizer, swept)
+            line = {WITH: label_of(optimizer, swept), "n": str(len(selected))}
+            ours = {f"{m} ours": mean_and_std(selected[c]) for m, c in METRICS.items()}
+            lines.append(line | ours)
     caption = (
-        "The note's figures beside ours: HR@10 and NDCG@10 on test, with the weights of the epoch "
-        "that was best on valid; Loss is the lowest training loss of all epochs; mean ± sample std "
-        "over n seeds. Verdicts: scripts/reporting/note.py."
+        "The note's results and ours: HR@10 and NDCG@10 on test, with the weights of the epoch "
+        "that was best on validation; Loss is the lowest training loss of all epochs; mean ± "
+        "sample std over n seeds. Verdicts: scripts/reporting/note.py."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
-def figures_of(study: Study, optimizer: str) -> list[dict[str, str]]:
-    """One line per figure of a variant: the note's, ours, their difference and the verdict."""
+def metrics_of(study: Study, optimizer: str) -> list[dict[str, str]]:
+    """One row per metric of a variant: the note's value, ours, the difference and the verdict."""
     lines = []
-    figures = zip(METRICS.items(), ROWS[optimizer], strict=True)
-    for i, ((metric, column), figure) in enumerate(figures):
+    metrics = zip(METRICS.items(), ROWS[optimizer], strict=True)
+    for i, ((metric, column), note_value) in enumerate(metrics):
         ours = study.of(optimizer)[column]
         notes = pd.Series({o: published[i] for o, published in ROWS.items()})
-        our_place = place(means(study.runs, column), metric, optimizer)
-        same_place = None if our_place is None else our_place == place(notes, metric, optimizer)
-        half, difference = note.interval(ours), ours.mean() - figure
+        our_rank = rank(means(study.runs, column), metric, optimizer)
+        same_rank = None if our_rank is None else our_rank == rank(notes, metric, optimizer)
+        half, difference = note.interval(ours), ours.mean() - note_value
         lines.append(
             {
                 WITH: label_of(optimizer),
-                "figure": metric,
-                "note": f"{figure:.4f}",
+                "metric": metric,
+                "note": f"{note_value:.4f}",
                 "ours": mean_and_std(ours),
                 "n": str(len(ours)),
                 "ours − note": signed(difference) if len(ours) else MISSING,
                 "95% interval": (
                     MISSING if half is None else bracketed(difference - half, difference + half)
                 ),
-                "verdict": note.verdict(ours, figure, same_place) or MISSING,
+                "verdict": note.verdict(ours, note_value, same_rank) or MISSING,
             }
         )
     return lines
@@ -163,7 +164,7 @@ def paired(study: Study) -> Table | None:
         for metric, column in METRICS.items():
             line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
         within = equivalence_margin(ours, theirs)
-        line["NDCG@10 alike within"] = MISSING if within is None else f"{100 * within:.1f}%"
+        line["NDCG@10 equal within"] = MISSING if within is None else f"{100 * within:.1f}%"
         line |= {"users better": str(test["better"]), "users worse": str(test["worse"])}
         line |= {"p, t-test": p_value(adjusted["p_t"][i])}
         lines.append(line | {"p, Wilcoxon": p_value(adjusted["p_wilcoxon"][i])})
@@ -172,9 +173,9 @@ def paired(study: Study) -> Table | None:
     frame = frame.sort_values(WITH, key=lambda labels: labels.map(order), ignore_index=True)
     caption = (
         f"Differences to {base} over the n seeds that both have, with the 95% interval of "
-        f"Student's t. NDCG@10 alike within: it differs from {base}'s by at most this % (two "
-        "one-sided t-tests, 5%). Then the users whose NDCG@10 on test is better or worse, and p of "
-        "paired tests over users, corrected by Holm for the number of variants."
+        f"Student's t. NDCG@10 equal within: it differs from {base}'s by at most this % (two "
+        "one-sided t-tests, TOST, 5%). Then the users whose NDCG@10 on test is better or worse, "
+        "and p of paired tests over users, corrected by Holm for the number of variants."
     )
     return Table(frame, caption)
 
@@ -199,23 +200,25 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
     """A function that makes the table of who gains and who loses, one column per group of users."""
 
     def table(study: Study) -> Table | None:
-        own = study.gains[study.gains["by"] == quantity]
-        if not (own["seeds"] > 1).any():
+        gains = study.gains[study.gains["by"] == quantity]
+        if not (gains["seeds"] > 1).any():
             return None
         lines = []
         for optimizer, swept in study.variants:
-            found = variant(own, optimizer, swept)
-            if len(found) == 0:
+            of_variant = variant(gains, optimizer, swept)
+            if len(of_variant) == 0:
                 continue
-            line = {WITH: label_of(optimizer, swept), "n": str(found["seeds"].iloc[0])}
-            lines.append(line | {group_name(g): share_with_interval(g) for g in groups_of(found)})
-        base, sizes = label_of(study.declared.baseline), own.drop_duplicates(["least", "most"])
+            line = {WITH: label_of(optimizer, swept), "n": str(of_variant["seeds"].iloc[0])}
+            lines.append(
+                line | {group_name(g): share_with_interval(g) for g in groups_of(of_variant)}
+            )
+        base, sizes = label_of(study.declared.baseline), gains.drop_duplicates(["least", "most"])
         caption = (
             f"Who gains and who loses: differences to {base}'s NDCG@10 on test over the n seeds "
             f"that both have, in % of {base}'s in the same group, with the 95% interval over "
             f"users. The columns divide users by {GROUPED_BY[quantity]}; they have "
             f"{', '.join(f'{users:,}' for users in sizes['users'])} users. Where an interval is "
-            "wide, few users have a hit, and the figure is uncertain. No interval goes below -100%."
+            "wide, few users have a hit, and the value is uncertain. No interval goes below -100%."
         )
         return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -242,23 +245,23 @@ def share_with_interval(group: Group) -> str:
     return percent_with_interval(share, low, high)
 
 
-def along(study: Study) -> Table | None:
+def by_epoch(study: Study) -> Table | None:
     """Differences to the baseline at several epochs, in % of its mean, over five seeds or more."""
     if study.runs.groupby(VARIANT)["seed"].nunique().max() < 5:
         return None
     lines = []
     last = study.curves["epoch"].max()
-    epochs = [e for e in ALONG if e <= last] or [round(last * i / 5) for i in range(1, 6)]
+    epochs = [e for e in EPOCHS_COMPARED if e <= last] or [round(last * i / 5) for i in range(1, 6)]
     for optimizer, swept in study.variants:
         if optimizer == study.declared.baseline:
             continue
-        own = variant(study.curves, optimizer, swept)
+        gains = variant(study.curves, optimizer, swept)
         theirs = baseline_of(study.baseline_curves, study.declared.baseline, swept)
         for quantity, column in CURVES.items():
             line = {WITH: label_of(optimizer, swept), "difference of": quantity}
             for epoch in epochs:
                 at = theirs[theirs["epoch"] == epoch]
-                d = differences(own[own["epoch"] == epoch], at, column) / at[column].mean()
+                d = differences(gains[gains["epoch"] == epoch], at, column) / at[column].mean()
                 if len(d) >= 5:
                     bounds = t_interval(d) or (math.nan, math.nan)
                     line[f"epoch {epoch}"] = percent_with_interval(d.mean(), *bounds, decimals=1)
@@ -267,21 +270,21 @@ def along(study: Study) -> Table | None:
         return None
     base = label_of(study.declared.baseline)
     caption = (
-        f"Differences to {base} along the curve, in % of {base}'s mean, over at least five seeds "
+        f"Differences to {base} at several epochs, in % of {base}'s mean, over at least five seeds "
         "that both have, with the 95% interval of Student's t."
     )
     return Table(pd.DataFrame([li for li in lines if len(li) > 2]).fillna(MISSING), caption)
 
 
 def grid(study: Study) -> Table | None:
-    """The best NDCG@10 on valid of each optimizer at each value of the one swept key."""
+    """The best NDCG@10 on validation of each optimizer at each value of the one swept key."""
     if len(study.swept) != 1:
         return None
     (key,) = study.swept
     name = key.split(".")[-1]
     values = study.runs.pivot_table(index="optimizer", columns=key, values="valid/NDCG@10")
     lines = []
-    for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing]:
+    for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing_optimizers]:
         cells = values.reindex([optimizer]).loc[optimizer]
         line = {WITH: label_of(optimizer)}
         line |= {f"{name} {short(value)}": four_decimals(cell) for value, cell in cells.items()}
@@ -293,7 +296,7 @@ def grid(study: Study) -> Table | None:
         lines.append(line)
     n = study.runs["seed"].nunique()
     caption = (
-        f"NDCG@10 on valid at its best epoch for every {name}, {study.runs['epochs'].max()} "
+        f"NDCG@10 on validation at its best epoch for every {name}, {study.runs['epochs'].max()} "
         f"epochs, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. A best value at the "
         "edge of those tried may not be the best there is."
     )
@@ -319,9 +322,9 @@ def declared_steps(study: Study) -> list[Step]:
     loss, ndcg = METRICS["Loss"], METRICS["NDCG@10"]
     of_loss, of_ndcg = _shares_of_gap(study, loss), _shares_of_gap(study, ndcg)
     return [
-        Step(o, change, own[loss], own[ndcg], of_loss.get(o), of_ndcg.get(o))
+        Step(o, change, gains[loss], gains[ndcg], of_loss.get(o), of_ndcg.get(o))
         for o, change in changes.items()
-        for own in [study.of(o)]
+        for gains in [study.of(o)]
     ]
 
 
@@ -351,54 +354,54 @@ def steps(study: Study) -> Table | None:
             ("NDCG@10", step.ndcg, step.of_ndcg),
         ):
             line[name] = mean_and_std(values)
-            line[f"of the {name} gap"] = MISSING if share is None else signed_percent(share)
+            line[f"{name} gap closed"] = MISSING if share is None else signed_percent(share)
         lines.append(line | {"n": str(len(step.losses))})
     start, *_, end = study.declared.steps
     caption = (
         f"From {label_of(start)} to {label_of(end)}, step by step: the lowest training "
         f"loss of {study.runs['epochs'].max()} epochs and NDCG@10 on test, mean ± sample std over "
-        "n seeds. Beside each, the share of the whole gap that the change closes. The shares "
-        "depend on the order of the changes."
+        "n seeds. Gap closed: the share of the whole gap that the change closes. The shares depend "
+        "on the order of the changes."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
 def published(study: Study) -> Table | None:
     """Our runs of Adam compared with the results that the note's author published."""
-    own = study.of("adam")
-    if not (study.declared.beside_published and study.dataset in FIGURES and len(own)):
+    runs = study.of("adam")
+    if not (study.declared.compares_with_published and study.dataset in PUBLISHED and len(runs)):
         return None
     caption = (
-        "Adam on the pre-norm SASRec: RecBoard's five seeds beside ours, mean ± sample std; Loss "
-        "is the lowest training loss of all epochs. A figure agrees if the difference is at most "
-        "two of its standard errors."
+        "Adam on the pre-norm SASRec: RecBoard's five seeds and ours, mean ± sample std; Loss is "
+        "the lowest training loss of all epochs. A metric agrees if the difference is at most two "
+        "of its standard errors."
     )
-    return Table(comparison(study.dataset, own), caption)
+    return Table(comparison(study.dataset, runs), caption)
 
 
-def choices(study: Study) -> Table | None:
+def moves(study: Study) -> Table | None:
     """The diagnostics of each variant's steps in its last diagnosed epoch."""
     if study.diagnostics.empty:
         return None
-    last = last_looks(study.diagnostics)
+    last = last_diagnosed(study.diagnostics)
     n = last["seed"].nunique()
     caption = (
-        f"Steps of item embeddings in epoch {last['epoch'].max()}, the last that was looked at, as "
-        f"shares of coordinates, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. "
-        "Distance made: how far an epoch takes an item, in % of the way without turning."
+        f"Steps of item embeddings in epoch {last['epoch'].max()}, the last diagnosed one, as "
+        f"shares of coordinates, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. Net distance: "
+        "between an item's values at the epoch's start and end, in % of the distance if all steps "
+        "had one direction."
     )
-    return _looked_at(study, CHOICES, caption)
+    return _diagnosed_table(study, MOVES, caption)
 
 
 def memories(study: Study) -> Table | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     caption = (
-        "Coordinates of item embeddings that had a gradient in the last epoch that was looked at: "
-        "how often the sign of a memory differs from that of the sum of the epoch's gradients, or "
-        "from that of the sum of their signs (its count). m was computed for every variant, for "
-        "comparison."
+        "Coordinates of item embeddings that had a gradient in the last diagnosed epoch: how often "
+        "the sign of a memory differs from that of the sum of the epoch's gradients, or from that "
+        "of the sum of their signs. m was computed for every variant, for comparison."
     )
-    return _looked_at(study, MEMORIES, caption) if looked_at_memories(study) else None
+    return _diagnosed_table(study, MEMORIES, caption) if has_memory_diagnostics(study) else None
 
 
 # A study's table NAME is written to results/tables/STUDY/NAME.
@@ -406,26 +409,26 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
     "rows": rows,
     "paired": paired,
     **{quantity: gains_by(quantity) for quantity in GROUPED_BY},
-    "along": along,
+    "by_epoch": by_epoch,
     "grid": grid,
     "corrupted_ndcg": corrupted_by("NDCG@10 on test", METRICS["NDCG@10"]),
     "corrupted_loss": corrupted_by("The lowest training loss", METRICS["Loss"]),
     "steps": steps,
     "published": published,
-    "choices": choices,
+    "moves": moves,
     "memories": memories,
 }
 
 
-def beside_note(study: Study) -> bool:
+def compares_with_note(study: Study) -> bool:
     """Whether a study is compared with the note: it declares so and has the note's setting."""
-    return study.declared.beside_note and note.is_setting(study.runs)
+    return study.declared.compares_with_note and note.is_setting(study.runs)
 
 
 def headline(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours in six narrow columns, for the README."""
-    for study in filter(beside_note, studies):
-        frame = rows_beside_note(study).frame
+    for study in filter(compares_with_note, studies):
+        frame = rows_with_note(study).frame
         frame = frame[frame["NDCG@10 note"] != MISSING]
         columns = [WITH, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
@@ -437,15 +440,15 @@ def headline(studies: Sequence[Study]) -> Table | None:
 
 
 def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
-    """A function that makes the table of ``note.TABLES[name]``, one line per figure."""
+    """A function that makes the table of ``note.TABLES[name]``, one row per metric."""
 
     def table(studies: Sequence[Study]) -> Table | None:
-        for study in filter(beside_note, studies):
-            lines = [line for o in note.TABLES[name] for line in figures_of(study, o)]
+        for study in filter(compares_with_note, studies):
+            lines = [line for o in note.TABLES[name] for line in metrics_of(study, o)]
             caption = (
-                "The note's figures beside ours, one by one. The interval is that of one more run "
-                "of ours (Student's t). The verdict uses two standard errors, which is narrower, "
-                "so it may be strict where the interval contains 0."
+                "The note's results and ours, metric by metric. The interval is that of one more "
+                "run of ours (Student's t). The verdict uses two standard errors, which is "
+                "narrower, so it may be strict where the interval contains 0."
             )
             return Table(pd.DataFrame(lines), caption)
         return None
@@ -483,13 +486,13 @@ def order(studies: Sequence[Study]) -> Table | None:
 
 
 def search(studies: Sequence[Study]) -> Table | None:
-    """The note's figures and ours, in the note's setting and in settings that differ from it.
+    """The note's results and ours, in the note's setting and in settings that differ from it.
 
-    A setting explains a figure of the note if this lies within two standard errors of one more run.
+    A setting explains a value of the note if it lies within two standard errors of one more run.
     The std is that of the study in the note's setting. A variant that a setting does not change has
     no runs in it (–); its runs in the note's setting count instead.
     """
-    base = next(filter(beside_note, studies), None)
+    base = next(filter(compares_with_note, studies), None)
     departed = [
         s
         for s in studies
@@ -501,7 +504,7 @@ def search(studies: Sequence[Study]) -> Table | None:
     lines = []
     for i, metric in enumerate(METRICS):
         notes = {o: published[i] for o, published in ROWS.items()}
-        lines.append({"setting": "note", "figure": metric} | _of_six_variants(notes))
+        lines.append({"setting": "note", "metric": metric} | _of_six_variants(notes))
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
@@ -511,26 +514,26 @@ def search(studies: Sequence[Study]) -> Table | None:
         (f"{base.experiment}, last epoch", last, {"Loss": "train/loss"}),
         (f"{base.experiment}, epoch 200", at_200, {"Loss": "train/loss"}),
     ]
-    for setting, runs, figures in settings:
-        for metric, column in figures.items():
+    for setting, runs, metrics in settings:
+        for metric, column in metrics.items():
             explained = 0
             for optimizer, published in ROWS.items():
                 known = base.of(optimizer)[METRICS[metric]]
                 ours = runs.loc[runs["optimizer"] == optimizer, column]
                 ours = ours if len(ours) else known
-                figure = published[list(METRICS).index(metric)]
+                note_value = published[list(METRICS).index(metric)]
                 bound = 2 * note.prediction_se(known, len(ours)) if len(ours) else 0
-                explained += abs(ours.mean() - figure) <= bound
+                explained += abs(ours.mean() - note_value) <= bound
             fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
-            line = {"setting": setting, "figure": metric} | _of_six_variants(means(runs, column))
+            line = {"setting": setting, "metric": metric} | _of_six_variants(means(runs, column))
             lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
     caption = (
-        "Which setting brings our figures to the note's? HR@10 and NDCG@10 on test, Loss the "
-        "lowest of all epochs, means over n seeds or more. A setting explains a figure if the "
-        "note's lies within two standard errors of one more run. A variant that a setting does not "
-        "change has no run in it (–); its runs in the note's setting count instead. The std is "
-        "that of these runs, and with fewer seeds the bounds are wider. Settings were "
-        "chosen by loss and valid; a second seed, where there is one, by all figures."
+        "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
+        "epochs, means over n seeds or more. A setting explains a metric of a variant if the "
+        "note's value lies within two standard errors of one more run. A variant that a setting "
+        "does not change has no run in it (–); its runs in the note's setting count instead. The "
+        "std is that of these runs, and with fewer seeds the bounds are wider. Settings were "
+        "chosen by loss and validation metrics; further seeds by all metrics."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
 
@@ -552,8 +555,8 @@ def tables(studies: Sequence[Study]) -> dict[str, Table]:
     return {name: table for name, table in results.items() if table is not None}
 
 
-def last_looks(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines of diagnostics.csv for each optimizer's last diagnosed epoch.
+def last_diagnosed(lines: pd.DataFrame) -> pd.DataFrame:
+    """The rows of diagnostics.csv for each optimizer's last diagnosed epoch.
 
     The quantities ``rests`` and ``against`` are added.
     """
@@ -561,7 +564,7 @@ def last_looks(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([last, _against_lion(last)])
 
 
-def looked_at_memories(study: Study) -> bool:
+def has_memory_diagnostics(study: Study) -> bool:
     """Whether a study's diagnostics have quantities of memories; older records lack them."""
     return bool(study.diagnostics["quantity"].eq("outvoted").any())
 
@@ -571,7 +574,7 @@ def means(runs: pd.DataFrame, column: str) -> pd.Series:
     return runs.groupby("optimizer")[column].mean().reindex(list(ROWS))
 
 
-def place(values: pd.Series, metric: str, optimizer: str) -> int | None:
+def rank(values: pd.Series, metric: str, optimizer: str) -> int | None:
     """The rank of an optimizer among the note's variants, from 1; None if a value is NaN."""
     if values.isna().any():
         return None
@@ -586,9 +589,9 @@ def best_epochs(runs: pd.DataFrame) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _looked_at(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
+def _diagnosed_table(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
     keys = ["quantity", "of"]
-    last = last_looks(study.diagnostics)
+    last = last_diagnosed(study.diagnostics)
     values = last.pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
     for optimizer in dict.fromkeys(o for o, _ in study.variants if o in values.index):
@@ -604,7 +607,7 @@ def _against_lion(lines: pd.DataFrame) -> pd.DataFrame:
     """The shares of item coordinates that do not move (``rests``) and that move ``against`` Lion.
 
     A coordinate that moves and does not agree with Lion moves against it, because Lion moves every
-    weight that ever had a gradient. Moves are recorded per fifth of the items. The fifths are
+    coordinate that ever had a gradient. Moves are recorded per fifth of the items. The fifths are
     equally large, so their mean is that of all items.
     """
     of_items = lines["of"].eq("items") & lines["quantity"].eq("agreement")

@@ -13,30 +13,29 @@ VALID = "valid/NDCG@10"
 
 
 def tuned(studies: Sequence[Study]) -> Table | None:
-    """One line per optimizer: the run with the best NDCG@10 on valid of all that tuned it."""
+    """One row per optimizer: the run with the best NDCG@10 on validation of all that tuned it."""
     tuning = [study for study in studies if study.declared.tuning]
     if not tuning:
         return None
     runs = pd.concat([study.runs for study in tuning])
     lines = []
-    for _, own in runs.groupby("optimizer"):
-        best = own.sort_values(VALID, kind="stable").iloc[-1]
-        line = {WITH: label_of(str(best["optimizer"])), "runs": str(len(own))}
+    for _, selected in runs.groupby("optimizer"):
+        best = selected.sort_values(VALID, kind="stable").iloc[-1]
+        line = {WITH: label_of(str(best["optimizer"])), "runs": str(len(selected))}
         line |= {"lr": short(best["lr"]), "decay": short(best["weight_decay"])}
-        line |= {"NDCG@10 on valid": four_decimals(best[VALID])}
+        line |= {"NDCG@10 on validation": four_decimals(best[VALID])}
         line |= {name: four_decimals(best[column]) for name, column in METRICS.items()}
         # The rates were tried at the most frequent decay. A decay of 0 is no edge.
-        rates = own.loc[own["weight_decay"] == own["weight_decay"].mode()[0], "lr"]
-        decays = own.loc[own["lr"] == best["lr"], "weight_decay"]
+        rates = selected.loc[selected["weight_decay"] == selected["weight_decay"].mode()[0], "lr"]
+        decays = selected.loc[selected["lr"] == best["lr"], "weight_decay"]
         edges = ["lr"] if best["lr"] in (rates.min(), rates.max()) else []
         edges += ["decay"] if best["weight_decay"] == decays.max() else []
         lines.append((best[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
     lines.sort(key=lambda pair: -pair[0])
     epochs = int(runs["epochs"].max())
     caption = (
-        f"Each optimizer at its best rate and decay: the best of its runs by NDCG@10 on valid, "
-        f"{epochs} epochs, {seeds(runs['seed'].nunique())}; beside it HR@10 and "
-        "NDCG@10 on test and the lowest training loss. A choice at the edge of what was tried may "
-        "not be the best there is."
+        "Each optimizer at its best rate and decay: the best of its runs by NDCG@10 on validation, "
+        f"{epochs} epochs, {seeds(runs['seed'].nunique())}. HR@10 and NDCG@10 are on test, Loss is "
+        "the lowest training loss. A value at the edge of those tried may not be the best there is."
     )
     return Table(pd.DataFrame([line for _, line in lines]), caption)

@@ -1,4 +1,4 @@
-"""What every variant keeps and how it moves a weight, in one table."""
+"""What every variant stores and how it moves a coordinate, in one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import pandas as pd
 
 from scripts.reporting.cells import WITH, Table
-from scripts.reporting.peers import BYTES, memory
+from scripts.reporting.peers import BYTES, state_bytes
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 
 
 class Rule(NamedTuple):
-    """A variant in words: its state for every weight, and the direction of its step."""
+    """A variant in words: its state per coordinate, and the direction of its step."""
 
-    keeps: str
-    moves: str
+    state: str
+    direction: str
 
 
 VOTE = "sign(s + c q)"
@@ -35,37 +35,40 @@ RULES = {  # as simba/directions.py computes them
     "simba_c_eq_m": Rule("m", "sign(m)"),
     "simba_eq4": Rule("s", "as Simba, but sign(s) where g = 0  (eq. 4)"),
     "simba_window": Rule("the last w signs, and s, their sum", "as Simba by eq. 4"),
-    "simba_leaky": Rule("s, a decaying count of signs", f"{VOTE}, q the sign of g"),
-    "ternary_lion": Rule("s, a decaying count of votes", f"{VOTE}, q a vote of −1, 0 or 1"),
-    "ternary_lion_byte": Rule("s, and e, what rounding left out, in one byte", CORRECTED),
-    "ternary_lion_ef": Rule("s, and e, what rounding left out, a byte each", CORRECTED),
+    "simba_leaky": Rule("s, a decaying counter of signs", f"{VOTE}, q the sign of g"),
+    "ternary_lion": Rule("s, a decaying counter of votes", f"{VOTE}, q a vote of −1, 0 or 1"),
+    "ternary_lion_byte": Rule("s, and e, the rounding error of votes, in one byte", CORRECTED),
+    "ternary_lion_ef": Rule("s, and e, the rounding error of votes, a byte each", CORRECTED),
     "ternary_lion_byte_lasting": Rule("s and e in one byte; e decays, s keeps its sign", CORRECTED),
-    "ternary_lion_byte_fine": Rule("s and e in one byte, fewer levels of s, more of e", CORRECTED),
-    "ternary_lion_ef_lasting": Rule("s and e, a byte each; e decays, s keeps its sign", CORRECTED),
-    "lion_8bit": Rule("s, m rounded to a byte", f"{VOTE}, q the scaled gradient"),
-    "lion_8bit_lasting": Rule(
-        "s, m rounded to a byte, which keeps its sign", f"{VOTE}, q the scaled gradient"
+    "ternary_lion_byte_fine": Rule(
+        "as one byte, lasting, with fewer values of s and more of e", CORRECTED
     ),
+    "ternary_lion_ef_lasting": Rule("s and e, a byte each; e decays, s keeps its sign", CORRECTED),
+    "lion_8bit": Rule(
+        "s, a decaying sum of gradients, rounded to a byte", f"{VOTE}, q the scaled gradient"
+    ),
+    "lion_8bit_lasting": Rule("as 8-bit Lion; s keeps its sign", f"{VOTE}, q the scaled gradient"),
     "adamw": Rule("averages of gradients and of their squares", "m / sqrt(v)"),
 }
 
 
 def variants(studies: Sequence[Study], _: Path) -> Table | None:
-    """One line per variant that has a run: what it keeps, and how it moves."""
+    """One row per variant that has a run: what it stores, and how it moves."""
     lines = [
         {
             WITH: label_of(optimizer),
             BYTES: f"{stored:g}",
-            "keeps for every weight": rule.keeps,
-            "moves it by": rule.moves,
+            "state": rule.state,
+            "direction": rule.direction,
         }
         for optimizer, rule in RULES.items()
-        if (stored := memory(studies, optimizer)) is not None
+        if (stored := state_bytes(studies, optimizer)) is not None
     ]
     caption = (
-        "What every variant keeps, and the direction of its step; g is the gradient. The step is "
+        "The state of every variant, and the direction of its step; g is the gradient. The step is "
         "the learning rate times this direction. Each s and m is updated after the step. a, b1, c, "
         "w and gamma are constants (simba/optimizers.py has their values). The names Simba + m, "
-        "+ (1) and + (c = m) are the note's: (1) is its equation, c is what Lion takes the sign of."
+        "+ (1) and + (c = m) are the note's: (1) is its equation 1, c is the average whose sign "
+        "Lion follows."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None

@@ -89,7 +89,7 @@ class DataParallel(Training):
         return np.concatenate(self.workers.gather(super().ranks(split)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, with the residuals of each worker's votes."""
+        """The state, with the errors of each worker's votes."""
         state = super().state_dict()
         if self.votes:
             state["votes"] = self.workers.gather(self.moved(self.votes.state_dict(), "cpu"))
@@ -114,6 +114,6 @@ class DataParallel(Training):
 
     @staticmethod
     def moved(votes: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-        """The state of votes with its residuals on a device."""
-        residuals = {i: t.to(device) for i, t in votes["residuals"].items()}
-        return {**votes, "residuals": residuals}
+        """The state of votes with its errors on a device."""
+        errors = {i: t.to(device) for i, t in votes["errors"].items()}
+        return {**votes, "errors": errors}

@@ -92,7 +92,7 @@ class Diagnostics:
 
     def start_epoch(self, epoch: int) -> None:
         """Reset the statistics; call it before the first step of an epoch."""
-        self.looks = epoch % self.every == 0
+        self.is_diagnosed = epoch % self.every == 0
         self.steps = 0
         self.sums: dict[str, float] = defaultdict(float)
         self.coordinates = {"items": 0, "weights": 0}
@@ -105,14 +105,14 @@ class Diagnostics:
     def before_step(self) -> None:
         """Record the coming step, if the epoch is diagnosed, and update the reference Lion's m."""
         for p, m in self._parameters():
-            if self.looks:
+            if self.is_diagnosed:
                 self._record(p, m)
             m.mul_(BETA2).add_(p.grad, alpha=1 - BETA2)
         self.steps += 1
 
     def summary(self) -> dict[str, float]:
         """The statistics of the epoch by name, with the prefix ``why/``; none if not diagnosed."""
-        if not self.looks:
+        if not self.is_diagnosed:
             return {}
         statistics = {}
         for name, total in self.sums.items():

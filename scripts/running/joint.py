@@ -170,7 +170,7 @@ def _stacked(
     per_run = [batch.arrays() for batch, _ in pairs]
     for name, array in per_run[0].items():
         stacked[name] = np.zeros((len(pairs), capacity, *array.shape[1:]), dtype=np.int64)
-    stacked["starts"][:] = np.arange(stacked["starts"].shape[2])  # an empty slot has its own column
+    stacked["starts"][:] = np.arange(stacked["starts"].shape[2])  # of empty slots: their own column
     for run, arrays in enumerate(per_run):
         for name, array in arrays.items():
             stacked[name][run, : len(array)] = array

@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import OverrideType
 from data.fetch import locate
 from data.prepare import dataset_name
 from scripts.records.errors import UserError
-from scripts.records.place import Place
 from scripts.records.record import WITHOUT_EFFECT
+from scripts.records.run_files import RunFiles
 
 # Optimizer, data, model, experiment and seed have their own place in a record's path. The others
 # only say where the data file is and where the run is trained.
@@ -32,7 +32,7 @@ def choices() -> dict[str, str]:
     return names | {"experiment": str(chosen.get("experiment") or "single")}
 
 
-def place_of(config: dict[str, Any], names: dict[str, str]) -> Place:
+def run_files_of(config: dict[str, Any], names: dict[str, str]) -> RunFiles:
     """Where the files of a run lie.
 
     Args:
@@ -44,7 +44,7 @@ def place_of(config: dict[str, Any], names: dict[str, str]) -> Place:
     """
     data = locate(config["data"]).stem if names["data"] == "file" else names["data"]
     folder = f"{dataset_name(data)}/{flat(names['optimizer'])}"
-    return Place(Path(config["results"]["root"]), folder, record_name(config, names))
+    return RunFiles(Path(config["results"]["root"]), folder, record_name(config, names))
 
 
 def record_name(config: dict[str, Any], names: dict[str, str]) -> str:

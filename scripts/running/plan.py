@@ -15,10 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.records.place import Place
+from scripts.records.run_files import RunFiles
 from scripts.running.config import CONFIGS, checked
 from scripts.running.launchers import foreign_parts, require_own_parts
-from scripts.running.naming import choices, place_of
+from scripts.running.naming import choices, run_files_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def require_own_launcher(arguments: Sequence[str]) -> None:
         require_own_parts(compose_common(overrides).hydra)
 
 
-def compose_runs(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, Any]]]:
+def compose_runs(runs: Sequence[Sequence[str]]) -> list[tuple[RunFiles, dict[str, Any]]]:
     """Where the files of runs lie, each given by its overrides, and their checked configs.
 
     Raises:
@@ -77,5 +77,5 @@ def compose_runs(runs: Sequence[Sequence[str]]) -> list[tuple[Place, dict[str, A
             HydraConfig.instance().set_config(cfg)
             without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             config = checked(without_hydra)
-            runs_with_places.append((place_of(config, choices()), config))
+            runs_with_places.append((run_files_of(config, choices()), config))
     return runs_with_places

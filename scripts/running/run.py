@@ -19,15 +19,15 @@ from data.prepare import Prepared, prepare, statistics
 from data.sequences import Sequences
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.files import locked, write_json
-from scripts.records.place import Place
 from scripts.records.record import differences, digest, identity, read_record
+from scripts.records.run_files import RunFiles
 from scripts.records.status import read_status
 from scripts.records.users import Users, write_users
 from scripts.records.users import path_of as users_path
 from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.data_parallel import DataParallel
-from scripts.running.naming import choices, place_of
+from scripts.running.naming import choices, run_files_of
 from scripts.running.progress import message, sweep_began
 from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.trace import Trace
@@ -47,7 +47,7 @@ class Run:
 
     tracker_mode: Mode
     training: Training
-    place: Place
+    files: RunFiles
     trace: Trace
     start: dict[str, Any]  # the record's keys that are known before the training
     label: str
@@ -58,7 +58,7 @@ class Run:
         Raises:
             RunFailed: the loss is NaN or infinite; the record then says so.
         """
-        config, path = self.training.config, self.place.record
+        config, path = self.training.config, self.files.record
         with tracked(self.tracker_mode, config, self.start, path, self.label) as (log, log_record):
             try:
                 for entry in self.training.history:  # of a checkpoint or of a joint training
@@ -68,7 +68,7 @@ class Run:
                 raise self.failed(failure) from None
             record = {**self.start, **self.training.summary(), **self.training.test()}
             self.write(record)
-            self.place.clear()
+            self.files.clear()
             log_record(record)
         tqdm.write(f"{path}: {headline(record)}", file=sys.stderr)
         return record
@@ -79,14 +79,14 @@ class Run:
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        self.training.save(self.place.checkpoint, self.start["config_hash"])
+        self.training.save(self.files.checkpoint, self.start["config_hash"])
         self.trace.reached(len(self.training.history), self.training.latest())
 
     def failed(self, failure: RunFailed) -> RunFailed:
         """Write the record of a failure; returns the failure with the record's path."""
         failed = {"status": "failed", "error": str(failure)}
         self.write({**self.start, **self.training.summary(), **failed})
-        named = RunFailed(f"{self.place.record}: {failure}")
+        named = RunFailed(f"{self.files.record}: {failure}")
         self.trace.failed(named)
         return named
 
@@ -94,10 +94,10 @@ class Run:
         """Write the record. With ``save_best``, write the weights first."""
         keep = self.training.config["save_best"] and record["status"] == "finished"
         if keep:
-            weights.save(self.place.record, record, self.training.best)
-        write_json(self.place.record, record)
+            weights.save(self.files.record, record, self.training.best)
+        write_json(self.files.record, record)
         if not keep:  # they belong to the record that this one replaces
-            self.place.weights.unlink(missing_ok=True)
+            self.files.weights.unlink(missing_ok=True)
 
 
 @dataclass
@@ -138,36 +138,36 @@ def open_run(
     if it has failed in this sweep.
 
     Raises:
-        UserError: a value is wrong, or the record's place holds a run of another config.
+        UserError: a value is wrong, or the record's path holds a run of another config.
         DataError: the dataset cannot be used.
     """
 
-    def read() -> tuple[dict[str, Any], torch.device, Prepared, Place]:
+    def read() -> tuple[dict[str, Any], torch.device, Prepared, RunFiles]:
         config = checked(cfg)
         require_fit(config, workers)
         device = pick_device(config["device"])
-        return config, device, prepare(config["data"]), place_of(config, choices())
+        return config, device, prepare(config["data"]), run_files_of(config, choices())
 
     def built() -> Training:
         if workers.by_torchrun:
             return DataParallel(config, prepared.sequences, device, workers)
         return Training(config, prepared.sequences, device)
 
-    config, device, prepared, place = workers.on_each(read)
+    config, device, prepared, files = workers.on_each(read)
     run_identity = identity(config, prepared.sha256)
     claim = workers.on_leader(
-        lambda: claim_run(place, config, run_identity, prepared, workers, stack)
+        lambda: claim_run(files, config, run_identity, prepared, workers, stack)
     )
     if not isinstance(claim, Claim):
         return claim
     training, run_hash = workers.on_each(built), digest(run_identity)
-    training.resume(place.checkpoint, run_hash)
+    training.resume(files.checkpoint, run_hash)
     workers.on_leader(lambda: claim.trace.reached(len(training.history), training.latest()))
     if not workers.is_leader:
-        return Follower(training, lambda: training.save(place.checkpoint, run_hash))
-    start = initial_record(config, run_identity, device, prepared, place, workers)
-    label = f"{start['dataset']}-{start['optimizer']}-{place.name}"
-    return Run(claim.tracker_mode, training, place, claim.trace, start, label)
+        return Follower(training, lambda: training.save(files.checkpoint, run_hash))
+    start = initial_record(config, run_identity, device, prepared, files, workers)
+    label = f"{start['dataset']}-{start['optimizer']}-{files.name}"
+    return Run(claim.tracker_mode, training, files, claim.trace, start, label)
 
 
 def initial_record(
@@ -175,17 +175,17 @@ def initial_record(
     run_identity: Mapping[str, Any],
     device: torch.device,
     prepared: Prepared,
-    place: Place,
+    files: RunFiles,
     workers: Workers,
 ) -> dict[str, Any]:
     """The keys of a record that are known before the training."""
     names = choices()
     return {
         "status": "finished",
-        "dataset": place.folder.split("/")[0],
+        "dataset": files.folder.split("/")[0],
         **{key: names[key] for key in ("model", "optimizer", "experiment")},
         "seed": config["seed"],
-        "command": rerun_command(overrides_of(config), place.name, workers),
+        "command": rerun_command(overrides_of(config), files.name, workers),
         "config": run_identity,
         "config_hash": digest(run_identity),
         **provenance(device),
@@ -200,7 +200,7 @@ def initial_record(
 
 
 def claim_run(
-    place: Place,
+    files: RunFiles,
     config: Mapping[str, Any],
     run_identity: Mapping[str, Any],
     prepared: Prepared,
@@ -208,26 +208,26 @@ def claim_run(
     stack: ExitStack,
 ) -> Claim | dict[str, Any] | None:
     """Lock a run that is to be trained. For any other, return what ``open_run`` returns."""
-    if not stack.enter_context(locked(place.lock)):
-        message(f"{place.record}: another process trains it, skipped ({holder(place)})")
+    if not stack.enter_context(locked(files.lock)):
+        message(f"{files.record}: another process trains it, skipped ({holder(files)})")
         return None
-    place.remove_partials()
-    dataset = place.folder.split("/")[0]
-    users = users_path(place.root, dataset, run_identity["data"])
+    files.remove_partials()
+    dataset = files.folder.split("/")[0]
+    users = users_path(files.root, dataset, run_identity["data"])
     write_users_once(users, prepared.sequences)
-    if not config["force"] and (record := finished_record(place, run_identity)):
-        place.clear()
-        if config["save_best"] and not place.weights.exists():
+    if not config["force"] and (record := finished_record(files, run_identity)):
+        files.clear()
+        if config["save_best"] and not files.weights.exists():
             raise UserError(
-                f"{place.record}: finished without weights; save_best=true needs another training: "
+                f"{files.record}: finished without weights; save_best=true needs another training: "
                 "results.root=DIR keeps this record, force=true replaces it"
             )
-        message(f"{place.record}: finished already, skipped")
+        message(f"{files.record}: finished already, skipped")
         return record
-    if (earlier := read_status(place.status)) and earlier.error and earlier.updated > sweep_began():
+    if (earlier := read_status(files.status)) and earlier.error and earlier.updated > sweep_began():
         return None
     again = command(overrides_of(config), workers)
-    trace = stack.enter_context(Trace(place, again, config["epochs"]))
+    trace = stack.enter_context(Trace(files, again, config["epochs"]))
     return Claim(trace, tracking_mode(config["tracker"]))
 
 
@@ -237,30 +237,30 @@ def write_users_once(path: Path, data: Sequences) -> None:
         write_users(path, Users(data.test_popularity, data.lengths[data.evaluated] - 1))
 
 
-def finished_record(place: Place, run_identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished_record(files: RunFiles, run_identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of a run of this identity, if it is finished.
 
     Raises:
         UserError: there is a finished record of another config, or a file that is no record.
     """
-    if not place.record.exists():
+    if not files.record.exists():
         return None
-    record = read_record(place.record)
+    record = read_record(files.record)
     if record["status"] != "finished":
         return None
     changed = differences(record["config"], run_identity)
     if changed:
         raise UserError(
-            f"{place.record} holds a finished run of another config ({'; '.join(changed)}); "
+            f"{files.record} holds a finished run of another config ({'; '.join(changed)}); "
             "force=true replaces it, results.name=NAME or results.root=DIR keeps both"
         )
     return record
 
 
-def holder(place: Place) -> str:
+def holder(files: RunFiles) -> str:
     """Which process holds the lock of a run, in words."""
-    status = read_status(place.status)
-    return f"process {status.pid} on {status.host}" if status else str(place.lock)
+    status = read_status(files.status)
+    return f"process {status.pid} on {status.host}" if status else str(files.lock)
 
 
 def overrides_of(config: Mapping[str, Any]) -> list[str]:

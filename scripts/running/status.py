@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from scripts.records.place import places
+from scripts.records.run_files import find_runs
 from scripts.records.state import Phase, State, state_of
 from scripts.running.plan import compose_runs, plan
 
@@ -33,9 +33,9 @@ def state_reader(overrides: Sequence[str]) -> Callable[[], list[State]]:
     """
     planned = plan(overrides)
     if all(override.startswith("results.root=") for override in overrides):
-        return lambda: [state_of(place) for place in places(planned.root)]
+        return lambda: [state_of(files) for files in find_runs(planned.root)]
     runs = compose_runs(planned.runs)
-    return lambda: [state_of(place, config) for place, config in runs]
+    return lambda: [state_of(files, config) for files, config in runs]
 
 
 def show(read_states: Callable[[], list[State]], watch: bool) -> None:
@@ -93,7 +93,7 @@ def table(states: Sequence[State]) -> Table:
     for state in sorted(states, key=lambda state: order.index(state.phase)):
         lines.add_row(
             Text(state.phase, STYLES[state.phase]),
-            Text(f"{state.place.folder}/{state.place.name}"),
+            Text(f"{state.files.folder}/{state.files.name}"),
             state.epochs,
             "" if state.loss is None else f"{state.loss:.4f}",
             "" if state.eta_seconds is None else tqdm.format_interval(state.eta_seconds),

@@ -36,7 +36,7 @@ class Sweep:
         self.locks = ExitStack()
 
     def run(self, cfg: DictConfig) -> float | None:
-        """Train the run of a config and return its best NDCG@10 on valid.
+        """Train the run of a config and return its best NDCG@10 on validation.
 
         Returns None if the run waits for the joint training, another process trains it, or it has
         failed. A failure is printed to stderr, and the sweep's other runs follow.

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.records.errors import UserError
-from scripts.records.place import Place
+from scripts.records.run_files import RunFiles
 from scripts.records.status import Status
 from scripts.running.config import one_line
 
@@ -22,13 +22,13 @@ class Trace:
         epochs: of the whole training.
     """
 
-    def __init__(self, place: Place, command: str, epochs: int) -> None:
-        self.place = place
+    def __init__(self, files: RunFiles, command: str, epochs: int) -> None:
+        self.files = files
         self.status = Status(command, epochs)
         self.start: tuple[int, float] | None = (
             None  # the epoch and the time of this process's start
         )
-        self.status.write(place.status)
+        self.status.write(files.status)
         self.log(f"process {self.status.pid} on {self.status.host}: {command}")
 
     def __enter__(self) -> Self:
@@ -54,20 +54,20 @@ class Trace:
             remaining = self.status.epochs - epoch
             self.status.expected_end = now + remaining * (now - began) / (epoch - first)
         self.status.epoch, self.status.loss = epoch, figures.get("loss")
-        self.status.write(self.place.status)
+        self.status.write(self.files.status)
         values = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         self.log(f"epoch {epoch} of {self.status.epochs}{values}")
 
     def failed(self, error: Exception) -> None:
         """Write why the run failed, and add the log's path to the error."""
         if self.status.error is None:  # else it is written already
-            reason = one_line(error).removeprefix(f"{self.place.record}: ")
+            reason = one_line(error).removeprefix(f"{self.files.record}: ")
             self.status.error = reason or type(error).__name__
             self.log("".join(traceback.format_exception(error)).rstrip())
-            error.add_note(f"log: {self.place.log}")
+            error.add_note(f"log: {self.files.log}")
             with suppress(UserError):  # the disk may be full, which may be the error itself
-                self.status.write(self.place.status)
+                self.status.write(self.files.status)
 
     def log(self, text: str) -> None:
-        with suppress(OSError), self.place.log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self.files.log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

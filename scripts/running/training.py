@@ -1,4 +1,4 @@
-"""The training loop: epochs, evaluations on valid in between, and one evaluation on test."""
+"""The training loop: epochs, evaluations on validation in between, and one evaluation on test."""
 
 import sys
 import time
@@ -32,7 +32,7 @@ class Training:
     """One run.
 
     All random numbers are a function of (seed, epoch). A run that is resumed from a checkpoint
-    therefore gives the bits of an uninterrupted one.
+    is therefore bitwise identical to an uninterrupted one.
 
     Args:
         config: a checked config, see scripts/running/config.py.
@@ -175,7 +175,7 @@ class Training:
         return block_size(self.device)
 
     def is_best(self, entry: Mapping[str, float]) -> bool:
-        """Whether the history's last entry has a higher valid NDCG@10 than all earlier ones."""
+        """Whether the history's last entry has the highest validation NDCG@10 so far."""
         earlier = (e["valid/NDCG@10"] for e in self.history[:-1] if "valid/NDCG@10" in e)
         return entry["valid/NDCG@10"] > max(earlier, default=-1.0)
 
@@ -186,7 +186,7 @@ class Training:
         return patience is not None and since >= patience
 
     def latest(self) -> dict[str, float]:
-        """The latest loss and the latest valid NDCG@10, each if there is one."""
+        """The latest loss and the latest validation NDCG@10, each if there is one."""
         evaluated = [e for e in self.history if "valid/NDCG@10" in e]
         loss = {"loss": self.history[-1]["train/loss"]} if self.history else {}
         return loss | ({"NDCG@10": evaluated[-1]["valid/NDCG@10"]} if evaluated else {})

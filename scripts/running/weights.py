@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scripts.records.errors import UserError
-from scripts.records.place import weights_of
+from scripts.records.run_files import weights_of
 from scripts.running import checkpoint
 
 FORMAT = b"simba weights 1\n"

@@ -96,8 +96,8 @@ class Workers:
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by the sum over all workers; returns it.
 
-        The result is bitwise identical on all workers. Another training with the same number of
-        workers gives the same bits.
+        The result is bitwise identical on all workers, and in another training with as many
+        workers.
         """
         with raising_worker_lost():
             dist.all_reduce(tensor)

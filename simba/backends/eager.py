@@ -17,7 +17,8 @@ from simba.scale import scaled, sums
 from simba.state import read_memories, upcast, write_memories
 from simba.types import ParamState, Variant
 
-# Enough elements to hide the cost of a call. malloc keeps temporaries of this size.
+# Large enough to amortize the overhead of a torch call; small enough that malloc reuses the memory
+# of temporaries instead of returning it to the system.
 CHUNK_ELEMENTS = 2**16
 GRAIN_SIZE = 2**15  # torch gives a CPU thread at least this many elements
 MAX_FOREACH_ELEMENTS_GPU = 2**22  # the most elements of one foreach call on a GPU, over all tensors

@@ -36,11 +36,13 @@ def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
 
 
 def _as_tensors(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """``ParamState.per_tensor`` without ``state`` and ``number``.
+    """``ParamState.per_tensor`` without ``state`` and ``param_index``.
 
     Numbers that change at each step become tensors.
     """
-    tensors = {name: value for name, value in values.items() if name not in ("state", "number")}
+    tensors = {
+        name: value for name, value in values.items() if name not in ("state", "param_index")
+    }
     for name in {"key", "rounding"} & values.keys():
         tensors[name] = tuple(torch.as_tensor(word, device=device) for word in values[name])
     if "inv_spacing" in values:

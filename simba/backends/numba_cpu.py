@@ -51,9 +51,9 @@ FIELDS = 10
 P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
-BLOCK = (
-    2**12
-)  # so many elements' sums of scaled gradients fit in 32 bits; 64 would halve the vectors
+# The sums over a block of this many elements fit in 32 bits. A vector register would hold half as
+# many sums of 64 bits.
+BLOCK = 2**12
 SUPPORTED_OPERATIONS = (
     "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
 )
@@ -246,6 +246,8 @@ def _loop(
                 b = numba.carray(_pointer(row[B] + width_b * first), size, type_b)
                 index = uint32(row[OFFSET] + first)
                 abs_units, low_units, high_units = uint32(0), uint32(0), uint32(0)
+                # a, b: the stored memories; ra, rb: their old values; na, nb: their new values;
+                # u, v: noise_s and noise_e; n: all hyperparameters
                 for i in range(size):
                     gi = sign * read_p(g[i])
                     ra = read_a(a[i]) if has_a else float32(0)
