@@ -1,7 +1,7 @@
-"""Compare two variants: over seeds, over users, and by groups of users: who gains and who loses.
+"""Compare two variants over seeds, over users and by groups of users.
 
-A and B are EXPERIMENT/OPTIMIZER, EXPERIMENT for all its variants, or the file of a record.
-Examples:
+A variant is named by EXPERIMENT/OPTIMIZER, by EXPERIMENT for all its variants, or by the file of a
+record. Examples:
 
   python -m scripts.compare finalists/ternary_lion_ef ablation/lion --dataset beauty
   python -m scripts.compare finalists ablation/lion --dataset beauty
@@ -28,19 +28,22 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--dataset", help="of the runs, if an experiment was run on several")
     arguments.add_argument("--figure", type=Path, help="draw the comparison to this PNG or PDF")
     args = parse(arguments, argv)
-    found = studies(load(args.root))
-    a, b = (comparison.find(found, name, args.dataset) for name in args.names)
+    all_studies = studies(load(args.root))
+    a, b = (comparison.find(all_studies, name, args.dataset) for name in args.names)
     pairs = comparison.pairs(a, b)
     if args.figure and len(pairs) > 1:
-        raise UserError("--figure draws one comparison: name one variant on each side")
+        raise UserError(
+            f"--figure draws a single comparison, but the names match {len(pairs)}; give "
+            "EXPERIMENT/OPTIMIZER for both"
+        )
     for one, other in pairs:
         compared = comparison.compare(args.root, one, other)
         for table in comparison.tables(compared):
             show(table)
         if not compared.groups:
             print(
-                "no groups of users: results/users has no file for this dataset; "
-                "train one run to write it"
+                f"no comparison by groups of users: {args.root / 'users'} has no file for this "
+                "dataset; a training writes it"
             )
         if args.figure:
             comparison.draw(compared).savefig(args.figure)

@@ -3,8 +3,8 @@
   python -m scripts.recommend RECORD --items 50,181,172 --top 5
   python -m scripts.recommend RECORD --histories users.csv --csv > top.csv
 
-RECORD is the JSON file of a run that was trained with save_best=true. The items are those that a
-user has had, in time order; they are not recommended again. A score compares items of one user.
+RECORD is the JSON file of a run with save_best=true. --items gives one user's past items, oldest
+first; they are not recommended. Scores are comparable only among the items of one user.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("record", type=Path, metavar="RECORD", help="its JSON file")
+    parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file of a record")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
         "--items", type=ids, metavar="ID,ID,...", help="one user's items, quoted as in CSV"
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     given.add_argument(
         "--histories", type=Path, metavar="FILE", help="users and items in a format of docs/data.md"
     )
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="items a user (10)")
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="items per user (10)")
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     parser.add_argument(
         "overrides", nargs="*", metavar="data.KEY=VALUE", help="e.g. data.root=DIR, data.path=PATH"

@@ -15,7 +15,7 @@ from typing import Any
 from scripts.records.errors import UserError
 from scripts.records.record import differences, read_record
 from scripts.records.stopping import stoppable
-from scripts.running.children import module_of, run
+from scripts.running.children import module_of, run_module
 
 RESULT_KEYS = ("best_epoch", "valid", "test")
 MACHINE = ("device", "versions")
@@ -34,27 +34,31 @@ def rerun(path: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as root:
         command += [f"results.root={root}", "tracker.mode=disabled"]
         threads = str(record["device"]["threads"])  # older commands do not set OMP_NUM_THREADS
-        if run(command, OMP_NUM_THREADS=threads):
+        if run_module(command, OMP_NUM_THREADS=threads):
             raise UserError(f"{path}: its command failed: {record['command']}")
         if len(again := list((Path(root) / "runs").glob("*/*/*.json"))) != 1:
-            raise UserError(f"{path}: its command gives {len(again)} records: {record['command']}")
+            raise UserError(
+                f"{path}: its command wrote {len(again)} records instead of one: "
+                f"{record['command']}"
+            )
         return compare(record, read_record(again[0]))
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """How the results of two records differ, in words; if they do, how the machines differ, too."""
-    before, after = ({key: record[key] for key in RESULT_KEYS} for record in (old, new))
-    changes = differences(before, after)
-    for a, b in zip(old["history"], new["history"], strict=False):
-        if changed := differences(a, b):
-            changes.append(f"first in epoch {a['epoch']}: {', '.join(changed)}")
+    old_results, new_results = ({key: r[key] for key in RESULT_KEYS} for r in (old, new))
+    changes = differences(old_results, new_results)
+    for old_epoch, new_epoch in zip(old["history"], new["history"], strict=False):
+        if changed := differences(old_epoch, new_epoch):
+            changes.append(f"histories first differ in epoch {old_epoch['epoch']}: ")
+            changes[-1] += ", ".join(changed)
             break
     if len(old["history"]) != len(new["history"]):
         changes.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
     if old["test_ranks"] != new["test_ranks"]:
         changes.append("test_ranks")
-    machine, this = ({key: record[key] for key in MACHINE} for record in (old, new))
-    return changes + differences(machine, this) if changes else []
+    old_machine, new_machine = ({key: r[key] for key in MACHINE} for r in (old, new))
+    return changes + differences(old_machine, new_machine) if changes else []
 
 
 @stoppable("interrupted")
@@ -63,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m scripts.rerun", None, __doc__, formatter_class=formatter
     )
-    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="its JSON file")
+    parser.add_argument(
+        "records", nargs="+", type=Path, metavar="RECORD", help="the JSON file of a record"
+    )
     differ = False
     try:
         for path in parser.parse_args(argv).records:

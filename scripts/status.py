@@ -31,14 +31,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE[,VALUE...]")
     args = parser.parse_intermixed_args(argv)
 
-    from scripts.running.config import is_users_mistake, one_line
+    from scripts.running.config import is_user_error, one_line
     from scripts.running.status import show, state_reader
 
     try:
         with suppress(KeyboardInterrupt):
             show(state_reader(args.overrides), args.watch)
     except Exception as error:
-        if not is_users_mistake(error):
+        if not is_user_error(error):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -23,13 +23,15 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (one per core)")
-    parser.add_argument("--args", default="", help="more overrides, quoted as in a shell, in one")
+    parser.add_argument(
+        "--args", default="", help="more overrides as one text, quoted as in a shell"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE[,VALUE...]")
     args = parser.parse_intermixed_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs: an integer >= 1 is needed, got {args.jobs}")
 
-    from scripts.running.config import is_users_mistake, one_line
+    from scripts.running.config import is_user_error, one_line
     from scripts.running.supervisor import sweep
 
     try:
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return sweep([*args.overrides, *more], args.jobs)
     except Exception as error:
-        if not is_users_mistake(error):
+        if not is_user_error(error):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -15,19 +15,19 @@ def main() -> int:
 
     from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
-    from scripts.records.rank import by_torchrun, is_rank_zero
-    from scripts.running.config import CONFIGS, is_users_mistake
+    from scripts.records.torchrun import is_rank_zero, started_by_torchrun
+    from scripts.running.checkout_simba import require_checkout_simba
+    from scripts.running.config import CONFIGS, is_user_error
     from scripts.running.launchers import as_user_error
-    from scripts.running.own_simba import require_own_simba
 
     try:
-        require_own_simba()
+        require_checkout_simba()
     except UserError as error:
         if is_rank_zero():
             print(f"error: {error}", file=sys.stderr)
         return 2
-    from scripts.running.plan import require_own_launcher
-    from scripts.running.sweep import Sweep, report
+    from scripts.running.plan import require_builtin_launcher
+    from scripts.running.sweep import Sweep, print_error
     from scripts.running.workers import ERRORS, Workers, process_group
 
     def train(workers: Workers) -> int:
@@ -39,27 +39,26 @@ def main() -> int:
 
         try:
             task()
-        except ERRORS as error:  # that of the first failed run
-            code = report(error)
+        except ERRORS as error:  # of the first failed run; a plugin's launcher ends with it
+            code = print_error(error)
         return max(code, sweep.finish())
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
     try:
-        if by_torchrun():
-            require_own_launcher(sys.argv[1:])
+        if started_by_torchrun():
+            require_builtin_launcher(sys.argv[1:])
         with process_group() as workers:
             return train(workers)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:
         if translated := as_user_error(error):
-            return report(translated)
+            return print_error(translated)
         if isinstance(error, OSError) and not isinstance(error, HydraException):
-            return report(
-                cannot_write(error.filename or "results.root", error)
-            )  # Hydra's own files
-        if is_users_mistake(error):
-            return report(error)
+            # Hydra cannot write a file, such as multirun.yaml
+            return print_error(cannot_write(error.filename or "results.root", error))
+        if is_user_error(error):
+            return print_error(error)
         raise
 
 

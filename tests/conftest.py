@@ -19,7 +19,7 @@ SMALL = [
     "model.maxlen=10",
     "tracker.mode=disabled",
 ]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+RunsCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,7 +48,7 @@ def toy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def module() -> Run:
+def run_module() -> RunsCommand:
     """A function that runs ``python -m NAME ARGUMENTS`` in the repository, as a user does.
 
     The process is a fork, see tests/forked.py; with ``fresh=True``, it is a new interpreter.
@@ -71,7 +71,7 @@ def module() -> Run:
 
 
 @pytest.fixture
-def train(module: Run, toy: Path, tmp_path: Path) -> Run:
+def train(run_module: RunsCommand, toy: Path, tmp_path: Path) -> RunsCommand:
     """A function that runs scripts.train with a small model on the toy data.
 
     It writes to tmp_path/results.
@@ -81,6 +81,6 @@ def train(module: Run, toy: Path, tmp_path: Path) -> Run:
         flags = [a for a in arguments if a.startswith("-")]
         settings = [a for a in arguments if not a.startswith("-")]
         where = ["data=file", f"data.path={toy}", f"results.root={tmp_path / 'results'}"]
-        return module("scripts.train", *flags, *where, *SMALL, *settings, **more)
+        return run_module("scripts.train", *flags, *where, *SMALL, *settings, **more)
 
     return run

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from torch.nn.parallel import DistributedDataParallel
 
 import simba
-from tests.optimizers import OPTIMIZERS, WAYS
+from tests.optimizers import IMPLEMENTATIONS, OPTIMIZERS
 
 SETTINGS = {"lr": 0.1, "weight_decay": 0.1}
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def check_dtensor(mesh: DeviceMesh) -> None:
     torch.manual_seed(0)
     start, grads = torch.randn(101, 6), [torch.randn(101, 6) for _ in range(3)]
     for name, make in sharded():
-        for how in WAYS.values():
+        for implementation in IMPLEMENTATIONS.values():
             ends = []
             for spread in (False, True):
 
@@ -106,7 +106,7 @@ def check_dtensor(mesh: DeviceMesh) -> None:
                     return distribute_tensor(t, mesh, [by]) if spread else t
 
                 p = nn.Parameter(put(start.clone(), Shard(0)))
-                optimizer = make([p], **how)
+                optimizer = make([p], **implementation)
                 for g, by in zip(grads, (Shard(0), Replicate(), Shard(1)), strict=True):
                     p.grad = put(g.clone(), by)
                     optimizer.step()
@@ -114,7 +114,7 @@ def check_dtensor(mesh: DeviceMesh) -> None:
                 assert all(isinstance(t, DTensor) == spread for t in state)
                 whole = (t.float() for t in (p.detach(), *state))  # gloo does not support int16
                 ends.append([t.full_tensor() if spread else t for t in whole])
-            assert_same(*ends, (name, how))
+            assert_same(*ends, (name, implementation))
     for dtype in (torch.float32, torch.bfloat16):
         refused([nn.Parameter(distribute_tensor(start.to(dtype), mesh, [Shard(0)]))], "DTensor")
 

@@ -16,13 +16,13 @@ class Entry(NamedTuple):
 
     Args:
         state_bytes: bytes of state per parameter, without per-tensor state.
-        moves_at_once: whether its first step moves by the gradient, not by a memory that is zero.
+        moves_in_first_step: False if the direction is sign(m), which is 0 in the first step.
     """
 
     cls: type[simba.SignOptimizer]
     hparams: dict[str, Any]
     state_bytes: float
-    moves_at_once: bool = True
+    moves_in_first_step: bool = True
 
 
 SMALL = {"window_size": 8, "threshold": 0.3}
@@ -35,7 +35,7 @@ OPTIMIZERS = {
     "SimbaM": Entry(simba.SimbaM, SMALL, 5),
     "SimbaEq1": Entry(simba.SimbaEq1, {"window_size": 8}, 5),
     "SimbaEq4": Entry(simba.SimbaEq4, SMALL, 1),
-    "SimbaCeqM": Entry(simba.SimbaCeqM, {}, 4, moves_at_once=False),
+    "SimbaCeqM": Entry(simba.SimbaCeqM, {}, 4, moves_in_first_step=False),
     "SimbaWindow": Entry(simba.SimbaWindow, SMALL, 1 + 2),
     "SimbaLeaky": Entry(simba.SimbaLeaky, {}, 1),
     "TernaryLion": Entry(simba.TernaryLion, {}, 1),
@@ -54,8 +54,8 @@ every_optimizer = pytest.mark.parametrize(
 )
 
 
-def moves_at_once(cls: type[simba.SignOptimizer]) -> bool:
-    return all(entry.moves_at_once for entry in OPTIMIZERS.values() if entry.cls is cls)
+def moves_in_first_step(cls: type[simba.SignOptimizer]) -> bool:
+    return all(entry.moves_in_first_step for entry in OPTIMIZERS.values() if entry.cls is cls)
 
 
 def takes_names() -> bool:
@@ -68,8 +68,14 @@ def takes_names() -> bool:
 
 
 # The implementations of a step.
-WAYS = {"forloop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
-every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
+IMPLEMENTATIONS = {
+    "forloop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+every_implementation = pytest.mark.parametrize(
+    "implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS
+)
 
 
 def missing_parts(cls: type[simba.SignOptimizer], root: Path = REPOSITORY) -> list[str]:
@@ -79,7 +85,7 @@ def missing_parts(cls: type[simba.SignOptimizer], root: Path = REPOSITORY) -> li
     pages = [path.read_text() for path in root.glob("docs/*.md")]
     own = [function.function for function in cls.variant.functions]
     parts = {
-        "simba/directions.py: no function of its direction, vote or memory": all(
+        f"simba/directions.py: lacks a function that {name} uses": all(
             getattr(directions, function.__name__, None) is function for function in own
         ),
         f"simba/__init__.py: no {name}": name in simba.__all__,

@@ -72,11 +72,11 @@ def test_a_model_that_breaks_the_contract_is_an_error(monkeypatch, tmp_path, old
 
 
 def test_a_model_of_ones_own_is_trained_again_and_recommends(
-    train_mine, module, monkeypatch, tmp_path, capsys
+    train_mine, run_module, monkeypatch, tmp_path, capsys
 ):
     assert train_mine(CODE, "save_best=true").returncode == 0
     (record,) = map(str, (tmp_path / "results").rglob("*.json"))
-    again = module("scripts.rerun", record, PYTHONPATH=str(tmp_path))
+    again = run_module("scripts.rerun", record, PYTHONPATH=str(tmp_path))
     assert again.stdout.endswith("bitwise identical\n"), again.stderr
 
     def recommend() -> int:

@@ -365,43 +365,43 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_commands_end_in_one_line_and_write_nothing(module, tmp_path, case):
+def test_both_commands_end_in_one_line_and_write_nothing(run_module, tmp_path, case):
     prepare_arguments, train_arguments, message = CASES[case]
-    assert message in error_line(module("data.prepare", *prepare_arguments))
+    assert message in error_line(run_module("data.prepare", *prepare_arguments))
     root = tmp_path / "results"
-    done = module("scripts.train", *train_arguments, f"results.root={root}")
+    done = run_module("scripts.train", *train_arguments, f"results.root={root}")
     assert message in error_line(done)
     assert not list((root / "runs").rglob("*.json"))
 
 
-def test_checksum_and_network_through_both_commands(module, tmp_path):
+def test_checksum_and_network_through_both_commands(run_module, tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     (root / "Beauty.txt").write_text("1 2 3 4\n")
     results = f"results.root={tmp_path / 'results'}"
     for line in (
-        error_line(module("data.prepare", "beauty", SIMBA_DATA=str(root))),
-        error_line(module("scripts.train", "data=beauty", results, SIMBA_DATA=str(root))),
+        error_line(run_module("data.prepare", "beauty", SIMBA_DATA=str(root))),
+        error_line(run_module("scripts.train", "data=beauty", results, SIMBA_DATA=str(root))),
     ):
         assert "sha256 is" in line
         assert hashlib.sha256(b"1 2 3 4\n").hexdigest() in line
     url = "data.url=http://127.0.0.1:9/Toys.txt"  # no server listens at this port
     for line in (
-        error_line(module("data.prepare", "toys", url, "data.file=absent.txt")),
-        error_line(module("scripts.train", "data=toys", url, "data.file=absent.txt", results)),
+        error_line(run_module("data.prepare", "toys", url, "data.file=absent.txt")),
+        error_line(run_module("scripts.train", "data=toys", url, "data.file=absent.txt", results)),
     ):
         assert "127.0.0.1:9" in line
         assert "SIMBA_DATA" in line
     assert not list((tmp_path / "results" / "runs").rglob("*.json"))
 
 
-def test_bad_content_through_both_commands(module, tmp_path):
+def test_bad_content_through_both_commands(run_module, tmp_path):
     bad = tmp_path / "bad.txt"
     bad.write_text("1 2 3\n2 1_4 5\n")
     results = f"results.root={tmp_path / 'results'}"
     for done in (
-        module("data.prepare", "file", f"data.path={bad}"),
-        module("scripts.train", "data=file", f"data.path={bad}", results),
+        run_module("data.prepare", "file", f"data.path={bad}"),
+        run_module("scripts.train", "data=file", f"data.path={bad}", results),
     ):
         assert "bad.txt: line 2: '1_4' is not an integer id" in error_line(done)
     assert not list((tmp_path / "results" / "runs").rglob("*.json"))

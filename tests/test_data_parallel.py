@@ -80,14 +80,14 @@ def test_parts_of_few_users_may_be_empty_and_lose_nobody():
             assert np.array_equal(np.concatenate(pairs, axis=1), whole)
 
 
-def test_two_workers_train_as_one_process_and_one_of_them_tells_it(module, toy, tmp_path):
+def test_two_workers_train_as_one_process_and_one_of_them_tells_it(run_module, toy, tmp_path):
     """The last batch has one user, so one worker has none. A diverging run stops no other."""
     sweep = ["-m", "model=sasrec,sasrec_prenorm", "optimizer=adam", "optimizer.lr=1e-3,1e36"]
     sweep += ["batch_size=59", "epochs=4", "negatives=2", "max_grad_norm=0.5"]
     runs = {}
     for name, command in {"one": ["scripts.train"], "two": TWO}.items():
         settings = [*sweep[:1], *where(toy, tmp_path / name), *sweep[1:]]
-        done = module(*command, *settings, fresh=name == "two")
+        done = run_module(*command, *settings, fresh=name == "two")
         assert done.returncode == 1, done.stderr
         own = lines_by_us(done.stderr)
         assert len([line for line in own if ": HR@10 " in line]) == 2
@@ -132,10 +132,10 @@ def follower_of(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc")
-def test_voters_go_on_after_a_kill_with_the_same_bits(module, toy, tmp_path):
+def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path):
     votes = ["gradients=ternary", "optimizer=ternary_lion", "optimizer.lr=1e-3", "epochs=40"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert module(*TWO, *where(toy, whole), *votes, fresh=True).returncode == 0
+    assert run_module(*TWO, *where(toy, whole), *votes, fresh=True).returncode == 0
     command = [*where(toy, killed), *votes]
     process = started(killed, *command)
     wait_for_checkpoint(killed, process, 0.0)
@@ -144,7 +144,7 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(module, toy, tmp_path):
     assert process.returncode == 1, output
     assert len(lines_by_us(output)) <= 1, output
     assert not records(killed)
-    again = module(*TWO, *command, fresh=True)
+    again = run_module(*TWO, *command, fresh=True)
     assert again.returncode == 0, again.stderr
     assert [": resuming after epoch " in line for line in lines_by_us(again.stderr)] == [
         True,
@@ -161,9 +161,9 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(module, toy, tmp_path):
     assert "workers=2" in command
 
 
-def test_signs_train_and_differ_from_gradients(module, toy, tmp_path):
+def test_signs_train_and_differ_from_gradients(run_module, toy, tmp_path):
     sweep = ["gradients=sign,float32", "optimizer=lion", "optimizer.lr=1e-3"]
-    done = module(*TWO, "-m", *where(toy, tmp_path), *sweep, fresh=True)
+    done = run_module(*TWO, "-m", *where(toy, tmp_path), *sweep, fresh=True)
     assert done.returncode == 0, done.stderr
     gradient, sign = sorted(records(tmp_path).values(), key=lambda r: len(r["config"]))
     assert sign["config"]["gradients"] == "sign"
@@ -173,19 +173,19 @@ def test_signs_train_and_differ_from_gradients(module, toy, tmp_path):
     assert sign["history"][-1]["train/loss"] < sign["history"][0]["train/loss"]
 
 
-def test_a_mistake_of_all_workers_is_one_line(module, toy, tmp_path):
-    done = module(*TWO, *where(toy, tmp_path), "batch_size=1", fresh=True)
+def test_a_mistake_of_all_workers_is_one_line(run_module, toy, tmp_path):
+    done = run_module(*TWO, *where(toy, tmp_path), "batch_size=1", fresh=True)
     assert done.returncode == 1  # torchrun's own
-    line = "error: batch_size=1 is less than a user for each of 2 workers"
+    line = "error: batch_size=1 must be at least the number of workers, 2"
     assert lines_by_us(done.stderr) == [line]
     codes = set(re.findall(r"exitcode  : (-?\d+)", done.stderr))
     assert "2" in codes
     assert codes <= {"2", "-15", "143"}  # torchrun ends by SIGTERM whoever is slower
 
 
-def test_what_one_worker_meets_alone_is_one_line_and_the_end(module, toy, tmp_path):
+def test_what_one_worker_meets_alone_is_one_line_and_the_end(run_module, toy, tmp_path):
     (tmp_path / "runs").write_text("no folder")  # only the worker that writes notices
-    done = module(*TWO, "-m", *where(toy, tmp_path), "seed=0,1", fresh=True)
+    done = run_module(*TWO, "-m", *where(toy, tmp_path), "seed=0,1", fresh=True)
     assert done.returncode == 1
     (line,) = lines_by_us(done.stderr)
     assert line.startswith(f"error: worker 0: {tmp_path / 'runs'}")
@@ -206,7 +206,7 @@ FIT = {"workers": None, "joint": None, "diagnose_every": None, "batch_size": 2}
             {"diagnose_every": 5},
             "diagnose_every=5 records .*",
         ),
-        (Workers(0, 3, True), {}, "batch_size=2 is less than a user for each of 3 workers"),
+        (Workers(0, 3, True), {}, "batch_size=2 must be at least the number of workers, 3"),
     ],
 )
 def test_refuses_what_workers_cannot_do(workers, change, error):
@@ -221,18 +221,16 @@ def test_refuses_other_launchers_before_they_start_anything(train, tmp_path, par
     for rank in ("0", "1"):
         done = train("-m", *parts, "seed=0,1", RANK=rank, WORLD_SIZE="2")
         assert done.returncode == 2
-        expected = (
-            f"error: {parts[0]}: torchrun's workers train one run after the other; leave out "
-        )
+        expected = f"error: {parts[0]} cannot be combined with torchrun, whose workers all train "
         assert done.stderr.startswith(expected) if rank == "0" else done.stderr == ""
         assert done.stderr.count("\n") == (rank == "0")
     assert not (tmp_path / "results").exists()
 
 
-def test_refuses_a_sweep_of_processes(module):
-    done = module("scripts.sweep", "seed=0,1", RANK="0", WORLD_SIZE="2")
+def test_refuses_a_sweep_of_processes(run_module):
+    done = run_module("scripts.sweep", "seed=0,1", RANK="0", WORLD_SIZE="2")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: scripts.sweep starts its own processes; ")
+    assert done.stderr.startswith("error: scripts.sweep cannot run under torchrun; ")
 
 
 def test_votes_need_torchrun(train):

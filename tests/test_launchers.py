@@ -38,7 +38,9 @@ def complete(root: Path, whole: Path) -> bool:
     return same(root, whole) and not left_in(root) and not list(root.rglob("checkpoints/toy/*/*"))
 
 
-def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, tmp_path, whole):
+def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(
+    run_module, toy, tmp_path, whole
+):
     root = tmp_path / "killed"
     sweep = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *words(toy, root)]
     process = start("scripts.train", *sweep)
@@ -49,7 +51,7 @@ def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(module, toy, 
     assert "error: joblib: A worker process" in output
     assert "; the same command trains what is missing\n" in output
     assert "Traceback" not in output
-    again = module("scripts.train", *sweep, fresh=True)
+    again = run_module("scripts.train", *sweep, fresh=True)
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch" in again.stderr
     assert complete(root, whole)
@@ -140,10 +142,10 @@ def test_locks_do_without_flock(tmp_path, error, environment):
     assert not (tmp_path / "run.lock").exists()
 
 
-def test_a_file_system_that_refuses_locks_is_one_line(module, toy, tmp_path):
+def test_a_file_system_that_refuses_locks_is_one_line(run_module, toy, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_FLOCK.format(error="ENOLCK"))
     run = words(toy, tmp_path / "r")
-    done = module("scripts.train", *run, PYTHONPATH=f"{tmp_path}:{REPOSITORY}", fresh=True)
+    done = run_module("scripts.train", *run, PYTHONPATH=f"{tmp_path}:{REPOSITORY}", fresh=True)
     assert done.returncode == 2
     assert done.stderr.endswith("no flock here (no flock); set SIMBA_LOCKS=soft\n")
     assert done.stderr.count("\n") == 1

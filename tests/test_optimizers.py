@@ -17,7 +17,7 @@ import simba
 from simba import presets
 from simba.backends import eager, numba_cpu
 from tests.conftest import REPOSITORY
-from tests.optimizers import OPTIMIZERS, every_optimizer, every_way
+from tests.optimizers import OPTIMIZERS, every_implementation, every_optimizer
 
 
 def gradients(steps: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -146,10 +146,15 @@ def test_steps_in_chunks_in_lists_and_fused_have_the_bits_of_whole_tensors(
     torch.manual_seed(0)
     grads = [torch.randn(size) * (torch.rand(size) > 0.2) for _ in range(30)]
     ends = []
-    for how, chunk in (({}, 10**9), ({}, 2**15), ({"foreach": True}, 0), ({"fused": True}, 0)):
+    for implementation, chunk in (
+        ({}, 10**9),
+        ({}, 2**15),
+        ({"foreach": True}, 0),
+        ({"fused": True}, 0),
+    ):
         monkeypatch.setattr(eager, "CHUNK_ELEMENTS", chunk)
         p = torch.nn.Parameter(torch.linspace(-1, 1, size))
-        optimizer = cls([p], lr=1e-2, weight_decay=0.1, **how, **kwargs)
+        optimizer = cls([p], lr=1e-2, weight_decay=0.1, **implementation, **kwargs)
         for g in grads:
             p.grad = g.clone()
             optimizer.step()
@@ -417,10 +422,10 @@ def test_fused_without_a_cache_folder(new_variant, tmp_path):
     assert done.stdout == "[1.0, 0.0, -1.0]\n", done.stderr
 
 
-@every_way
-def test_a_window_may_be_raised_and_lowered(how):
+@every_implementation
+def test_a_window_may_be_raised_and_lowered(implementation):
     p = torch.nn.Parameter(torch.zeros(1))
-    optimizer = simba.Simba([p], lr=1.0, window_size=127, threshold=0.5, **how)
+    optimizer = simba.Simba([p], lr=1.0, window_size=127, threshold=0.5, **implementation)
     group = optimizer.param_groups[0]
 
     def step(g: float) -> float:
@@ -470,11 +475,11 @@ def test_the_state_of_another_optimizer_is_refused():
         lion.load_state_dict(adam.state_dict())
 
 
-@every_way
-def test_many_tensors_lazily_negated_gradients_and_infinity(how, monkeypatch):
+@every_implementation
+def test_many_tensors_lazily_negated_gradients_and_infinity(implementation, monkeypatch):
     monkeypatch.setattr(eager, "_max_chunk_elements", lambda: 5)
     params = [torch.nn.Parameter(torch.zeros(n)) for n in (3, 4, 7, 1, 0, 2)]
-    optimizer = simba.Lion(params, lr=1.0, **how)
+    optimizer = simba.Lion(params, lr=1.0, **implementation)
     for p in params:
         p.grad = torch._neg_view(torch.ones_like(p))
     optimizer.step()
@@ -528,11 +533,11 @@ def test_hooks_may_change_the_loaded_state_and_get_integers():
     assert len(target._optimizer_load_state_dict_pre_hooks) == 1
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_a_memory_of_another_size_is_an_error_and_does_not_crash(cls, kwargs, how):
+def test_a_memory_of_another_size_is_an_error_and_does_not_crash(cls, kwargs, implementation):
     p = torch.nn.Parameter(torch.zeros(10, 8))
-    optimizer = cls([p], **kwargs, **how)
+    optimizer = cls([p], **kwargs, **implementation)
     p.grad = torch.ones_like(p)
     optimizer.step()
     p.data = torch.zeros(5000, 8)
@@ -567,9 +572,11 @@ def test_all_of_torchs_threads_take_the_same_step(cls, kwargs, monkeypatch):
 
 
 @pytest.mark.skipif(torch.__version__.startswith("2.5."), reason="torch 2.5 cannot trace the step")
-@pytest.mark.parametrize("how", [{}, {"fused": True}], ids=["eager", "fused"])
+@pytest.mark.parametrize("implementation", [{}, {"fused": True}], ids=["eager", "fused"])
 @every_optimizer
-def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, monkeypatch):
+def test_a_step_traces_into_one_graph_and_warns_of_nothing(
+    cls, kwargs, implementation, monkeypatch
+):
     if cls.variant.windowed:
         return  # the index of the current plane of signs is a Python number: it cannot be traced
     for most in ("CHUNK_ELEMENTS", "GRAIN_SIZE"):
@@ -584,7 +591,7 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(cls, kwargs, how, mon
     ends = []
     for compiled in (False, True):
         p = start()
-        optimizer = cls([p], **kwargs, **how)
+        optimizer = cls([p], **kwargs, **implementation)
         p.grad = grads[0].clone()
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -73,8 +73,8 @@ def test_item_ids_are_those_of_the_file_in_the_order_of_their_numbers(mine):
     assert prepare({"path": mine, "k_core": 2}).item_ids == ["007", "nan", "null"]
 
 
-def test_prepare_prints_how_it_read_a_file(module, mine):
-    done = module("data.prepare", "file", f"data.path={mine}")
+def test_prepare_prints_how_it_read_a_file(run_module, mine):
+    done = run_module("data.prepare", "file", f"data.path={mine}")
     assert done.returncode == 0, done.stderr
     printed = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert printed["format"].strip() == "table with a header"

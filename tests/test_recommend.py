@@ -43,7 +43,7 @@ def write(path: Path, histories: dict[str, list[str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(module, tmp_path_factory) -> Trained:
+def shared(run_module, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     rng = np.random.default_rng(0)
     histories = {
@@ -51,7 +51,7 @@ def shared(module, tmp_path_factory) -> Trained:
     }
     write(folder / "shop.csv", histories)
     where = ["data=file", f"data.path={folder / 'shop.csv'}", f"results.root={folder}"]
-    done = module("scripts.train", *where, *SMALL, "save_best=true", "optimizer.lr=1e-2")
+    done = run_module("scripts.train", *where, *SMALL, "save_best=true", "optimizer.lr=1e-2")
     assert done.returncode == 0, done.stderr
     (path,) = folder.rglob("runs/**/*.json")
     return Trained(path, folder / "shop.csv", histories)
@@ -69,12 +69,12 @@ def lines(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_every_users_test_item_has_the_rank_of_the_record(shared, module, tmp_path):
+def test_every_users_test_item_has_the_rank_of_the_record(shared, run_module, tmp_path):
     """The evaluation ranks, the command recommends: both must use the same weights and numbers."""
     before = {user: items[:-1] for user, items in shared.histories.items()}
     write(tmp_path / "before.csv", before)
     known = ("--histories", str(tmp_path / "before.csv"), "--csv", "--top", "99")
-    done = module("scripts.recommend", str(shared.record), *known)
+    done = run_module("scripts.recommend", str(shared.record), *known)
     assert done.returncode == 0, done.stderr
     tops: dict[str, list[str]] = {user: [] for user in before}
     for line in lines(done.stdout):
@@ -129,7 +129,9 @@ def fails(capsys, *arguments: str) -> str:
 def test_an_unknown_item_is_named_with_the_nearest(shared, tmp_path, capsys):
     output = fails(capsys, shared.record, "--items", "b01,b011")
     assert "item 'b011' is not in shop; nearest: 'b11', 'b01'" in output
-    assert "they are '\\x1b[31m', 'a,b', " in fails(capsys, shared.record, "--items", "unlike")
+    assert "ids are, for example, '\\x1b[31m', 'a,b', " in fails(
+        capsys, shared.record, "--items", "unlike"
+    )
     write(tmp_path / "h.csv", {"ann": ["b01", "B1"]})
     assert "item 'B1' is not in shop" in fails(
         capsys, shared.record, "--histories", tmp_path / "h.csv"
@@ -153,7 +155,7 @@ def test_weights_that_are_missing_damaged_or_of_another_run_say_how_to_get_them(
     for damaged in (b"", content[:-1], content[:200] + b"\0" + content[201:]):
         file.write_bytes(damaged)
         output = fails(capsys, record, "--items", "b01")
-        assert output.startswith(f"error: {file}: damaged or of another version; {retrain}")
+        assert output.startswith(f"error: {file}: damaged or of another format; {retrain}")
     weights.save(record, trained.read() | {"best_epoch": 77}, {})
     output = fails(capsys, record, "--items", "b01")
     assert output.startswith(f"error: {file}: the weights of another run; {retrain}")
@@ -177,9 +179,9 @@ def test_data_that_is_gone_or_has_changed_is_an_error(shared, tmp_path, capsys):
     write(path, shared.histories | {"new": ["b01", "b02", "b03"]})
     output = fails(capsys, shared.record, "--items", "b01", another)
     sha256 = shared.read()["data"]["sha256"]
-    assert f"{path}: not the data of the training (sha256: {sha256} -> " in output
+    assert f"{path} differs from the data of the training (sha256: {sha256} -> " in output
     output = fails(capsys, shared.record, "--items", "b01", "data.k_core=3")
-    assert "not the data of the training (k_core: 0 -> 3)" in output
+    assert "differs from the data of the training (k_core: 0 -> 3)" in output
     shutil.copy(shared.data, path)
     assert main([str(shared.record), "--items", "b01", another]) == 0
 
@@ -204,7 +206,7 @@ def test_a_wrong_command_line_is_refused(shared, words):
 def test_weights_are_loaded_without_code_and_are_those_of_the_best_epoch(shared):
     file, record = weights_of(shared.record), shared.read()
     assert file.name == shared.record.name.replace(".json", ".best.pt")
-    content = checkpoint.read(file, torch.device("cpu"), weights.FORMAT)  # weights_only
+    content = checkpoint.load(file, torch.device("cpu"), weights.FORMAT)  # weights_only
     assert content["epoch"] == record["best_epoch"]
     assert sum(t.numel() for t in content["model"].values()) == record["num_parameters"]
 

@@ -410,7 +410,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
     assert len(pd.read_csv(tabled / "gains.csv")) == 0
     capsys.readouterr()
     assert compare(["short/simba", "short/lion", root]) == 0
-    assert "results/users has no file" in capsys.readouterr().out
+    assert "users has no file" in capsys.readouterr().out
 
 
 def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, capsys):
@@ -439,7 +439,7 @@ def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage)
         (["short/nonsense", "short/lion"], "short/nonsense: no run of it; short has lion, "),
         (["nonsense", "short/lion"], "nonsense: no experiment and no record; there are short"),
         (["short", "short/lion", "--dataset", "x"], "short: no experiment on x and no record"),
-        (["short", "short/lion", "--figure", "x.png"], "--figure draws one comparison"),
+        (["short", "short/lion", "--figure", "x.png"], "--figure draws a single comparison"),
     ],
 )
 def test_a_wrong_comparison_is_one_line(tabled, capsys, names, message):

@@ -112,7 +112,7 @@ def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     assert not list((tmp_path / "checkpoints").rglob("*.*"))
 
 
-def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(status, tmp_path):
+def test_a_process_that_is_gone_is_no_running_one_and_an_old_status_is_noted(status, tmp_path):
     for name, host in (("here", platform.node()), ("there", "elsewhere")):
         files = RunFiles(tmp_path, "toy/lion", name)
         earlier = {"pid": os.getpid(), "process_start": "1"}  # its id was another's
@@ -123,7 +123,7 @@ def test_a_process_that_is_gone_is_no_running_one_and_a_silent_host_is_said(stat
         files.status.write_text(json.dumps(written))
     first, *table = status(f"results.root={tmp_path}")
     assert first == "2 runs: 0 failed, 1 running, 1 to do, 0 done"
-    assert "silentfor1:00:0" in flat(table)
+    assert "noupdatefor1:00:0" in flat(table)
     assert "resumesfromitscheckpoint" in flat(table)
     assert "\n".join(table).count("7/50") == 2
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scripts.records.files import write_atomically
-from scripts.running.checkpoint import load
+from scripts.running.checkpoint import load_or_none
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
@@ -74,9 +74,9 @@ def words(toy: Path, root: Path, *more: str) -> list[str]:
     return ["data=file", f"data.path={toy}", f"results.root={root}", *LONG, *more]
 
 
-def test_a_run_ends_alike_on_every_signal_and_goes_on(module, toy, tmp_path):
+def test_a_run_ends_alike_on_every_signal_and_goes_on(run_module, toy, tmp_path):
     whole, root = tmp_path / "whole", tmp_path / "stopped"
-    assert module("scripts.train", *words(toy, whole)).returncode == 0
+    assert run_module("scripts.train", *words(toy, whole)).returncode == 0
     since = 0.0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         process = start("scripts.train", *words(toy, root))
@@ -89,14 +89,14 @@ def test_a_run_ends_alike_on_every_signal_and_goes_on(module, toy, tmp_path):
         assert len(before) == (since > 0)  # resuming after epoch ...
         assert not left_in(root)
         since = newest(root)
-    assert module("scripts.train", *words(toy, root)).returncode == 0
+    assert run_module("scripts.train", *words(toy, root)).returncode == 0
     assert same(root, whole)
 
 
-def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
+def test_a_sweep_leaves_no_process_behind_and_goes_on(run_module, toy, tmp_path):
     whole, root = tmp_path / "whole", tmp_path / "stopped"
     runs = ["optimizer=lion,simba_m"]
-    assert module("scripts.train", "-m", *words(toy, whole, *runs)).returncode == 0
+    assert run_module("scripts.train", "-m", *words(toy, whole, *runs)).returncode == 0
     sweep = ["scripts.sweep", "--jobs", "2", *words(toy, root, *runs)]
     since = 0.0
     for number, to_all, code in (
@@ -118,20 +118,20 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(module, toy, tmp_path):
             time.sleep(0.1)
         assert not alive(root)
         since = newest(root)
-    done = module(*sweep)
+    done = run_module(*sweep)
     assert done.returncode == 0, done.stderr
     assert same(root, whole)
     assert not left_in(root)
     assert not list(root.rglob("*.pt"))
     assert (root / "tables" / "single-sasrec-toy" / "rows.md").exists()
     assert "another process" not in done.stderr
-    again = module(*sweep)
+    again = run_module(*sweep)
     assert again.returncode == 0
     assert again.stderr == ""
 
 
-def test_kills_at_random_moments_change_no_record(module):
-    done = module("benchmarks.torture", "3", fresh=True)
+def test_kills_at_random_moments_change_no_record(run_module):
+    done = run_module("benchmarks.torture", "3", fresh=True)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines())
     assert int(counts["kills"]) >= 3
@@ -139,7 +139,7 @@ def test_kills_at_random_moments_change_no_record(module):
     assert counts["differences"] == counts["leftovers"] == "0"
 
 
-def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
+def test_a_sweeps_mistake_is_told_once(run_module, toy, tmp_path):
     for override, message in (
         ("epoch=3", "Could not override 'epoch'"),
         ("optimizer.lr=[", "quote a value"),
@@ -147,14 +147,14 @@ def test_a_sweeps_mistake_is_told_once(module, toy, tmp_path):
         (f"results.root={toy}/below", "cannot be written"),
     ):
         where = words(toy, tmp_path / "r", "optimizer=lion,simba", override)
-        done = module("scripts.sweep", "--jobs", "2", *where)
+        done = run_module("scripts.sweep", "--jobs", "2", *where)
         assert done.returncode == 2, done.stderr
         assert message in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
 
 
-def test_rerun_takes_its_training_along(module, toy, tmp_path):
-    assert module("scripts.train", *words(toy, tmp_path)).returncode == 0
+def test_rerun_takes_its_training_along(run_module, toy, tmp_path):
+    assert run_module("scripts.train", *words(toy, tmp_path)).returncode == 0
     (name,) = records(tmp_path)
     process = start("scripts.rerun", str(tmp_path / name))
     while len(alive(toy)) < 1:  # the training that it starts names the data
@@ -241,11 +241,13 @@ def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_p
     assert trained(tmp_path / "stopped", stop=4) == 130
     (checkpoint,) = (tmp_path / "stopped").rglob("*.pt")
     content = checkpoint.read_bytes()
-    damage = "damaged or of another version; the run"
+    damage = "damaged or of another format; the run"
     capsys.readouterr()
     for damaged in flipped(content):
         checkpoint.write_bytes(damaged)
-        assert load(checkpoint, torch.device("cpu")) is None  # as if there was no checkpoint
+        assert (
+            load_or_none(checkpoint, torch.device("cpu")) is None
+        )  # as if there was no checkpoint
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"{checkpoint}: {damage}")
     for damaged in [*damages(content), content]:
@@ -291,9 +293,9 @@ def test_an_odd_override_is_one_line_and_exit_code_2(toy, tmp_path, monkeypatch,
     assert not records(tmp_path)
 
 
-def test_text_that_hydra_cannot_parse_comes_with_a_hint(module):
+def test_text_that_hydra_cannot_parse_comes_with_a_hint(run_module):
     for override in ("seed='", "optimizer.lr=[", "data.path=a b(c"):
-        done = module("scripts.train", override)
+        done = run_module("scripts.train", override)
         assert done.returncode == 2
         assert "quote a value with special characters" in done.stderr
         assert done.stderr.count("\n") == 1
@@ -373,10 +375,12 @@ def test_make_hands_its_signal_on_to_the_sweep(tmp_path, target):
         os.kill(pid, 0)
 
 
-def test_the_sweep_takes_overrides_before_and_after_its_options(module, tmp_path):
+def test_the_sweep_takes_overrides_before_and_after_its_options(run_module, tmp_path):
     """In the order of the Makefile's recipe."""
     root = f"results.root={tmp_path}"
-    done = module("scripts.sweep", "--jobs", "1", root, "--args", "epochs=0", "experiment=short")
+    done = run_module(
+        "scripts.sweep", "--jobs", "1", root, "--args", "epochs=0", "experiment=short"
+    )
     assert done.returncode == 2
     assert "epochs must be an integer >= 1, got 0" in done.stderr
     assert "usage" not in done.stderr

@@ -64,14 +64,14 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(launch, tmp_
 def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_path):
     done = launch("joblib", "optimizer=lion,simba", "joint=true")
     assert done.returncode == 2
-    assert "leave out launcher=joblib" in done.stderr
+    assert "remove launcher=joblib" in done.stderr
     assert not names(tmp_path / "results")
 
 
-def test_a_preset_names_the_extra_that_it_lacks(module, tmp_path):
+def test_a_preset_names_the_extra_that_it_lacks(run_module, tmp_path):
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides all plugins
-    done = module(
+    done = run_module(
         "scripts.train", "-m", "launcher=slurm", "seed=0,1", PYTHONPATH=str(tmp_path), fresh=True
     )
     assert done.returncode == 2
@@ -103,14 +103,14 @@ def test_a_sweeper_gets_its_objective(train, tmp_path):
         "+data.note='a=b','{c: [d]}'",
     ],
 )
-def test_every_swept_value_gives_a_flat_name_that_reruns(train, module, tmp_path, override):
+def test_every_swept_value_gives_a_flat_name_that_reruns(train, run_module, tmp_path, override):
     done = train("-m", override)
     assert done.returncode == 0, done.stderr
     found = names(tmp_path / "results")
     assert len(found) == 2
     assert all(name.count("/") == 3 for name in found)
     paths = [str(tmp_path / "results" / name) for name in sorted(found)]
-    again = module("scripts.rerun", *paths)
+    again = run_module("scripts.rerun", *paths)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("bitwise identical") == 2
 
@@ -155,7 +155,7 @@ def test_main_may_be_called_twice_in_a_process(toy, tmp_path, monkeypatch):
     assert len(names(tmp_path / "r")) == 3
 
 
-def test_a_users_sweeps_have_tables(train, module, tmp_path):
+def test_a_users_sweeps_have_tables(train, run_module, tmp_path):
     """A user's sweeps with different decays, a swept rate, and a swept window."""
     root = f"results.root={tmp_path / 'results'}"
     for sweep in (
@@ -166,7 +166,7 @@ def test_a_users_sweeps_have_tables(train, module, tmp_path):
         done = train("-m", *sweep)
         assert done.returncode == 0, done.stderr
     for command in ("aggregate", "make_tables", "make_figures"):
-        done = module(f"scripts.{command}", root)
+        done = run_module(f"scripts.{command}", root)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     tables, figures = tmp_path / "results/tables", tmp_path / "results/figures"

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 import simba
 from simba.backends import eager
 from simba.base import IMPLEMENTATION_OPTIONS
-from tests.optimizers import WAYS, every_optimizer, every_way, takes_names
+from tests.optimizers import IMPLEMENTATIONS, every_implementation, every_optimizer, takes_names
 
 
 def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -244,12 +244,12 @@ def test_numpys_numbers_become_pythons_and_the_state_loads_with_weights_only():
     assert saved_and_loaded(optimizer.state_dict())["param_groups"][0]["lr"] == 0.125
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_param_groups_have_their_own_weight_decay(cls, kwargs, how):
+def test_param_groups_have_their_own_weight_decay(cls, kwargs, implementation):
     model = linear()
     groups = [{"params": [model.weight], "weight_decay": 0.5}, {"params": [model.bias]}]
-    optimizer = cls(groups, lr=0.1, weight_decay=0.0, **kwargs, **how)
+    optimizer = cls(groups, lr=0.1, weight_decay=0.0, **kwargs, **implementation)
     before = [p.detach().clone() for p in (model.weight, model.bias)]
     model.weight.grad, model.bias.grad = torch.zeros(4, 5), torch.zeros(4)
     optimizer.step()
@@ -257,12 +257,12 @@ def test_param_groups_have_their_own_weight_decay(cls, kwargs, how):
     assert torch.equal(model.bias, before[1])  # without decay, zero gradients move nothing
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_a_step_is_a_noop_for_empty_gradients(cls, kwargs, how):
+def test_a_step_is_a_noop_for_empty_gradients(cls, kwargs, implementation):
     p = nn.Parameter(torch.empty(0, 3))
     p.grad = torch.empty(0, 3)
-    optimizer = cls([p], **kwargs, **how)
+    optimizer = cls([p], **kwargs, **implementation)
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
     optimizer.step()
@@ -323,17 +323,17 @@ def test_an_older_state_loads(cls, kwargs):
 
 
 @every_optimizer
-@pytest.mark.parametrize("before", WAYS)
-@pytest.mark.parametrize("after", WAYS)
+@pytest.mark.parametrize("before", IMPLEMENTATIONS)
+@pytest.mark.parametrize("after", IMPLEMENTATIONS)
 def test_a_state_goes_from_each_implementation_to_each(cls, kwargs, before, after):
-    source = cls(linear().parameters(), **kwargs, **WAYS[before])
-    target = cls(linear().parameters(), **kwargs, **WAYS[after])
+    source = cls(linear().parameters(), **kwargs, **IMPLEMENTATIONS[before])
+    target = cls(linear().parameters(), **kwargs, **IMPLEMENTATIONS[after])
     for seed in range(3):
         step(source, seed)
     for p, q in zip(*(o.param_groups[0]["params"] for o in (source, target)), strict=True):
         q.data.copy_(p.data)
     target.load_state_dict(copy.deepcopy(source.state_dict()))
-    assert target.param_groups[0]["fused"] == WAYS[after].get("fused")
+    assert target.param_groups[0]["fused"] == IMPLEMENTATIONS[after].get("fused")
     step(source, 3)
     step(target, 3)
     assert_same(tensors(source), tensors(target))
@@ -342,8 +342,8 @@ def test_a_state_goes_from_each_implementation_to_each(cls, kwargs, before, afte
 @every_optimizer
 def test_groups_changed_to_another_implementation(cls, kwargs):
     optimizer, other = (cls(linear().parameters(), **kwargs) for _ in range(2))
-    for seed, how in enumerate([*WAYS.values(), *WAYS.values()]):
-        optimizer.param_groups[0].update({"foreach": None, "fused": None} | how)
+    for seed, implementation in enumerate([*IMPLEMENTATIONS.values(), *IMPLEMENTATIONS.values()]):
+        optimizer.param_groups[0].update({"foreach": None, "fused": None} | implementation)
         step(optimizer, seed)
         step(other, seed)
     assert_same(tensors(optimizer), tensors(other))
@@ -361,29 +361,31 @@ def test_a_deepcopy_has_all_public_attributes(cls, kwargs):
     assert public(pickle.loads(pickle.dumps(optimizer))) == public(optimizer)
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_one_group_of_several_dtypes(cls, kwargs, how):
+def test_one_group_of_several_dtypes(cls, kwargs, implementation):
     dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
     ends = []
     for alone in (False, True):
         torch.manual_seed(0)
         params = [nn.Parameter(torch.randn(9).to(dtype)) for dtype in dtypes]
-        optimizer = cls(params, lr=0.1, **kwargs, **({"foreach": False} if alone else how))
+        optimizer = cls(
+            params, lr=0.1, **kwargs, **({"foreach": False} if alone else implementation)
+        )
         for seed in range(3):
             step(optimizer, seed)
         ends.append(tensors(optimizer))
     assert_same(*ends)
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_the_default_dtype_does_not_matter(cls, kwargs, how):
+def test_the_default_dtype_does_not_matter(cls, kwargs, implementation):
     ends = []
     for default in (torch.float32, torch.float64):
         torch.set_default_dtype(default)
         try:
-            optimizer = cls(linear(torch.float32).parameters(), lr=0.1, **kwargs, **how)
+            optimizer = cls(linear(torch.float32).parameters(), lr=0.1, **kwargs, **implementation)
             generator = torch.Generator().manual_seed(0)
             for p in optimizer.param_groups[0]["params"]:
                 p.data.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float32))
@@ -421,12 +423,12 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@every_way
+@every_implementation
 @every_optimizer
-def test_no_temporary_is_longer_than_a_chunk(cls, kwargs, how):
+def test_no_temporary_is_longer_than_a_chunk(cls, kwargs, implementation):
     sizes = [eager.CHUNK_ELEMENTS // 2 + 1] * 6 + [8 * eager.CHUNK_ELEMENTS]
     params = [nn.Parameter(torch.ones(size, dtype=torch.bfloat16)) for size in sizes]
-    optimizer = cls(params, **kwargs, **how)
+    optimizer = cls(params, **kwargs, **implementation)
     for p in params:
         p.grad = torch.ones_like(p)
     with Largest() as first:

@@ -28,11 +28,11 @@ from simba.backends import eager, inductor, numba_cpu
 from simba.base import hyperparameters
 from simba.state import PER_TENSOR
 from tests.optimizers import (
+    IMPLEMENTATIONS,
     OPTIMIZERS,
-    WAYS,
+    every_implementation,
     every_optimizer,
-    every_way,
-    moves_at_once,
+    moves_in_first_step,
     takes_names,
 )
 
@@ -92,7 +92,7 @@ def test_forloop_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dty
         assert_same([p.detach() for p in params], [p.detach() for p in others])
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_bfloat16_is_computed_in_float32_and_rounded_once(cls, kwargs, how):
     params, optimizer = run(cls, kwargs, steps=1, dtype=torch.bfloat16, **how)
@@ -116,7 +116,7 @@ def test_stochastic_rounding_has_the_same_bits_in_every_implementation_and_after
     cls, kwargs
 ):
     params, optimizer = run(cls, kwargs, **ROUNDS, foreach=False)
-    for how in WAYS.values():
+    for how in IMPLEMENTATIONS.values():
         others, other = run(cls, kwargs, steps=20, **ROUNDS, **how)
         resumed = cls(others, lr=123.0, **how)  # overwritten by the state
         resumed.load_state_dict(saved_and_loaded(other.state_dict()))
@@ -127,7 +127,7 @@ def test_stochastic_rounding_has_the_same_bits_in_every_implementation_and_after
         assert_same(states(params, optimizer), states(others, resumed))
 
 
-@every_way
+@every_implementation
 def test_stochastic_rounding_is_right_on_average(how):
     p = nn.Parameter(torch.ones(100_000, dtype=torch.bfloat16))
     p.grad = torch.ones_like(p)
@@ -318,7 +318,7 @@ def test_fused_takes_every_float_but_float64(dtype, takes, monkeypatch):
 
 def test_fused_steps_with_a_gradient_of_another_memory_order_than_its_parameter():
     ends = []
-    for how in WAYS.values():
+    for how in IMPLEMENTATIONS.values():
         p = nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4))
         optimizer = simba.SimbaM([p], lr=0.1, **how)
         p.grad = torch.linspace(-2, 3, 12).reshape(4, 3).T
@@ -328,7 +328,7 @@ def test_fused_steps_with_a_gradient_of_another_memory_order_than_its_parameter(
     assert_same(ends[0], ends[2])
 
 
-@every_way
+@every_implementation
 def test_counters_of_both_widths_in_one_group(how):
     """As after loading a state dict with wider counters, or after an increase of the window."""
     ends = []
@@ -389,7 +389,7 @@ def test_state_is_as_small_as_it_can_be(name):
     assert size == OPTIMIZERS[name].state_bytes * sum(p.numel() for p in params)
 
 
-@every_way
+@every_implementation
 @pytest.mark.parametrize("window", [1, 5, 126, 127])
 def test_one_byte_counts_as_two_bytes_do_and_never_wraps(window, how, monkeypatch):
     grads = [torch.ones(4) * torch.tensor([1.0, -1.0, 0.0, 1.0]) for _ in range(2 * window + 3)]
@@ -421,7 +421,7 @@ def test_lion_takes_the_steps_of_lion_pytorch():
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_a_tensor_lr_is_the_number(cls, kwargs, how):
     params, _ = run(cls, kwargs, lr=0.0625, **how)
@@ -437,7 +437,7 @@ def test_a_tensor_lr_is_the_number(cls, kwargs, how):
 SCHEDULERS = OptimizerInfo(torch.optim.SGD, optim_inputs_func=lambda device: []).scheduler_inputs
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
     for schedulers, lr in product(([], *SCHEDULERS), (0.02, torch.tensor(0.02))):
@@ -452,7 +452,7 @@ def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
             before, now = weight.detach().clone(), float(optimizer.param_groups[0]["lr"])
             optimizer.step()
             moved = (weight - before).abs().max().item()
-            assert moved == pytest.approx(now, rel=1e-4, abs=1e-6) or not moves_at_once(cls)
+            assert moved == pytest.approx(now, rel=1e-4, abs=1e-6) or not moves_in_first_step(cls)
             losses.append(loss.item())
             for scheduler in created:
                 plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -488,7 +488,7 @@ def test_refuses_invalid_options(cls, kwargs):
         cls(p, fused="yes", **kwargs)
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_gradients_are_never_written_in_place(cls, kwargs, how):
     params = parameters()
@@ -499,7 +499,7 @@ def test_gradients_are_never_written_in_place(cls, kwargs, how):
     assert_same(before, [p.grad for p in params])
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_missing_gradients_are_no_ops(cls, kwargs, how):
     params = parameters()
@@ -511,7 +511,7 @@ def test_missing_gradients_are_no_ops(cls, kwargs, how):
     assert torch.equal(params[0], before[0])
     assert torch.equal(params[3], before[3])
     assert not optimizer.state[params[0]]
-    assert not torch.equal(params[4], before[4]) or not moves_at_once(cls)
+    assert not torch.equal(params[4], before[4]) or not moves_in_first_step(cls)
 
 
 @every_optimizer
@@ -566,18 +566,18 @@ def test_under_a_gradient_scaler(cls, kwargs):
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        still = number == 0 and not moves_at_once(cls)
+        still = number == 0 and not moves_in_first_step(cls)
         assert torch.equal(p, before) == (bad or still)
 
 
-@every_way
+@every_implementation
 @every_optimizer
 def test_what_nan_and_infinity_do(cls, kwargs, how):
     p = nn.Parameter(torch.zeros(3))
     optimizer = cls([p], lr=0.5, **kwargs, **how)
     p.grad = torch.tensor([float("nan"), float("inf"), -float("inf")])
     optimizer.step()
-    expected = [0.0, -0.5, 0.5] if moves_at_once(cls) else [0.0, 0.0, 0.0]
+    expected = [0.0, -0.5, 0.5] if moves_in_first_step(cls) else [0.0, 0.0, 0.0]
     assert p.tolist() == expected
     state = optimizer.state[p]
     if "sign_counts" in state:
@@ -602,7 +602,7 @@ EVENTS = st.lists(
 @given(
     name=st.sampled_from(sorted(OPTIMIZERS)),
     events=EVENTS,
-    how=st.sampled_from(list(WAYS.values())),
+    how=st.sampled_from(list(IMPLEMENTATIONS.values())),
 )
 def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, events, how):
     cls, kwargs = OPTIMIZERS[name][:2]

@@ -89,12 +89,12 @@ def test_a_records_command_gives_the_same_record(train, tmp_path):
     assert results_of(other) == results_of(record)
 
 
-def test_rerun_compares_a_record_with_a_new_run(train, module, tmp_path):
+def test_rerun_compares_a_record_with_a_new_run(train, run_module, tmp_path):
     assert train("optimizer=simba_m", "seed=3").returncode == 0
     ((name, record),) = records(tmp_path / "results").items()
     path = tmp_path / "results" / name
     before = path.read_bytes()
-    same = module("scripts.rerun", path)
+    same = run_module("scripts.rerun", path)
     assert same.returncode == 0, same.stderr
     assert f"{name}: bitwise identical" in same.stdout
     assert path.read_bytes() == before
@@ -102,13 +102,13 @@ def test_rerun_compares_a_record_with_a_new_run(train, module, tmp_path):
     best, record["best_epoch"] = record["best_epoch"], 3 - record["best_epoch"]
     record["device"]["cpu"] = "another"
     path.write_text(json.dumps(record))
-    other = module("scripts.rerun", path)
+    other = run_module("scripts.rerun", path)
     assert other.returncode == 1
     assert f"best_epoch: {3 - best} -> {best}" in other.stdout
-    assert "first in epoch 2: train/loss" in other.stdout
+    assert "histories first differ in epoch 2: train/loss" in other.stdout
     assert "device.cpu: another -> " in other.stdout
     path.write_text("{}")
-    broken = module("scripts.rerun", path)
+    broken = run_module("scripts.rerun", path)
     assert broken.returncode == 2
     assert "not a record" in broken.stderr
 

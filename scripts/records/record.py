@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.records.errors import UserError
 
-# These keys are no part of a run's identity. All other keys identify the run.
+# These keys are not a part of a run's identity. All other keys identify the run.
 WITHOUT_EFFECT = (
     *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
 )
@@ -98,7 +98,7 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
 
 
 LARGEST = 2**63 - 1  # the largest integer that torch and NumPy take
-LARGEST_FIGURE = 1e100  # so that sums and ratios of figures are finite
+LARGEST_NUMBER = 1e100  # so that sums and ratios are finite
 NAMES = ("dataset", "model", "optimizer", "experiment")
 IN_EVERY_RECORD: dict[str, Any] = {
     **dict.fromkeys((*NAMES, "command", "config_hash"), str),
@@ -124,10 +124,10 @@ def _fault(record: Any) -> str | None:
     finished = record["status"] == "finished"
     for key, kind in (IN_EVERY_RECORD | (IN_A_FINISHED_ONE if finished else {})).items():
         if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
-            return f"{key} is missing or of another type"
+            return f"{key} is missing or is not {_type_name(kind)}"
     for key in NAMES:
         if not _is_name(record[key]):
-            return f"{key} is not the name of a folder"
+            return f"{key} cannot be used as a folder name"
     if not 0 <= record["seed"] <= LARGEST:
         return "seed is out of range"
     if digest(record["config"]) != record["config_hash"]:
@@ -139,21 +139,32 @@ def _fault(record: Any) -> str | None:
     if "scripts.train" not in words or "\0" in record["command"]:
         return "its command does not train"
     if not isinstance(record["device"].get("threads"), int):
-        return "device.threads is missing or of another type"
+        return "device.threads is missing or is not an integer"
     if not isinstance(record["config"].get("optimizer"), dict):
-        return "config.optimizer is missing or of another type"
+        return "config.optimizer is missing or is not an object"
     return _fault_of_finished(record) if finished else None
+
+
+def _type_name(kind: Any) -> str:
+    """A Python type by its name in JSON."""
+    return {str: "text", int: "an integer", dict: "an object", list: "an array"}.get(
+        kind, "a number"
+    )
 
 
 def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
     numbers = {key: record[key] for key, kind in IN_A_FINISHED_ONE.items() if kind is not dict}
     history = record["history"]
-    for figures in (numbers, record["valid"], record["test"], *history):
-        if not isinstance(figures, dict) or not all(map(_is_figure, figures, figures.values())):
-            return "a figure is not a finite number"
+    for values in (numbers, record["valid"], record["test"], *history):
+        if not isinstance(values, dict):
+            return "valid, test or an epoch of history is not an object"
+        for key, value in values.items():
+            if not _is_number(key, value):
+                return f"{key} is not a finite number"
     diagnostics = {key for entry in history for key in entry if key.startswith("why/")}
-    if any(key.count("/") != 2 for key in diagnostics):
-        return "a diagnostic has another name than why/QUANTITY/OF"
+    for key in diagnostics:
+        if key.count("/") != 2:
+            return f"{key}: the name of a diagnostic must be why/QUANTITY/PART"
     if record["best_epoch"] not in range(1, len(history) + 1):
         return "best_epoch is none of its epochs"
     if not history or any(entry.get("epoch") != i for i, entry in enumerate(history, start=1)):
@@ -168,19 +179,19 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
         return f"test_ranks: {type(error).__name__}: {error}"
     if ranks.dtype not in (np.uint16, np.uint32) or len(ranks) == 0 or ranks.min() < 1:
         return "test_ranks: no ranks >= 1"
-    ours = {"HR@10": np.mean(ranks <= 10), "NDCG@10": ndcg_at_10(ranks).mean()}
-    if any(abs(figure - record["test"][key]) > 1e-9 for key, figure in ours.items()):
-        return "its figures on test are not those of its ranks"
+    from_ranks = {"HR@10": np.mean(ranks <= 10), "NDCG@10": ndcg_at_10(ranks).mean()}
+    if any(abs(value - record["test"][key]) > 1e-9 for key, value in from_ranks.items()):
+        return "HR@10 or NDCG@10 on test does not follow from test_ranks"
     return None
 
 
-def _is_figure(key: str, value: Any) -> bool:
+def _is_number(key: str, value: Any) -> bool:
     """Whether a value is a finite number; null is valid for a diagnostic alone, for 0 / 0."""
     if value is None:
         return key.startswith("why/")
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < LARGEST_FIGURE  # false for NaN and infinity
+    return abs(value) < LARGEST_NUMBER  # false for NaN and infinity
 
 
 def _is_name(text: str) -> bool:

@@ -22,7 +22,7 @@ class State:
     phase: Phase
     epochs: str = ""  # TRAINED/ALL
     loss: float | None = None
-    note: str = ""  # running: host and process; failed: why; done: NDCG@10
+    note: str = ""  # running: host and process; failed: the reason; done: NDCG@10 on test
     eta_seconds: float | None = None  # of a running run
     seconds_since_update: float = 0.0  # of a running run's status file
     train_seconds: float | None = None  # of a finished run
@@ -34,7 +34,8 @@ def state_of(files: RunFiles, config: Mapping[str, Any] | None = None) -> State:
 
     Args:
         files: the paths of the run's files.
-        config: the checked config of the run. If it is given, a record of another config is failed.
+        config: the checked config of the run. If given, the phase of a record with another config
+            is "failed".
     """
     status = read_status(files.status)
     if status and files.lock.exists() and status.may_be_alive():

@@ -1,4 +1,4 @@
-"""The status file of a run, beside its checkpoint: how far the run is, for other processes."""
+"""The status file of a run, next to its checkpoint: the run's progress, for other processes."""
 
 import json
 import os
@@ -51,12 +51,12 @@ def _process_start(pid: int) -> str:
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "" if Path("/proc/self/stat").exists() else _exists(pid)
+        return "" if Path("/proc/self/stat").exists() else _start_without_proc(pid)
     return "" if words[0] == "Z" else words[19]
 
 
-def _exists(pid: int) -> str:
-    """``unknown`` for a process that exists, empty for another; without /proc, no more is known."""
+def _start_without_proc(pid: int) -> str:
+    """``unknown`` if a process exists, empty if not: a system without /proc tells no start time."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from scripts.records.rank import is_rank_zero
+from scripts.records.torchrun import is_rank_zero
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 10.0  # seconds for a process to clean up before it is killed
-WATCHED = "SIMBA_WATCHED"  # set for a child that must end when its parent closes its stdin
+# Set for a child process: it must end when its parent closes the pipe at its stdin.
+WATCH_PARENT = "SIMBA_WATCH_PARENT"
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,7 +34,9 @@ class WorkerLost(KeyboardInterrupt):
 
 
 def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Let a main function print ``line`` and return 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    """Decorate a main function: after a signal, it prints ``line`` to stderr and returns a code.
+
+    The exit code is 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
 
     A second signal ends the process at once, which is as safe as ``kill -9``. A signal that is
     ignored at the start, as SIGHUP under nohup, remains ignored.
@@ -45,7 +48,7 @@ def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
             handled = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
             before = {number: signal.signal(number, _stop) for number in handled}
             try:
-                if os.environ.pop(WATCHED, None):
+                if os.environ.pop(WATCH_PARENT, None):
                     threading.Thread(target=_end_with_parent, daemon=True).start()
                 return main(*arguments)
             except KeyboardInterrupt as stop:

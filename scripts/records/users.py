@@ -1,7 +1,7 @@
-"""Two numbers of every evaluated user of a dataset, by which a comparison groups users.
+"""The popularity of each evaluated user's test item, and the length of the user's history.
 
-``users/DATASET-HASH.csv`` in a results folder holds them, with the hash of what a record's config
-says of the data. A training writes it when it starts.
+A comparison groups users by these two. A training writes them to ``users/DATASET-HASH.csv`` in the
+results folder, with the hash of ``config.data`` of its record.
 """
 
 from collections.abc import Mapping

@@ -444,11 +444,11 @@ def _label_ends(figure: go.Figure, row: int, ends: list[End], log: bool = False)
     drawn = [scale(y) for trace in figure.data if trace.yaxis == f"y{axis}" for y in trace.y]
     pixels = PANEL / ((max(drawn) - min(drawn)) or 1)
     ends = sorted(ends, key=lambda end: -end.y)
-    own = np.array([scale(end.y) * pixels for end in ends])
-    # the places next to their lines, LABEL apart
+    ends_at = np.array([scale(end.y) * pixels for end in ends])
+    # the positions next to the lines' ends, LABEL apart
     steps = LABEL * np.arange(len(ends))
-    places = isotonic_regression(own + steps, increasing=False).x - steps
-    for end, shift in zip(ends, places - own, strict=True):
+    positions = isotonic_regression(ends_at + steps, increasing=False).x - steps
+    for end, shift in zip(ends, positions - ends_at, strict=True):
         figure.add_annotation(
             x=1,
             xref=f"x{axis} domain",

@@ -13,7 +13,7 @@ Main = Callable[[list[str] | None], int]
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser that prints a command's own docstring as its help."""
+    """A parser that prints a command's docstring as its help."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,

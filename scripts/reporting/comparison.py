@@ -70,19 +70,19 @@ def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]
         UserError: there is no such run, or the name stands for runs of several datasets.
     """
     for study in studies:
-        own = study.runs[study.runs["record"].map(name.endswith)]
-        if len(own):
-            return [_side(study, own)]
+        runs = study.runs[study.runs["record"].map(name.endswith)]
+        if len(runs):
+            return [_side(study, runs)]
     experiment, _, named = name.strip("/").partition("/")
-    found = [s for s in studies if s.experiment == experiment and dataset in (None, s.dataset)]
-    if not found:
+    matching = [s for s in studies if s.experiment == experiment and dataset in (None, s.dataset)]
+    if not matching:
         known = ", ".join(sorted({s.experiment for s in studies}))
         where = f" on {dataset}" if dataset else ""
         raise UserError(f"{name}: no experiment{where} and no record; there are {known}")
-    if len(found) > 1:
-        several = ", ".join(study.dataset for study in found)
+    if len(matching) > 1:
+        several = ", ".join(study.dataset for study in matching)
         raise UserError(f"{name} was run on {several}; choose one with --dataset")
-    (study,) = found
+    (study,) = matching
     variants = {"/".join(filter(None, v)): study.of(*v) for v in study.variants}
     chosen = [v for v in variants if named in ("", v) or v.startswith(f"{named}/")]
     if not chosen:
@@ -91,17 +91,21 @@ def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]
 
 
 def pairs(a: Sequence[Side], b: Sequence[Side]) -> list[tuple[Side, Side]]:
-    """What to compare: all with the only one of a side; else each variant that both sides have.
+    """The pairs to compare.
+
+    If one side has a single variant, it is paired with every variant of the other side. Otherwise
+    equal variants are paired.
 
     Raises:
-        UserError: they have no variant in common.
+        UserError: there are no equal variants.
     """
     if 1 in (len(a), len(b)):
         return list(itertools.product(a, b))
-    whole = {tuple(side.runs[VARIANT].iloc[0]): side for side in b}
-    common = [(s, whole[v]) for s in a if (v := tuple(s.runs[VARIANT].iloc[0])) in whole]
+    by_variant = {tuple(side.runs[VARIANT].iloc[0]): side for side in b}
+    common = [(s, by_variant[v]) for s in a if (v := tuple(s.runs[VARIANT].iloc[0])) in by_variant]
     if not common:
-        raise UserError(f"{a[0].name} and {b[0].name}: their experiments share no variant")
+        names = [", ".join(side.name for side in sides) for sides in (a, b)]
+        raise UserError(f"no variant is in both: {names[0]} and {names[1]}")
     return common
 
 
@@ -113,31 +117,31 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     """
     dataset, other = (str(side.runs["dataset"].iloc[0]) for side in (a, b))
     if dataset != other:
-        raise UserError(f"they were run on different datasets: {dataset}, {other}")
+        raise UserError(f"{a.name} and {b.name} were run on different datasets: {dataset}, {other}")
     records = [
         (read_record(root / one), read_record(root / other))
         for one, other in paths_by_seed(a.runs, b.runs)
     ]
     if not records:
         raise UserError(f"{a.name} and {b.name} have no seed in common")
-    gains = [(user_ndcg(one), user_ndcg(other)) for one, other in records]
-    if len({len(gain) for pair in gains for gain in pair}) > 1:
+    ndcg_pairs = [(user_ndcg(one), user_ndcg(other)) for one, other in records]
+    if len({len(ndcg) for pair in ndcg_pairs for ndcg in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")
-    d, baseline = mean_difference(gains), np.mean([other for _, other in gains], axis=0)
+    d, baseline = mean_difference(ndcg_pairs), np.mean([other for _, other in ndcg_pairs], axis=0)
     users = read_users(path_of(root, dataset, records[0][0]["config"]["data"]), len(d))
     by = {} if users is None else users._asdict()
     return Comparison(a, b, d, {key: groups(d, baseline, values) for key, values in by.items()})
 
 
-def tables(found: Comparison) -> list[Table]:
+def tables(compared: Comparison) -> list[Table]:
     """A comparison as tables: over seeds, over users, and by each kind of group."""
-    by = [_groups_table(found, quantity) for quantity in found.groups]
-    return [_seeds_table(found.a, found.b), _users_table(found.difference), *by]
+    by = [_groups_table(compared, quantity) for quantity in compared.groups]
+    return [_seeds_table(compared.a, compared.b), _users_table(compared.difference), *by]
 
 
-def draw(found: Comparison) -> Figure:
+def draw(compared: Comparison) -> Figure:
     """The curves of both variants, and in which groups of users A differs from B."""
-    a, b, by = found.a, found.b, found.groups
+    a, b, by = compared.a, compared.b, compared.groups
     title = f"{a.name} and {b.name}, {a.runs['dataset'].iloc[0]}"
     colours = [style_of(side.optimizer).colour for side in (a, b)]
     dashes = ("-", "--" if colours[0] == colours[1] else "-")
@@ -149,12 +153,12 @@ def draw(found: Comparison) -> Figure:
             axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
         axis.set(title=words, xlabel="epoch")
     axes[0].legend()
-    for axis, (quantity, own) in zip(axes[len(TITLES) :], by.items(), strict=True):
-        places = range(len(own))
-        heights = [group.difference for group in own]
-        axis.errorbar(places, heights, errors(own), fmt="o", color=colours[0])
+    for axis, (quantity, by_group) in zip(axes[len(TITLES) :], by.items(), strict=True):
+        positions = range(len(by_group))
+        heights = [group.difference for group in by_group]
+        axis.errorbar(positions, heights, errors(by_group), fmt="o", color=colours[0])
         axis.axhline(0, color="gray")
-        axis.set_xticks(places, [group_name(group) for group in own])
+        axis.set_xticks(positions, [group_name(group) for group in by_group])
         axis.set(title="difference in NDCG@10 on test", xlabel=GROUPED_BY[quantity])
     return figure
 
@@ -187,14 +191,14 @@ def _users_table(d: np.ndarray) -> Table:
     return Table(frame, "Users whose NDCG@10 on test is better or worse; tests over these users.")
 
 
-def _groups_table(found: Comparison, quantity: str) -> Table:
+def _groups_table(compared: Comparison, quantity: str) -> Table:
     lines = []
-    for group in found.groups[quantity]:
+    for group in compared.groups[quantity]:
         counts = {"users": group.users, "better": group.better, "worse": group.worse}
         difference = signed(group.difference)
         if not math.isnan(group.low):
             difference += f" {bracketed(group.low, group.high)}"
         line = {quantity: group_name(group), **{key: str(n) for key, n in counts.items()}}
-        lines.append(line | {found.b.name: f"{group.baseline:.4f}", "difference": difference})
+        lines.append(line | {compared.b.name: f"{group.baseline:.4f}", "difference": difference})
     caption = f"NDCG@10 on test by {GROUPED_BY[quantity]}; 95% interval over users."
     return Table(pd.DataFrame(lines), caption)

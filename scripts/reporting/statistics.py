@@ -42,34 +42,34 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
     Raises:
         UserError: two runs of a study were tested on different users.
     """
-    gains = {path: user_ndcg(record) for path, record in records.items()}
-    found = []
+    ndcg_by_path = {path: user_ndcg(record) for path, record in records.items()}
+    comparisons = []
     for key, study in runs.groupby(STUDY):
         keys = tuple(map(str, key))
         baseline = declared(keys[0]).baseline
-        pool = of_study(runs, baseline_study(keys))
-        for variant, own in study.groupby(VARIANT):
+        baseline_runs = of_study(runs, baseline_study(keys))
+        for variant, variant_runs in study.groupby(VARIANT):
             optimizer, swept = map(str, variant)
-            pairs = paths_by_seed(own, baseline_of(pool, baseline, swept))
+            pairs = paths_by_seed(variant_runs, baseline_of(baseline_runs, baseline, swept))
             if optimizer == baseline or not pairs:
                 continue
             for one, other in pairs:
-                if len(gains[one]) != len(gains[other]):
+                if len(ndcg_by_path[one]) != len(ndcg_by_path[other]):
                     raise UserError(f"{one} and {other} were tested on different users; delete one")
-            d = mean_difference([(gains[a], gains[b]) for a, b in pairs])
-            theirs = np.mean([gains[b] for _, b in pairs], axis=0)
-            found.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
-    return found
+            d = mean_difference([(ndcg_by_path[a], ndcg_by_path[b]) for a, b in pairs])
+            theirs = np.mean([ndcg_by_path[b] for _, b in pairs], axis=0)
+            comparisons.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
+    return comparisons
 
 
-def user_tests(found: Sequence[Paired]) -> pd.DataFrame:
-    """One line per variant: how many users gain and lose, and two tests over users.
+def user_tests(comparisons: Sequence[Paired]) -> pd.DataFrame:
+    """One row per variant: how many users gain and lose, and two tests over users.
 
     ``better`` and ``worse`` count the users with a positive and a negative difference. ``p_t`` and
     ``p_wilcoxon`` are those of ``p_values``, not yet corrected for the number of variants.
     """
     lines = []
-    for paired in found:
+    for paired in comparisons:
         d = paired.difference
         counts = [paired.seeds, len(d), int((d > 0).sum()), int((d < 0).sum())]
         rounded = [float(f"{p:.6g}") for p in p_values(d)]
@@ -78,16 +78,18 @@ def user_tests(found: Sequence[Paired]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def user_groups(found: Sequence[Paired], users: Mapping[tuple[str, ...], Users]) -> pd.DataFrame:
-    """One line per variant and group of users: who gains and who loses.
+def user_groups(
+    comparisons: Sequence[Paired], users: Mapping[tuple[str, ...], Users]
+) -> pd.DataFrame:
+    """One row per variant and group of users: who gains and who loses.
 
     Args:
-        users: the users of each study; a study without them has no line.
+        users: the users of each study; a study without them has no row.
     """
     columns = [*STUDY, *VARIANT, "seeds", "by", *Group._fields]
     lines = [
         [*paired.study, *paired.variant, paired.seeds, by, *group]
-        for paired in found
+        for paired in comparisons
         if paired.study in users
         for by in Users._fields
         for group in groups(paired.difference, paired.baseline, getattr(users[paired.study], by))
@@ -118,25 +120,25 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
         values: (users,) integers, such as the length of a history.
     """
     edges = np.unique(np.quantile(values, FIFTHS, method="inverted_cdf"))
-    place = np.searchsorted(edges, values)
-    found = []
-    for i in np.unique(place):
-        own = place == i
-        low, high = t_interval(d[own]) or (math.nan, math.nan)
-        found.append(
+    group_index = np.searchsorted(edges, values)
+    results = []
+    for i in np.unique(group_index):
+        in_group = group_index == i
+        low, high = t_interval(d[in_group]) or (math.nan, math.nan)
+        results.append(
             Group(
-                least=int(values[own].min()),
-                most=int(values[own].max()),
-                users=int(own.sum()),
-                better=int((d[own] > 0).sum()),
-                worse=int((d[own] < 0).sum()),
-                baseline=round(float(baseline[own].mean()), 7),
-                difference=round(float(d[own].mean()), 7),
+                least=int(values[in_group].min()),
+                most=int(values[in_group].max()),
+                users=int(in_group.sum()),
+                better=int((d[in_group] > 0).sum()),
+                worse=int((d[in_group] < 0).sum()),
+                baseline=round(float(baseline[in_group].mean()), 7),
+                difference=round(float(d[in_group].mean()), 7),
                 low=round(low, 7),
                 high=round(high, 7),
             )
         )
-    return found
+    return results
 
 
 def user_ndcg(record: Mapping[str, Any]) -> np.ndarray:

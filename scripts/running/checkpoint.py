@@ -12,7 +12,7 @@ import torch
 from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
 
-FORMAT = b"simba checkpoint 4\n"  # a checkpoint of another format is ignored
+FORMAT = b"simba checkpoint 5\n"  # a checkpoint of another format is ignored
 
 
 class Unusable(UserError):
@@ -31,7 +31,7 @@ def save(path: Path, state: dict[str, Any], format: bytes = FORMAT) -> None:
     write_atomically(path, format + hashlib.sha256(content).digest() + content)
 
 
-def read(path: Path, device: torch.device, format: bytes = FORMAT) -> dict[str, Any]:
+def load(path: Path, device: torch.device, format: bytes = FORMAT) -> dict[str, Any]:
     """The saved state.
 
     Raises:
@@ -40,29 +40,29 @@ def read(path: Path, device: torch.device, format: bytes = FORMAT) -> dict[str, 
         UserError: the file exists and cannot be read.
     """
     try:
-        whole = path.read_bytes()
+        file = path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     header = len(format) + hashlib.sha256().digest_size
-    content = whole[header:]
-    if whole[:header] != format + hashlib.sha256(content).digest():
-        raise Unusable(f"{path}: damaged or of another version")
+    content = file[header:]
+    if file[:header] != format + hashlib.sha256(content).digest():
+        raise Unusable(f"{path}: damaged or of another format")
     try:
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError) as error:  # another version of torch saved it
         raise Unusable(f"{path}: torch cannot read it ({str(error).splitlines()[0]})") from None
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """A training's checkpoint; None without a usable one. One line on stderr reports a damaged one.
+def load_or_none(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """``load``, but None for a missing or damaged file; a line on stderr reports a damaged one.
 
     Raises:
         UserError: the file exists and cannot be read.
     """
     try:
-        return read(path, device)
+        return load(path, device)
     except FileNotFoundError:
         return None
     except Unusable as error:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from scripts.records.stopping import GRACE, WATCHED
+from scripts.records.stopping import GRACE, WATCH_PARENT
 
 
 @contextmanager
@@ -17,10 +17,10 @@ def children(
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """Start ``python -m COMMAND`` for each command; at the context's end, end those that still run.
 
-    Ctrl-C on a terminal reaches a whole process group, so children ignore it: this process alone
-    handles it and sends them SIGTERM. If this process is killed (kill -9), the kernel closes the
-    pipes at their stdin, which scripts/records/stopping.py watches; that works on every Unix, while
-    Linux's prctl(PR_SET_PDEATHSIG) ends a child with the thread that started it.
+    Ctrl-C on a terminal sends SIGINT to the whole process group. Children ignore it; only this
+    process handles it, and sends them SIGTERM. If this process is killed (kill -9), the kernel
+    closes the pipes at the children's stdin, which scripts/records/stopping.py watches. This works
+    on every Unix; Linux's prctl(PR_SET_PDEATHSIG) ends a child with the thread that started it.
     """
     started: list[subprocess.Popen[str]] = []
     try:
@@ -28,7 +28,7 @@ def children(
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", *command],
-                    env=os.environ | environment | {WATCHED: "1"},
+                    env=os.environ | environment | {WATCH_PARENT: "1"},
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=None if output is None else subprocess.STDOUT,
@@ -57,7 +57,7 @@ def module_of(command: str) -> list[str]:
     return words[words.index("scripts.train") :]
 
 
-def run(command: Sequence[str], **environment: str) -> int:
-    """Run ``python -m COMMAND`` to its end; returns its exit code."""
+def run_module(command: Sequence[str], **environment: str) -> int:
+    """Run ``python -m COMMAND`` and return its exit code."""
     with children([command], environment) as (process,):
         return process.wait()

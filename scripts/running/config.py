@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from scripts.records.errors import UserError
-from scripts.records.rank import by_torchrun
 from scripts.records.record import LARGEST
+from scripts.records.torchrun import started_by_torchrun
 from scripts.running.tracking import MODES
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
@@ -93,12 +93,12 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
         _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
-    few = "an integer < 2**31"  # the negatives of a batch must be countable in 64 bits
-    _require(config["negatives"] < 2**31, "negatives", config["negatives"], few)
+    expected = "an integer < 2**31"  # the number of a batch's negatives must fit in 64 bits
+    _require(config["negatives"] < 2**31, "negatives", config["negatives"], expected)
     _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
     for key in ("patience", "max_grad_norm", "diagnose_every", "workers"):
-        value = config[key]
-        _require(value is None or 0 < value <= LARGEST, key, value, "null or above 0, and finite")
+        value, kind = config[key], "a number > 0" if key == "max_grad_norm" else "an integer >= 1"
+        _require(value is None or 0 < value <= LARGEST, key, value, f"null or {kind}, and < 2**63")
     ks = config["ks"]
     valid = 10 in ks and min(ks) >= 1 and max(ks) <= LARGEST
     _require(valid, "ks", ks, "integers >= 1 with 10 among them")
@@ -124,7 +124,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                     finite, f"{group}.{key}", value, "finite"
                 )  # JSON has no NaN and no infinity
     if config["gradients"] != "float32" and config["workers"] is None:
-        if not by_torchrun():
+        if not started_by_torchrun():
             raise UserError(
                 f"gradients={config['gradients']}: workers exchange votes; start them by "
                 "`torchrun --standalone --nproc-per-node=N -m scripts.train`, "
@@ -134,8 +134,10 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-def is_users_mistake(error: Exception) -> bool:
-    """Whether it is a UserError or DataError, or any error that Hydra or OmegaConf raised."""
+def is_user_error(error: Exception) -> bool:
+    """Whether the user can correct it: a UserError, a DataError, or any error raised in Hydra or
+    OmegaConf.
+    """
     if isinstance(error, UserError | DataError | HydraException | OmegaConfBaseException):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -159,7 +161,7 @@ def _require_all(section: Any, names: type, prefix: str = "") -> None:
     """Raises UserError for a removed key (~KEY), which would get the default of the dataclass."""
     for name in (each.name for each in fields(names)):
         if isinstance(section, DictConfig) and name not in section:
-            raise UserError(f"{prefix}{name} is missing: it cannot be removed")
+            raise UserError(f"~{prefix}{name}: this key cannot be removed")
 
 
 def _require(valid: bool, key: str, value: Any, expected: str) -> None:

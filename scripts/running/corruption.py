@@ -29,14 +29,14 @@ class Kind(NamedTuple):
     """A way to corrupt a gradient.
 
     Args:
-        of: takes a tensor's gradient, the strength, a generator, and z, one normal number per step;
-            returns the corrupted gradient.
-        takes: whether a strength is valid.
-        expected: the valid strengths, in words.
+        corrupt: maps a tensor's gradient, the strength, a generator and z (one normal random number
+            per step) to the corrupted gradient.
+        is_valid: whether a strength is valid.
+        expected: the valid strengths, as text.
     """
 
-    of: Callable[[Tensor, float, Generator, float], Tensor]
-    takes: Callable[[float], bool]
+    corrupt: Callable[[Tensor, float, Generator, float], Tensor]
+    is_valid: Callable[[float], bool]
     expected: str
 
 
@@ -107,7 +107,7 @@ class Corruption:
         self.kind = KINDS[name]
         try:
             self.strength = float(strength)
-            valid = self.kind.takes(self.strength)
+            valid = self.kind.is_valid(self.strength)
         except ValueError:
             valid = False
         if not valid:
@@ -129,7 +129,7 @@ class Corruption:
                 continue
             if generator is None:
                 generator = Generator(p.device).manual_seed(number)
-            p.grad.copy_(self.kind.of(p.grad, self.strength, generator, z))
+            p.grad.copy_(self.kind.corrupt(p.grad, self.strength, generator, z))
 
 
 def _uniform(g: Tensor, generator: Generator) -> Tensor:

@@ -43,19 +43,19 @@ class DataParallel(Training):
             self.votes = VoteState(self.model.parameters(), levels, seed=config["seed"])
 
     def train_epoch(self, epoch: int) -> float:
-        share = torch.tensor(super().train_epoch(epoch), dtype=torch.float64, device=self.device)
-        return float(self.workers.all_reduce(share))
+        loss = torch.tensor(super().train_epoch(epoch), dtype=torch.float64, device=self.device)
+        return float(self.workers.all_reduce(loss))  # each worker's loss has its weight already
 
     def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
         """Give the parameters the gradient of all workers: see ``reduce``.
 
         Returns:
-            This worker's share of the loss.
+            The loss of this worker's part, times its fraction of the batch's targets.
         """
         part = batch.part(self.workers.rank, self.workers.count)
-        share = part.num_targets / batch.num_targets  # the loss is a mean over targets
+        weight = part.num_targets / batch.num_targets  # the loss is a mean over targets
         # For an empty part, the whole batch with weight 0 gives each parameter a gradient of 0.
-        loss = share * self.loss(part if share else batch, keys)
+        loss = weight * self.loss(part if weight else batch, keys)
         self.optimizer.zero_grad()
         loss.backward()
         gradients = {p: p.grad for p in self.model.parameters() if p.grad is not None}
@@ -81,8 +81,8 @@ class DataParallel(Training):
     def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
         """This worker's part of the batches that a single process would rank."""
         rank, count = self.workers.rank, self.workers.count
-        number = -(-len(self.data.evaluated) // self.ranked_together())
-        first, last = (number * k // count for k in (rank, rank + 1))
+        batches = -(-len(self.data.evaluated) // self.ranking_batch_size())
+        first, last = (batches * k // count for k in (rank, rank + 1))
         return islice(super().ranking_batches(split), first, last)
 
     def ranks(self, split: str) -> np.ndarray:
@@ -101,15 +101,17 @@ class DataParallel(Training):
             votes = state["votes"][self.workers.rank]
             self.votes.load_state_dict(self.moved(votes, self.device))
 
-    def save(self, path: Path, run_hash: str) -> None:
+    def save_checkpoint(self, path: Path, run_hash: str) -> None:
         """Write one checkpoint with the state of all workers."""
         state = self.state_dict()
         if self.workers.is_leader:
-            self.write(path, run_hash, state)
+            self.write_checkpoint(path, run_hash, state)
 
-    def saved(self, path: Path, run_hash: str, device: torch.device) -> dict[str, Any] | None:
+    def read_checkpoint(
+        self, path: Path, run_hash: str, device: torch.device
+    ) -> dict[str, Any] | None:
         """The state that the leader reads, on the CPU. Each worker moves it to its device."""
-        read, cpu = super().saved, torch.device("cpu")
+        read, cpu = super().read_checkpoint, torch.device("cpu")
         return self.workers.on_leader(lambda: read(path, run_hash, cpu))
 
     @staticmethod

@@ -86,7 +86,7 @@ class Diagnostics:
         self.group = optimizer.param_groups[0]
         # the largest abs(s) of the counter
         self.bound = self.group.get("bound", self.group.get("window_size", 0))
-        self.shadow = [torch.zeros_like(p) for p in self.group["params"]]  # the reference Lion's m
+        self.lion_m = [torch.zeros_like(p) for p in self.group["params"]]  # the reference Lion's m
         by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
@@ -97,9 +97,12 @@ class Diagnostics:
         self.sums: dict[str, float] = defaultdict(float)
         self.coordinates = {"items": 0, "weights": 0}
         self.before = self.items.detach().clone()
-        self.moved = torch.zeros(len(self.items), device=self.items.device)
-        self.moved_absent = torch.zeros_like(self.moved)
-        self.sum, self.count = torch.zeros_like(self.items), torch.zeros_like(self.items)
+        self.moved_shares = torch.zeros(len(self.items), device=self.items.device)
+        self.moved_shares_absent = torch.zeros_like(self.moved_shares)
+        self.gradient_sum, self.sign_sum = (
+            torch.zeros_like(self.items),
+            torch.zeros_like(self.items),
+        )
 
     @torch.no_grad()
     def before_step(self) -> None:
@@ -119,7 +122,11 @@ class Diagnostics:
             statistics[name] = total / self.coordinates[name.split("/")[-1]]
         lr = float(self.group["lr"])
         net = (self.items.detach() - self.before).abs().mean(1) / lr
-        for name, value in (("path", self.moved), ("absent", self.moved_absent), ("net", net)):
+        for name, value in (
+            ("path", self.moved_shares),
+            ("absent", self.moved_shares_absent),
+            ("net", net),
+        ):
             for i, fifth in enumerate(self.fifths, start=1):
                 statistics[f"{name}/{i}"] = float(value[fifth].mean()) / self.steps
         statistics |= self._against_the_sum()
@@ -127,25 +134,25 @@ class Diagnostics:
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from after an epoch: the reference Lion's m."""
-        return {"shadow": self.shadow}
+        return {"lion_m": self.lion_m}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self.shadow = state["shadow"]
+        self.lion_m = state["lion_m"]
 
     def _parameters(self) -> Iterator[tuple[Any, Tensor]]:
         """Each parameter with the reference Lion's m."""
-        return zip(self.group["params"], self.shadow, strict=True)
+        return zip(self.group["params"], self.lion_m, strict=True)
 
     def _against_the_sum(self) -> dict[str, float]:
         m = next(m for p, m in self._parameters() if p is self.items)
         assert self.items.grad is not None
         _, memories = self.optimizer.preview(self.items, self.group, self.items.grad)
         s = memories.get("s")
-        pairs = {"outvoted": (self.count, self.sum), "astray_m": (m, self.sum)}
+        pairs = {"outvoted": (self.sign_sum, self.gradient_sum), "astray_m": (m, self.gradient_sum)}
         if s is not None:
-            pairs |= {"lags": (s, self.count), "astray_s": (s, self.sum)}
-        nonzero = self.sum != 0
+            pairs |= {"lags": (s, self.sign_sum), "astray_s": (s, self.gradient_sum)}
+        nonzero = self.gradient_sum != 0
         return {
             f"{name}/items": float((torch.sign(a) == -torch.sign(b))[nonzero].float().mean())
             for name, (a, b) in pairs.items()
@@ -172,7 +179,7 @@ class Diagnostics:
         self.coordinates[part] += p.numel() - (p.shape[1] if part == "items" else 0)
         if part == "items":
             share = moves.float().mean(1)
-            self.moved += share
-            self.moved_absent += share * (g == 0).all(1)
-            self.sum += g
-            self.count += torch.sign(g)
+            self.moved_shares += share
+            self.moved_shares_absent += share * (g == 0).all(1)
+            self.gradient_sum += g
+            self.sign_sum += torch.sign(g)

@@ -1,4 +1,4 @@
-"""Hydra's plugins: which launcher and sweeper are chosen, and what their errors mean."""
+"""Hydra's plugins: the launcher and the sweeper that are chosen, and their errors."""
 
 import traceback
 
@@ -6,34 +6,34 @@ from hydra.conf import HydraConf
 
 from scripts.records.errors import RunFailed, UserError
 
-PARTS = ("launcher", "sweeper")
-BUILT_IN = "hydra._internal."  # the package of Hydra's own parts
+GROUPS = ("launcher", "sweeper")
+BUILT_IN = "hydra._internal."  # the package of Hydra's basic launcher and sweeper
 ENGINES = ("joblib", "ray", "submitit")  # packages that start processes for launchers
 
 
-def foreign_parts(hydra: HydraConf) -> list[str]:
+def chosen_plugins(hydra: HydraConf) -> list[str]:
     """The launcher and the sweeper of Hydra's config, as overrides, if they are plugins."""
     choices = hydra.runtime.choices
-    named = {part: f"hydra/{part}={choices[f'hydra/{part}']}" for part in PARTS}
+    overrides = {group: f"hydra/{group}={choices[f'hydra/{group}']}" for group in GROUPS}
     if choices.get("launcher"):
-        named["launcher"] = f"launcher={choices['launcher']}"
+        overrides["launcher"] = f"launcher={choices['launcher']}"
     return [
-        named[part]
-        for part in PARTS
-        if not str(getattr(hydra, part)["_target_"]).startswith(BUILT_IN)
+        overrides[group]
+        for group in GROUPS
+        if not str(getattr(hydra, group)["_target_"]).startswith(BUILT_IN)
     ]
 
 
-def require_own_parts(hydra: HydraConf) -> None:
+def require_builtin(hydra: HydraConf) -> None:
     """Check that torchrun's workers will train the same runs in the same order.
 
     Raises:
         UserError: a launcher would start processes, or a sweeper choose other runs in each worker.
     """
-    if foreign := foreign_parts(hydra):
+    if plugins := chosen_plugins(hydra):
         raise UserError(
-            f"{foreign[0]}: torchrun's workers train one run after the other; leave out "
-            f"{foreign[0].split('=')[0]}, or torchrun"
+            f"{plugins[0]} cannot be combined with torchrun, whose workers all train one run at a "
+            "time; remove one of the two"
         )
 
 

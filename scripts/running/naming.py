@@ -1,4 +1,4 @@
-"""The name of a run, from its experiment, model, overrides and seed, and where its files lie."""
+"""The name of a run, from its experiment, model, overrides and seed, and the paths of its files."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def choices() -> dict[str, str]:
 
 
 def run_files_of(config: dict[str, Any], names: dict[str, str]) -> RunFiles:
-    """Where the files of a run lie.
+    """The paths of a run's files.
 
     Args:
         config: the checked config.
@@ -84,7 +84,7 @@ def overridden() -> dict[str, str]:
         if key in NOT_IN_NAME or key.split(".")[0] in WITHOUT_EFFECT:
             continue
         if override.type == OverrideType.DEL:
-            raise UserError(f"{key} is missing: it cannot be removed")
+            raise UserError(f"~{key}: this key cannot be removed")
         values[key] = as_text(override.value())
     return values
 

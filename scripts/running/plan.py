@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scripts.records.run_files import RunFiles
 from scripts.running.config import CONFIGS, checked
-from scripts.running.launchers import foreign_parts, require_own_parts
+from scripts.running.launchers import chosen_plugins, require_builtin
 from scripts.running.naming import choices, run_files_of
 
 
@@ -27,7 +27,7 @@ class Plan:
 
     runs: list[list[str]]  # the overrides of each run
     root: Path  # results.root
-    foreign: list[str]  # the launcher and the sweeper, if they are plugins
+    plugins: list[str]  # the launcher and the sweeper, if they are plugins
 
 
 def plan(overrides: Sequence[str]) -> Plan:
@@ -40,42 +40,42 @@ def plan(overrides: Sequence[str]) -> Plan:
     swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*swept, *overrides])
     (runs,) = BasicSweeper.split_arguments(parsed, None)
-    return Plan(runs, Path(str(cfg.results.root)), foreign_parts(cfg.hydra))
+    return Plan(runs, Path(str(cfg.results.root)), chosen_plugins(cfg.hydra))
 
 
 def compose_common(overrides: Sequence[str]) -> DictConfig:
-    """The config, with that of Hydra, of the overrides that all runs of a sweep share."""
+    """Compose the config from the overrides that are equal for all runs; with the hydra section."""
     given = OverridesParser.create().parse_overrides(list(overrides))
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         return compose("train", fixed, return_hydra_config=True)
 
 
-def require_own_launcher(arguments: Sequence[str]) -> None:
+def require_builtin_launcher(arguments: Sequence[str]) -> None:
     """Check the launcher of a command line before it starts anything.
 
     Raises:
-        UserError: see ``require_own_parts``.
+        UserError: see ``require_builtin``.
     """
-    # Hydra reports any other mistake itself, later
+    # Hydra reports any other error itself, later
     with suppress(HydraException, SystemExit), redirect_stderr(io.StringIO()):
         overrides = get_args_parser().parse_args(list(arguments)).overrides
-        require_own_parts(compose_common(overrides).hydra)
+        require_builtin(compose_common(overrides).hydra)
 
 
 def compose_runs(runs: Sequence[Sequence[str]]) -> list[tuple[RunFiles, dict[str, Any]]]:
-    """Where the files of runs lie, each given by its overrides, and their checked configs.
+    """The files and the checked config of each run, which is given by its overrides.
 
     Raises:
         HydraException: the overrides of a run do not fit together.
         UserError, DataError: a value is wrong.
     """
-    runs_with_places = []
+    composed = []
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         for overrides in runs:
             cfg = compose("train", list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
             without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             config = checked(without_hydra)
-            runs_with_places.append((run_files_of(config, choices()), config))
-    return runs_with_places
+            composed.append((run_files_of(config, choices()), config))
+    return composed

@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, a line every few minutes in a log.
+"""The progress of a training: a bar on a terminal, a line every few minutes in a log.
 
 A process of scripts.sweep draws nothing. It sends its bar's text to the supervisor, which draws all
 bars: two processes that draw on one terminal would overwrite each other's lines.
@@ -58,7 +58,7 @@ def sweep_began() -> float:
 
 
 def message(line: str) -> None:
-    """Print a line to stderr, except under scripts.sweep, whose supervisor knows it from events."""
+    """Print a line to stderr; a process of scripts.sweep sends events instead."""
     if not in_sweep_process():
         print(line, file=sys.stderr)
 

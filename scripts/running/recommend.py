@@ -39,8 +39,8 @@ class Recommender:
     """A trained model that takes and gives the item ids of its dataset.
 
     Args:
-        path: of the record of a finished run that kept its weights.
-        overrides: of the config's ``data`` section, such as ``data.root=DIR``.
+        path: the record of a finished run that kept its weights.
+        overrides: changes of the config's ``data`` section, such as ``data.root=DIR``.
 
     Attributes:
         model: the model with the weights of the run's best epoch.
@@ -64,8 +64,8 @@ class Recommender:
         now = identity({"data": self.section, "optimizer": {}}, data.sha256)["data"]
         if changed := differences(record["config"]["data"], now):
             raise UserError(
-                f"{data.path}: not the data of the training ({'; '.join(changed)}); "
-                "data.path=PATH gives another file"
+                f"{data.path} differs from the data of the training ({'; '.join(changed)}); set "
+                "data.path=PATH to the original file"
             )
         self.dataset, self.ids = record["dataset"], data.item_ids
         self.numbers = {item: number for number, item in enumerate(data.item_ids, 1)}
@@ -110,8 +110,10 @@ class Recommender:
         """
         if item not in self.numbers:
             near = get_close_matches(item, self.ids)
-            there = f"nearest: {shown(near)}" if near else f"they are {shown(self.ids, 3)}"
-            raise UserError(f"item {quoted(item)} is not in {self.dataset}; {there}")
+            hint = (
+                f"nearest: {shown(near)}" if near else f"ids are, for example, {shown(self.ids, 3)}"
+            )
+            raise UserError(f"item {quoted(item)} is not in {self.dataset}; {hint}")
         return self.numbers[item]
 
     @torch.inference_mode()
@@ -146,8 +148,8 @@ def section_of(record: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[s
     words = words[words.index("scripts.train") + 1 :]
     about_data = [word for word in words if re.match(r"[+~]*(data|experiment)[.=]", word)]
     folders = [w.partition("=")[2] for w in words if w.startswith("--config-dir=")]
-    there = [json.dumps(f"file://{Path(f).resolve()}") for f in folders if Path(f).is_dir()]
-    return data_section([f"hydra.searchpath=[{','.join(there)}]", *about_data, *overrides])
+    existing = [json.dumps(f"file://{Path(f).resolve()}") for f in folders if Path(f).is_dir()]
+    return data_section([f"hydra.searchpath=[{','.join(existing)}]", *about_data, *overrides])
 
 
 def write_csv(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

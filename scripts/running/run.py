@@ -49,7 +49,7 @@ class Run:
     training: Training
     files: RunFiles
     trace: Trace
-    start: dict[str, Any]  # the record's keys that are known before the training
+    initial: dict[str, Any]  # the result of ``initial_record``
     label: str
 
     def complete(self) -> dict[str, Any]:
@@ -59,14 +59,15 @@ class Run:
             RunFailed: the loss is NaN or infinite; the record then says so.
         """
         config, path = self.training.config, self.files.record
-        with tracked(self.tracker_mode, config, self.start, path, self.label) as (log, log_record):
+        tracker = tracked(self.tracker_mode, config, self.initial, path, self.label)
+        with tracker as (log, log_record):
             try:
                 for entry in self.training.history:  # of a checkpoint or of a joint training
                     log(entry)
                 self.training.fit(self.save, log, self.label)
             except RunFailed as failure:
                 raise self.failed(failure) from None
-            record = {**self.start, **self.training.summary(), **self.training.test()}
+            record = {**self.initial, **self.training.summary(), **self.training.test()}
             self.write(record)
             self.files.clear()
             log_record(record)
@@ -79,13 +80,13 @@ class Run:
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        self.training.save(self.files.checkpoint, self.start["config_hash"])
-        self.trace.reached(len(self.training.history), self.training.latest())
+        self.training.save_checkpoint(self.files.checkpoint, self.initial["config_hash"])
+        self.trace.write_progress(len(self.training.history), self.training.latest())
 
     def failed(self, failure: RunFailed) -> RunFailed:
         """Write the record of a failure; returns the failure with the record's path."""
         failed = {"status": "failed", "error": str(failure)}
-        self.write({**self.start, **self.training.summary(), **failed})
+        self.write({**self.initial, **self.training.summary(), **failed})
         named = RunFailed(f"{self.files.record}: {failure}")
         self.trace.failed(named)
         return named
@@ -112,7 +113,7 @@ class Follower:
     save: Callable[[], None]
 
     def complete(self) -> dict[str, Any]:
-        """Train and test with the other workers; returns figures of the record.
+        """Train and test with the other workers; returns the results as in the record.
 
         Raises:
             RunFailed: the loss is NaN or infinite.
@@ -132,10 +133,14 @@ class Claim:
 def open_run(
     cfg: DictConfig, stack: ExitStack, workers: Workers
 ) -> Run | Follower | dict[str, Any] | None:
-    """The run of a config, ready to train. Its lock and its trace are entered into the ``stack``.
+    """Lock the run of a config and prepare its training.
 
-    Returns the record instead if the run is finished, and None if another process trains it, or
-    if it has failed in this sweep.
+    Args:
+        stack: holds the run's lock and its trace.
+
+    Returns:
+        A Run on the leader, a Follower on the other workers. The record if the run is finished.
+        None if another process trains it, or if it has failed in this sweep.
 
     Raises:
         UserError: a value is wrong, or the record's path holds a run of another config.
@@ -149,7 +154,7 @@ def open_run(
         return config, device, prepare(config["data"]), run_files_of(config, choices())
 
     def built() -> Training:
-        if workers.by_torchrun:
+        if workers.has_process_group:
             return DataParallel(config, prepared.sequences, device, workers)
         return Training(config, prepared.sequences, device)
 
@@ -161,13 +166,13 @@ def open_run(
     if not isinstance(claim, Claim):
         return claim
     training, run_hash = workers.on_each(built), digest(run_identity)
-    training.resume(files.checkpoint, run_hash)
-    workers.on_leader(lambda: claim.trace.reached(len(training.history), training.latest()))
+    training.load_checkpoint(files.checkpoint, run_hash)
+    workers.on_leader(lambda: claim.trace.write_progress(len(training.history), training.latest()))
     if not workers.is_leader:
-        return Follower(training, lambda: training.save(files.checkpoint, run_hash))
-    start = initial_record(config, run_identity, device, prepared, files, workers)
-    label = f"{start['dataset']}-{start['optimizer']}-{files.name}"
-    return Run(claim.tracker_mode, training, files, claim.trace, start, label)
+        return Follower(training, lambda: training.save_checkpoint(files.checkpoint, run_hash))
+    initial = initial_record(config, run_identity, device, prepared, files, workers)
+    label = f"{initial['dataset']}-{initial['optimizer']}-{files.name}"
+    return Run(claim.tracker_mode, training, files, claim.trace, initial, label)
 
 
 def initial_record(
@@ -189,7 +194,7 @@ def initial_record(
         "config": run_identity,
         "config_hash": digest(run_identity),
         **provenance(device),
-        **({"workers": workers.count} if workers.by_torchrun else {}),
+        **({"workers": workers.count} if workers.has_process_group else {}),
         "data": {
             "sha256": prepared.sha256,
             **statistics(prepared.sequences),
@@ -288,7 +293,7 @@ def command(overrides: Sequence[str], workers: Workers) -> str:
     kept += [o for o in overrides if key_of(o) != "launcher"]
     # With another number of threads, results may differ in their last digits.
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"
-    start = START.format(workers.count) if workers.by_torchrun else "python -m scripts.train"
+    start = START.format(workers.count) if workers.has_process_group else "python -m scripts.train"
     return f"{threads} {start} {shlex.join(kept)}"
 
 

@@ -18,7 +18,7 @@ from scripts.running.plan import compose_runs, plan
 
 STYLES: dict[Phase, str] = {"failed": "red", "running": "cyan", "to do": "dim", "done": "green"}
 WIDTH = 100  # columns
-SILENT = 600.0  # seconds without an update, after which a run on another host may be dead
+STALE_SECONDS = 600.0  # without an update for so long, a run on another host may be dead
 EVERY = 2.0  # seconds between two readings
 
 
@@ -81,8 +81,15 @@ def seconds_to_end(states: Sequence[State]) -> float | None:
     return max(max(known), (sum(known) + to_do * mean) / len(running))
 
 
+def stale_note(seconds: float) -> str:
+    """A note for a run whose status file is old; empty for another."""
+    if seconds <= STALE_SECONDS:
+        return ""
+    return f", no update for {tqdm.format_interval(seconds)} (the process may be dead)"
+
+
 def table(states: Sequence[State]) -> Table:
-    """A line per run, in the order of STYLES: failed runs first."""
+    """A row per run, in the order of STYLES: failed runs first."""
     lines = Table(box=SIMPLE, pad_edge=False)
     lines.add_column("state")
     lines.add_column("run", overflow="fold")
@@ -97,8 +104,6 @@ def table(states: Sequence[State]) -> Table:
             state.epochs,
             "" if state.loss is None else f"{state.loss:.4f}",
             "" if state.eta_seconds is None else tqdm.format_interval(state.eta_seconds),
-            Text(f"{state.note}, silent for {tqdm.format_interval(state.seconds_since_update)}")
-            if state.seconds_since_update > SILENT
-            else Text(state.note),
+            Text(state.note + stale_note(state.seconds_since_update)),
         )
     return lines

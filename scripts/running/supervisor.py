@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.records.errors import UserError
-from scripts.records.rank import by_torchrun
-from scripts.running.children import children, run
+from scripts.records.torchrun import started_by_torchrun
+from scripts.running.children import children, run_module
 from scripts.running.plan import plan
 from scripts.running.progress import EVENT, EVERY, SWEEP_BEGAN, LogBar
 
@@ -24,19 +24,22 @@ AFTER = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
 def sweep(overrides: list[str], jobs: int) -> int:
     """Train the runs of ``scripts.train -m OVERRIDES`` in ``jobs`` processes, then make the tables.
 
-    Every process goes through all runs and takes those that no other has. Returns the exit code: 1
-    for a failed training, 2 for a user's mistake; there are no tables then.
+    Every process goes through all runs and trains those that no other process trains. Returns the
+    exit code: 1 for a failed training, 2 for an error that the user can correct. If it is not 0, no
+    tables are made.
 
     Raises:
         HydraException: the overrides do not fit together.
         UserError: they name another launcher or sweeper, or torchrun has started this process.
     """
-    if by_torchrun():
-        raise UserError("scripts.sweep starts its own processes; under torchrun, scripts.train -m")
+    if started_by_torchrun():
+        raise UserError(
+            "scripts.sweep cannot run under torchrun; use `torchrun ... -m scripts.train -m`"
+        )
     planned = plan(overrides)
-    if planned.foreign:
-        others = " ".join(planned.foreign)
-        raise UserError(f"scripts.sweep starts its own processes; {others} is for scripts.train -m")
+    if planned.plugins:
+        plugins = " ".join(planned.plugins)
+        raise UserError(f"scripts.sweep does not take {plugins}; use scripts.train -m")
     runs = len(planned.runs)
     command = ["scripts.train", "-m", *overrides]
     settings = {"OMP_NUM_THREADS": "1", SWEEP_BEGAN: str(time.time()), "PYTHONUNBUFFERED": "1"}
@@ -44,7 +47,7 @@ def sweep(overrides: list[str], jobs: int) -> int:
         Display(runs, len(processes)).show(processes)
         code = max(exit_code(process.wait()) for process in processes)
     for module in AFTER if code == 0 else ():
-        code = code or run([module, f"results.root={planned.root}"])
+        code = code or run_module([module, f"results.root={planned.root}"])
     return code
 
 
@@ -53,7 +56,7 @@ class Display:
 
     def __init__(self, runs: int, processes: int) -> None:
         self.ended: set[int] = set()  # the numbers in the sweep of the runs that have ended
-        self.printed: set[str] = set()  # all processes send the same mistake
+        self.printed: set[str] = set()  # several processes may send the same error
         self.due = time.monotonic() + EVERY
         self.bars = []
         if sys.stderr.isatty():
@@ -86,7 +89,7 @@ class Display:
         """Display an event or a message of a process.
 
         Args:
-            number: of the process.
+            number: the index of the process.
         """
         if not line.startswith(EVENT):
             if line not in self.printed:
@@ -98,7 +101,7 @@ class Display:
             self.bars[number].set_description_str(event["bar"])
         if "run" in event and event["run"] not in self.ended:
             self.ended.add(event["run"])
-            if not event["trained"]:  # a run that took no time must not change the ETA
+            if not event["trained"]:  # a skipped run takes no time and must not change the ETA
                 self.total.initial += 1
             self.total.n += 1
         self.refresh()

@@ -10,10 +10,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.rank import is_rank_zero
+from scripts.records.torchrun import is_rank_zero
 from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, joint_key
-from scripts.running.launchers import foreign_parts, require_own_parts
+from scripts.running.launchers import chosen_plugins, require_builtin
 from scripts.running.progress import bar, in_sweep_process, send
 from scripts.running.run import Follower, Run, open_run
 from scripts.running.workers import ERRORS, SingleWorkerError, Workers, out_of_memory_as_user_error
@@ -21,7 +21,7 @@ from simba import SignOptimizer
 
 
 class Sweep:
-    """Runs that wait to be trained jointly, and their locks.
+    """Trains the runs of one command. Runs that can be trained jointly wait until ``finish``.
 
     Hydra calls ``run`` once for each run, in this process or in others; each of those has a copy.
 
@@ -49,15 +49,15 @@ class Sweep:
         hydra = HydraConfig.get()
         os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder
         try:
-            if self.workers.by_torchrun:
-                require_own_parts(hydra)
+            if self.workers.has_process_group:
+                require_builtin(hydra)
             return self._run(cfg)
         except ERRORS as error:
-            self.code = max(self.code, report(error))
+            self.code = max(self.code, print_error(error))
             send_run_ended(trained=True)
             if hydra.mode == RunMode.RUN or isinstance(error, SingleWorkerError):
                 raise SystemExit(self.code) from None  # Hydra would add a line of its own
-            if foreign_parts(hydra):
+            if chosen_plugins(hydra):
                 raise
             return None
 
@@ -80,7 +80,7 @@ class Sweep:
         """The record of a run.
 
         Raises:
-            SingleWorkerError: a mistake on this worker alone.
+            SingleWorkerError: a UserError on this worker alone.
         """
         try:
             with out_of_memory_as_user_error():
@@ -109,16 +109,16 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
     training has all tensors of a run in one.
 
     Raises:
-        UserError: ``joint=true`` where a launcher or sweeper gives each run a process or an order.
+        UserError: ``joint=true`` together with a launcher or sweeper plugin.
     """
     joint: bool | None = run.training.config["joint"]
-    foreign = foreign_parts(HydraConfig.get())
-    if joint and foreign:
-        raise UserError(f"joint=true trains all runs in one process; leave out {foreign[0]}")
+    plugins = chosen_plugins(HydraConfig.get())
+    if joint and plugins:
+        raise UserError(f"joint=true trains all runs in one process; remove {plugins[0]}")
     optimizer = run.training.optimizer
     by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
-    alone = run.training.diagnostics or run.training.corruption or workers.by_torchrun
-    if alone or by_tensor or foreign:
+    alone = run.training.diagnostics or run.training.corruption or workers.has_process_group
+    if alone or by_tensor or plugins:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
 
@@ -149,7 +149,7 @@ def train_jointly(runs: list[Run]) -> int:
                     joint.write_back(i)
                     evaluated.append(run)
             except RunFailed as failure:
-                code = report(run.failed(failure))
+                code = print_error(run.failed(failure))
                 runs.remove(run)
         for run in evaluated:
             run.save()
@@ -158,7 +158,7 @@ def train_jointly(runs: list[Run]) -> int:
             with run.trace:
                 run.complete()
         except ERRORS as error:
-            code = report(error)
+            code = print_error(error)
     return code
 
 
@@ -168,12 +168,12 @@ def send_run_ended(trained: bool) -> None:
         send(run=HydraConfig.get().job.num, trained=trained)
 
 
-def report(error: Exception) -> int:
+def print_error(error: Exception) -> int:
     """Print an error in one line, with its notes, once per process. If all of torchrun's workers
     have the same error, the leader alone prints it.
 
     Returns:
-        The exit code: 1 for a failed training, 2 for a user's mistake.
+        The exit code: 1 for a failed training, 2 for an error that the user can correct.
     """
     single = isinstance(error, SingleWorkerError)
     if (single or is_rank_zero()) and getattr(error, "reported_in", None) != os.getpid():

@@ -19,15 +19,13 @@ class Trace:
 
     Args:
         command: trains this run alone.
-        epochs: of the whole training.
+        epochs: the number of epochs of the whole training.
     """
 
     def __init__(self, files: RunFiles, command: str, epochs: int) -> None:
         self.files = files
         self.status = Status(command, epochs)
-        self.start: tuple[int, float] | None = (
-            None  # the epoch and the time of this process's start
-        )
+        self.begin: tuple[int, float] | None = None  # epoch and time of this process's start
         self.status.write(files.status)
         self.log(f"process {self.status.pid} on {self.status.host}: {command}")
 
@@ -40,22 +38,22 @@ class Trace:
         if isinstance(error, Exception):
             self.failed(error)
 
-    def reached(self, epoch: int, figures: dict[str, float]) -> None:
-        """Write the last saved epoch, that of a new checkpoint or of the one that is resumed.
+    def write_progress(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Write the epoch of the latest checkpoint, the loss and the expected end.
 
         Args:
-            figures: by name, the latest ``loss`` among them.
+            metrics: the latest ones by name; ``loss`` is among them.
         """
         now = time.time()
-        if self.start is None:
-            self.start = epoch, now
-        first, began = self.start
+        if self.begin is None:
+            self.begin = epoch, now
+        first, began = self.begin
         if epoch > first:
             remaining = self.status.epochs - epoch
             self.status.expected_end = now + remaining * (now - began) / (epoch - first)
-        self.status.epoch, self.status.loss = epoch, figures.get("loss")
+        self.status.epoch, self.status.loss = epoch, metrics.get("loss")
         self.status.write(self.files.status)
-        values = "".join(f", {name} {value:.4f}" for name, value in figures.items())
+        values = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
         self.log(f"epoch {epoch} of {self.status.epochs}{values}")
 
     def failed(self, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """W&B: imported only when a run is tracked, never needed by anything downstream.
 
-A mistake in the user's settings is an error before a training. After that nothing that W&B does can
-end one: ``Guard`` makes every call.
+An invalid setting is an error before a training. Once the training has started, no failure of W&B
+can end it, because every call goes through ``Guard``.
 """
 
 import logging
@@ -34,7 +34,7 @@ IN_SUMMARY = (
 
 
 def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
-    """How a run is tracked.
+    """The mode in which a run is tracked.
 
     ``WANDB_MODE`` decides in ``auto`` mode, if it is set; else whether there is a key.
 
@@ -46,8 +46,8 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
             refuses what the config, the environment or its own files of settings say.
     """
     key, mode = "tracker.mode", tracker["mode"]
-    if mode == "auto" and (theirs := os.environ.get("WANDB_MODE")):
-        key, mode = "WANDB_MODE", theirs
+    if mode == "auto" and (from_environment := os.environ.get("WANDB_MODE")):
+        key, mode = "WANDB_MODE", from_environment
     mode = {"run": "online", "dryrun": "offline"}.get(mode, mode)  # W&B's older words
     if mode not in MODES:
         raise UserError(f"{key} must be one of {', '.join(MODES)}, got {mode!r}")
@@ -93,7 +93,7 @@ def tracked(
 
 
 class Guard:
-    """Makes calls to W&B until one fails, which is told in one line; then it makes none.
+    """Makes calls to W&B until one fails, which it prints in one line; then it makes no more.
 
     A call that takes longer than ``LIMIT`` has failed.
     """
@@ -113,8 +113,8 @@ class Guard:
         except Exception as error:
             self.failed = True
             reason = f"no answer in {LIMIT:.0f} seconds" if late.is_set() else _reason(error)
-            _abandon()  # first: it gives stderr back
-            line = f"W&B: failed ({reason}); the run continues without it, to the same record"
+            _abandon()  # before the print: W&B may still redirect stderr
+            line = f"W&B: failed ({reason}); the run continues without it, its record is the same"
             print(line, file=sys.stderr)
             return None
         finally:
@@ -143,23 +143,27 @@ def _open(
 ) -> "wandb.Run":
     """The W&B run of a run: the same one however often the run is killed and resumed.
 
-    What the environment and W&B's own settings say comes before our defaults.
+    The environment and W&B's own settings override our defaults.
     """
     import wandb
 
-    theirs = _settings()
+    wandb_settings = _settings()
     settings, dataset = config["tracker"], start["dataset"]
-    ours = (dataset, start["model"], start["optimizer"])
-    replaced = path.stat().st_mtime_ns if path.exists() else 0  # to train again is another run
+    default_tags = (dataset, start["model"], start["optimizer"])
+    # The time of a record that will be replaced: training it again is another W&B run.
+    replaced = path.stat().st_mtime_ns if path.exists() else 0
     arguments = {
-        "project": settings["project"] or theirs.project or "simba",
+        "project": settings["project"] or wandb_settings.project or "simba",
         "entity": settings["entity"],
         "dir": os.environ.get("WANDB_DIR") or config["results"]["root"],
-        "name": theirs.run_name or name,
-        "group": theirs.run_group or f"{dataset}-{start['experiment']}",
-        "tags": [*settings["tags"], *ours] if settings["tags"] else theirs.run_tags or ours,
-        "id": theirs.run_id or digest([str(path.resolve()), start["config_hash"], replaced]),
-        "resume": theirs.resume or "allow",
+        "name": wandb_settings.run_name or name,
+        "group": wandb_settings.run_group or f"{dataset}-{start['experiment']}",
+        "tags": [*settings["tags"], *default_tags]
+        if settings["tags"]
+        else wandb_settings.run_tags or default_tags,
+        "id": wandb_settings.run_id
+        or digest([str(path.resolve()), start["config_hash"], replaced]),
+        "resume": wandb_settings.resume or "allow",
         "config": {
             **config,
             "dataset": dataset,
@@ -190,7 +194,7 @@ def _abandon() -> None:
     for end in (wandb.finish, wandb.teardown):
         with suppress(Exception, SystemExit):
             end(exit_code=1)
-    wandb.run = None  # it stays there if its service is gone, and then W&B takes no key
+    wandb.run = None  # W&B does not reset it if its service is dead, and wandb.login then fails
 
 
 def _kill_service(late: threading.Event) -> None:
@@ -246,12 +250,12 @@ def _before_training(ask: Callable[[], Any]) -> Any:
     """Ask W&B for what a user has set.
 
     Raises:
-        UserError: W&B cannot read it.
+        UserError: W&B rejects a setting.
     """
     try:
         return ask()
     except Exception as error:
-        advice = "correct it, or train without W&B by tracker.mode=disabled"
+        advice = "correct this W&B setting, or set tracker.mode=disabled"
         raise UserError(f"W&B: {_reason(error)}; {advice}") from None
 
 

@@ -87,7 +87,11 @@ class Training:
                 shown.update()
 
     def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; returns the loss before each update, averaged over users."""
+        """Train for one epoch.
+
+        Returns:
+            The mean over training users of the batches' losses, each before its update.
+        """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.diagnostics:
             self.diagnostics.start_epoch(epoch)
@@ -167,11 +171,11 @@ class Training:
     def ranking_batches(self, split: str) -> Iterator[RankingBatch]:
         """The batches of ``ranks``."""
         layout, mask_seen = self.model.backend.layout, self.config["mask_seen"]
-        sizes = self.ranked_together(), self.model.maxlen
+        sizes = self.ranking_batch_size(), self.model.maxlen
         return ranking_batches(self.data, split, *sizes, layout, mask_seen)
 
-    def ranked_together(self) -> int:
-        """The users of a batch of ``ranking_batches``."""
+    def ranking_batch_size(self) -> int:
+        """The number of users per ranking batch."""
         return block_size(self.device)
 
     def is_best(self, entry: Mapping[str, float]) -> bool:
@@ -245,26 +249,28 @@ class Training:
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
         self.evaluations = state["evaluations"]
 
-    def save(self, path: Path, run_hash: str) -> None:
-        """Write a checkpoint for ``resume``.
+    def save_checkpoint(self, path: Path, run_hash: str) -> None:
+        """Write the state of the training to a checkpoint.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        self.write(path, run_hash, self.state_dict())
+        self.write_checkpoint(path, run_hash, self.state_dict())
 
-    def write(self, path: Path, run_hash: str, state: dict[str, Any]) -> None:
-        """Write a state for ``saved``."""
-        checkpoint.save(path, {"hash": run_hash, **state})
-
-    def resume(self, path: Path, run_hash: str) -> None:
-        """Load the checkpoint ``path`` if it exists and belongs to the same run."""
-        if (state := self.saved(path, run_hash, self.device)) is not None:
+    def load_checkpoint(self, path: Path, run_hash: str) -> None:
+        """Restore the state of the checkpoint ``path`` if it exists and belongs to the same run."""
+        if (state := self.read_checkpoint(path, run_hash, self.device)) is not None:
             self.load_state_dict(state)
 
-    def saved(self, path: Path, run_hash: str, device: torch.device) -> dict[str, Any] | None:
+    def write_checkpoint(self, path: Path, run_hash: str, state: dict[str, Any]) -> None:
+        """Write a state with the hash of its run."""
+        checkpoint.save(path, {"hash": run_hash, **state})
+
+    def read_checkpoint(
+        self, path: Path, run_hash: str, device: torch.device
+    ) -> dict[str, Any] | None:
         """The state in the checkpoint ``path`` if it exists and belongs to the same run."""
-        state = checkpoint.load(path, device)
+        state = checkpoint.load_or_none(path, device)
         if state is None or state["hash"] != run_hash:
             return None
         if self.diagnostics and state["diagnostics"] is None:

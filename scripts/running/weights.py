@@ -19,7 +19,7 @@ def save(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     """Write the weights of a record's best epoch.
 
     Args:
-        path: of the record.
+        path: the path of the record.
         state: the model's state dict.
 
     Raises:
@@ -33,14 +33,14 @@ def load(path: Path, record: Mapping[str, Any], device: torch.device) -> dict[st
     """The state dict of a record's best epoch.
 
     Args:
-        path: of the record.
+        path: the path of the record.
 
     Raises:
         UserError: there are no weights, they are damaged, or they belong to another run.
     """
     file, retrain = weights_of(path), RETRAIN.format(command=record["command"])
     try:
-        content = checkpoint.read(file, device, FORMAT)
+        content = checkpoint.load(file, device, FORMAT)
     except FileNotFoundError:
         raise UserError(f"{file}: the run kept no weights; {retrain}") from None
     except checkpoint.Unusable as error:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.rank import by_torchrun, is_rank_zero
 from scripts.records.stopping import WorkerLost
+from scripts.records.torchrun import is_rank_zero, started_by_torchrun
 
 T = TypeVar("T")
 ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of the command follow
@@ -25,25 +25,25 @@ START = "torchrun --standalone --nproc-per-node={} -m scripts.train"
 
 
 class SingleWorkerError(UserError):
-    """A mistake on one worker alone. The other workers wait for it, so torchrun must end them."""
+    """A UserError on one worker alone. The other workers wait for it, so torchrun must end them."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """All workers, as one of them sees them; by default, a process without torchrun.
+    """All workers, as one of them sees them; by default, a single process without process group.
 
     Every worker must call the same methods in the same order. They raise WorkerLost if another
     worker has ended.
 
     Args:
-        rank: of this worker, 0..count - 1.
+        rank: the rank of this worker, 0..count - 1.
         count: the number of workers.
-        by_torchrun: whether there is a process group.
+        has_process_group: whether torchrun has started this process.
     """
 
     rank: int = 0
     count: int = 1
-    by_torchrun: bool = False
+    has_process_group: bool = False
 
     @property
     def is_leader(self) -> bool:
@@ -77,7 +77,7 @@ class Workers:
 
     def from_leader(self, value: T) -> T:
         """The leader's value, on every worker."""
-        if not self.by_torchrun:
+        if not self.has_process_group:
             return value
         values = [value]
         with raising_worker_lost():
@@ -86,7 +86,7 @@ class Workers:
 
     def gather(self, value: T) -> list[T]:
         """The values of all workers, by rank."""
-        if not self.by_torchrun:
+        if not self.has_process_group:
             return [value]
         values: list[Any] = [None] * self.count
         with raising_worker_lost():
@@ -110,7 +110,7 @@ def process_group() -> Iterator[Workers]:
 
     Tensors on a CPU go over gloo, those on a GPU over NCCL.
     """
-    if not by_torchrun():
+    if not started_by_torchrun():
         yield Workers()
         return
     with ExitStack() as silence:
@@ -147,11 +147,11 @@ def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
         UserError: the config needs another number of workers, or a single process.
     """
     needed, count = config["workers"], workers.count
-    if needed is not None and not workers.by_torchrun:
+    if needed is not None and not workers.has_process_group:
         raise UserError(f"workers={needed}: start them by `{START.format(needed)}`")
     if needed not in (None, count):
         raise UserError(f"workers={needed}: torchrun has started {count} (--nproc-per-node)")
-    if not workers.by_torchrun:
+    if not workers.has_process_group:
         return
     if config["joint"]:
         raise UserError(
@@ -163,7 +163,7 @@ def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
             "remove it, or start without torchrun"
         )
     if (size := config["batch_size"]) < count:
-        raise UserError(f"batch_size={size} is less than a user for each of {count} workers")
+        raise UserError(f"batch_size={size} must be at least the number of workers, {count}")
 
 
 def device_of(name: str) -> torch.device:
@@ -172,12 +172,12 @@ def device_of(name: str) -> torch.device:
     Raises:
         UserError: there are fewer GPUs than workers on this host.
     """
-    if name == "cpu" or not by_torchrun():
+    if name == "cpu" or not started_by_torchrun():
         return torch.device(name)
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= gpus:
         raise UserError(
-            f"device=cuda: this host has {gpus} GPUs for more workers; "
+            f"device=cuda: this host has {gpus} GPUs, but more workers; "
             f"use --nproc-per-node={gpus}, or device=cpu"
         )
     device = torch.device("cuda", local)

@@ -8,7 +8,7 @@ from scripts.records.errors import UserError
 OWN = Path(__file__).resolve().parents[2] / "simba" / "__init__.py"
 
 
-def require_own_simba() -> None:
+def require_checkout_simba() -> None:
     """Check where ``import simba`` leads, without importing it.
 
     Raises:

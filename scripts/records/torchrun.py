@@ -1,0 +1,13 @@
+"""Whether torchrun has started this process, and its rank, from environment variables."""
+
+import os
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun, or a launcher that sets the same variables, has started this process."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def is_rank_zero() -> bool:
+    """Whether this process prints and writes; torchrun's other processes do not."""
+    return not started_by_torchrun() or os.environ["RANK"] == "0"
