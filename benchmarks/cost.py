@@ -42,7 +42,7 @@ class Method:
     name: str
     bits: float  # of a coordinate, in each of the two directions
     state: float  # of the optimizer
-    residual: float  # of compression: its errors, which differ between workers
+    errors: float  # rounding errors of a compressed exchange, which differ between workers
 
 
 VOTE = 8 / per_byte(3)  # simba.distributed packs five ternary votes in a byte
@@ -71,7 +71,7 @@ def update_seconds(model: Model, method: Method) -> float:
 
     The share of the memory's bandwidth is that of our fused Lion on a CPU.
     """
-    moved = 4 + 2 * 4 + 2 * (method.state + method.residual)  # read, or read and written
+    moved = 4 + 2 * 4 + 2 * (method.state + method.errors)  # read, or read and written
     return moved * model.parameters / (model.gpus * MEMORY * share_of_bandwidth())
 
 
@@ -83,7 +83,7 @@ def exchange_seconds(model: Model, method: Method, workers: int, link: str) -> f
 
 def memory(model: Model, method: Method) -> float:
     """Bytes on each GPU of a worker, without activations."""
-    return (WEIGHTS + method.state + method.residual) * model.parameters / model.gpus
+    return (WEIGHTS + method.state + method.errors) * model.parameters / model.gpus
 
 
 def share_of_bandwidth() -> float:
@@ -95,11 +95,16 @@ def share_of_bandwidth() -> float:
 
 def methods_table() -> list[list[str]]:
     """Bytes sent and memory of each method, for one number of workers."""
-    head = ["method", "bits, each way", "of float32", "state + left over, bytes a parameter"]
-    own = "{}: GB sent a step", "{}: GB of memory a GPU"
+    head = [
+        "method",
+        "bits, each way",
+        "of float32",
+        "optimizer state + errors, bytes per parameter",
+    ]
+    own = "{}: GB sent per step", "{}: GB of memory per GPU"
     rows = [[*head, *(name.format(model.name) for model in MODELS for name in own)]]
     for method in METHODS:
-        kept = f"{method.state:g} + {method.residual:g}"
+        kept = f"{method.state:g} + {method.errors:g}"
         row = [method.name, f"{method.bits:.2f}", f"1/{32 / method.bits:.1f}", kept]
         for model in MODELS:
             row.append(f"{sent(model, method, max(WORKERS)) / 1e9:,.1f}")

@@ -106,7 +106,8 @@ def task(layers: int, size: int, context: int, device: torch.device) -> Task:
         generator = torch.Generator().manual_seed(seed)
         while True:
             yield rows(
-                train, torch.randint(len(train) - context - 1, (ROWS, 1), generator=generator)
+                train,
+                torch.randint(len(train) - context - 1, (ROWS, 1), generator=generator),
             )
 
     evenly = torch.linspace(0, len(held_out) - context - 2, HELD_OUT).long().unsqueeze(1)

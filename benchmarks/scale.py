@@ -1,6 +1,6 @@
 """How does the cost of an epoch grow with the data? ``make bench``, ``python -m benchmarks.scale``.
 
-The data sets are ml-100k, Beauty, and synthetic ones with 2 to 50 times Beauty's users, items and
+The datasets are ml-100k, Beauty, and synthetic ones with 2 to 50 times Beauty's users, items and
 interactions. The synthetic ones draw their sequence lengths from Beauty's, and their items from a
 Zipf distribution. The runs use one core, Lion and the note's model, each size in its own process.
 Ranking is timed for 2,048 users; it holds one block of scores at a time, whatever the data's size.
@@ -32,7 +32,7 @@ RANKED = 2048
 
 
 def synthetic(like: Sequences, times: int) -> Sequences:
-    """A data set with ``times`` as many users and items, and about as many times interactions.
+    """A dataset with ``times`` as many users and items, and about as many times interactions.
 
     No user has an item twice.
     """

@@ -2,9 +2,9 @@
 
 A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
 trained once without a kill. Then it is started again and again, and killed by SIGKILL at random
-moments, until it has finished; after seven attempts it runs without a kill. The records must be
-bitwise identical, except for times and memory, and the folder must hold no other files. Processes
-are forked, so that no time is lost on imports.
+moments, until it has finished; after two to seven attempts it runs without a kill. The records must
+be bitwise identical, except for times and memory, and the folder must hold no other files.
+Processes are forked, so that no time is lost on imports.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def settings() -> list[Setting]:
 
 
 def toy(path: Path) -> None:
-    """Write a data set of 60 users and 40 items."""
+    """Write a dataset of 60 users and 40 items."""
     rng = np.random.default_rng(0)
     items = [rng.choice(40, size=rng.integers(3, 16), replace=False) + 1 for _ in range(60)]
     path.write_text("".join(f"{u} {' '.join(map(str, i))}\n" for u, i in enumerate(items, 1)))

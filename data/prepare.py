@@ -70,7 +70,10 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     published = cfg.get("statistics")
     counted = statistics(content.sequences)
     if published and not cfg.get("k_core") and not _agree(published, counted):
-        raise DataError(f"{path}: data.statistics is {published}, the file holds {counted}")
+        raise DataError(
+            f"{path}: data.statistics is {published}, but the file holds {counted}: correct "
+            "data.statistics, or use the published file"
+        )
     return Prepared(path=path, sha256=checksum, **content._asdict())
 
 
@@ -143,7 +146,9 @@ def _text(value: Any) -> str | None:
 
 
 def _repeats(data: Sequences) -> dict[str, int | float]:
-    """Count interactions that repeat an item of the same user, and their share of all targets."""
+    """The number of interactions that repeat an item of the same user, and their share of the
+    held-out targets (each user's last two items).
+    """
     users = np.repeat(np.arange(data.num_users), data.lengths)
     keys = users * (data.num_items + 1) + data.items
     order = np.argsort(keys, kind="stable")
@@ -194,7 +199,9 @@ def to_sequences(frame: "pd.DataFrame") -> Sequences:
 
 
 def statistics(data: Sequences) -> dict[str, int]:
-    """The numbers of users, items, interactions, and users too short to evaluate or to train on."""
+    """The numbers of users, items and interactions, and of users with too few items to evaluate or
+    to train on.
+    """
     return {
         "users": data.num_users,
         "items": data.num_items,

@@ -13,9 +13,9 @@ from models.packing import Packing
 class SequenceModel(nn.Module, ABC):
     """A torch module that predicts the next item of packed sequences.
 
-    The study calls the constructor with the model's section of the config and ``num_items``. Items
-    are 1..num_items; 0 stands for an empty slot. Sizes: R rows of L slots, K negatives per target,
-    D hidden size, Q queried tokens.
+    ``scripts.train`` calls the constructor with the model's section of the config and
+    ``num_items``. Items are 1..num_items; 0 stands for an empty slot. Sizes: R rows of L slots, K
+    negatives per target, D hidden size, Q queried tokens.
 
     Args:
         maxlen: longest input sequence, in items.

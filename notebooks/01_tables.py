@@ -54,9 +54,9 @@ show_figures("note")
 show_power()
 
 # %% [markdown]
-# ## Figure by figure
-# The interval is that of one more run of ours (Student's t). If the note's figure came from such a
-# run, the interval would contain 0 with probability 0.95.
+# ## Metric by metric
+# The interval is the 95% prediction interval for one more run of ours (Student's t). If the note's
+# value came from such a run, the interval would contain 0 with probability 0.95.
 
 # %%
 show_tables("note_1", "note_2", "note_3")

@@ -50,9 +50,9 @@ show_tables, show_figures = COMMITTED.tables, COMMITTED.figures
 def show_power() -> None:
     """Print how often the rule of the verdicts calls one more run of ours reproduced."""
     one, off = note.pass_probability(5), note.pass_probability(5, 3)
-    print(f"one figure: {one:.2f}; off by three stds: {off:.2f}")
+    print(f"one metric: {one:.2f}; off by three stds: {off:.2f}")
     ablation = of_study(COMMITTED.results.runs, ("ablation", "sasrec", "beauty"))
-    print(f"all three figures of a variant: {note.probability_all_reproduced(ablation):.2f}")
+    print(f"all three metrics of a variant: {note.probability_all_reproduced(ablation):.2f}")
 
 
 class Failed(Exception):

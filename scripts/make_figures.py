@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_figures", __doc__), argv).root
     drawn = figures(studies(load(root)))
     for name, figure in drawn.items():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # the layout is computed once for all formats
         stem = root / "figures" / name
         for suffix in (".png", ".pdf"):
             save(figure, stem.with_name(f"{name}{suffix}"))

@@ -9,7 +9,7 @@ from scripts.records.stopping import stoppable
 @stoppable("interrupted; the same command resumes from the last evaluation")
 def main() -> int:
     """Train the run or the sweep of the command line; returns the exit code."""
-    import hydra  # here, since a signal may come while torch is loaded
+    import hydra  # slow imports are here, where ``stoppable`` handles a signal
     from hydra.errors import HydraException
     from omegaconf import DictConfig
 
@@ -39,7 +39,7 @@ def main() -> int:
 
         try:
             task()
-        except ERRORS as error:  # of the first failed run; a plugin's launcher ends with it
+        except ERRORS as error:  # the first failed run's, which a launcher plugin passes on
             code = print_error(error)
         return max(code, sweep.finish())
 

@@ -54,10 +54,10 @@ class SignOptimizer(Optimizer):
     gradient counts by its sign. NaN and infinity stay in ``m`` for all later steps, and an infinite
     ``m`` moves its coordinate in one direction from then on: check the loss.
 
-    For bfloat16 and float16 parameters, the step is computed in float32 and rounded once. In
-    bfloat16, rounding cancels an update by ``lr`` of coordinates above about ``256 * lr``, and a
-    decay of ``lr * weight_decay`` below 0.002. Use float32 parameters or ``stochastic_rounding``
-    there.
+    For bfloat16 and float16 parameters, the step is computed in float32 and rounded once. A
+    bfloat16 coordinate whose absolute value exceeds about ``256 * lr`` does not move, because its
+    update is lost in rounding; so is a decay of ``lr * weight_decay`` below 0.002. Use float32
+    parameters or ``stochastic_rounding`` there.
 
     Args:
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.

@@ -28,7 +28,7 @@ integer counter s instead of m. With EF, s is corrected by the error e.
 ====================  ======================  ======================  ===========================
 variant               vote                    remembers s by          and
 ====================  ======================  ======================  ===========================
-Simba, window         sign(g)                 ``window_count``        the last w signs
+Simba, window         --                      ``window_count``        the last w signs
 Simba, leaky          sign(g)                 ``leaky_count``         --
 Ternary Lion          ``nearest``             ``leaky_count``         --
 Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``rounding_error``
@@ -47,9 +47,10 @@ A function receives the values that its parameters name. All tensors have the pa
 - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: Lion's betas; ``w``: window size;
   ``limit``: int(w * gamma); ``fresh``: weight of the current vote relative to s.
 
-Any other name is a hyperparameter. simba/backends/numba_cpu.py compiles these functions into loops
-over single coordinates. It supports abs, ``choose``, arithmetic, comparisons, and torch's add,
-clamp, floor, round, sign and where.
+``largest``, ``unit``, ``gain_of_unit`` and ``error_b2`` are derived from hyperparameters by
+``simba.base.hyperparameters``. Any other name is a hyperparameter. simba/backends/numba_cpu.py
+compiles these functions into loops over single coordinates. It supports abs, ``choose``,
+arithmetic, comparisons, and torch's add, clamp, floor, round, sign and where.
 """
 
 import torch

@@ -16,7 +16,7 @@ class SignSGD(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **options: options of SignOptimizer.
 
@@ -45,7 +45,7 @@ class Lion(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **options: options of SignOptimizer.
@@ -79,7 +79,7 @@ class Simba(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
@@ -112,7 +112,7 @@ class SimbaM(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(m)`` where abs(s) > int(w * gamma).
@@ -147,7 +147,7 @@ class SimbaEq1(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: (b1, b2), the weight of m in the choice and in its own average, each in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
@@ -181,7 +181,7 @@ class SimbaEq4(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
@@ -216,7 +216,7 @@ class SimbaCeqM(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them.
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         beta2: decay of m, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **options: options of SignOptimizer.
@@ -248,7 +248,7 @@ class SimbaWindow(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         window_size: w, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
@@ -283,7 +283,7 @@ class SimbaLeaky(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         gain: the amount that a vote of 1 adds to s, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
@@ -324,7 +324,7 @@ class TernaryLion(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         levels: the number of possible votes, odd, >= 3.
         spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
@@ -371,7 +371,7 @@ class TernaryLionEF(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         levels: the number of possible votes, odd, >= 3.
         spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
@@ -425,7 +425,7 @@ class Lion8bit(SignOptimizer):
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
-        lr: step of every coordinate, >= 0; a number or a tensor of one element.
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
         betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
         spacing: gradients are divided by ``spacing`` times the scale, > 0.
         gain: the amount that a scaled gradient ``g / (spacing * scale)`` of 1 adds to s, > 0.

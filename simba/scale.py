@@ -1,4 +1,4 @@
-"""The scale of a tensor's gradients: one number, in units of which votes are rounded.
+"""The scale of a tensor's gradients: gradients are rounded to votes in units of spacing * scale.
 
 The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) weighted by abs(g).
 For the gradients of SASRec, this gives about the least squared error with the three levels -c, 0
@@ -22,7 +22,7 @@ FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
 
 
 def scaled(g: Tensor, inv_spacing: Any) -> Tensor:
-    """g divided by the distance between two votes; 0 where g is 0 or NaN."""
+    """``g * inv_spacing`` with ``inv_spacing = 1 / (spacing * scale)``; 0 where g is 0 or NaN."""
     return torch.where(abs(g) > 0, g * inv_spacing, 0.0)
 
 

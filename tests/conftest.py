@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell lets a command in the background ignore SIGINT, and nohup lets it ignore SIGHUP.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    if config.getoption("numprocesses", None):  # before the workers start
+    if config.getoption("numprocesses", None):  # before pytest-xdist starts its processes
         os.environ[SHARED] = python()
 
 

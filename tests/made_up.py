@@ -4,11 +4,13 @@ import pandas as pd
 
 from scripts.records.users import Users
 from scripts.reporting.collect import Results
-from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.statistics import user_groups, user_tests
 from scripts.reporting.studies import RUN, Study, studies
 
-EXACT = {optimizer: [tuple(row)] for optimizer, row in ROWS.items()}  # the note's own figures
+EXACT = {
+    optimizer: [tuple(row)] for optimizer, row in NOTE_VALUES.items()
+}  # the note's own figures
 DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
 
 

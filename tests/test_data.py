@@ -31,7 +31,7 @@ def lists(data: Sequences) -> list[list[int]]:
     return [part.tolist() for part in np.split(data.items, data.offsets[1:-1])]
 
 
-ROWS = [  # user, item, time: the same interactions in every format
+NOTE_VALUES = [  # user, item, time: the same interactions in every format
     (1, 10, 5), (2, 30, 1), (1, 20, 5), (1, 30, 2), (2, 10, 9), (2, 40, 4), (1, 40, 7),
 ]  # fmt: skip
 EXPECTED = [[3, 1, 2, 4], [3, 4, 1]]  # equal times (10 and 20 of user 1) keep the file's order
@@ -40,7 +40,7 @@ EXPECTED = [[3, 1, 2, 4], [3, 4, 1]]  # equal times (10 and 20 of user 1) keep t
 @pytest.mark.parametrize("kind", ["csv", "tsv", "inter", "parquet", "named", "dates"])
 def test_tables_with_a_header(tmp_path, kind):
     path = tmp_path / "file.data"  # the name does not show the format
-    frame = pd.DataFrame(ROWS, columns=["user", "item", "timestamp"])
+    frame = pd.DataFrame(NOTE_VALUES, columns=["user", "item", "timestamp"])
     keys = {}
     if kind == "csv":
         frame.to_csv(path, index=False)
@@ -157,7 +157,7 @@ def test_bad_content_is_a_one_line_error_that_names_it(tmp_path, case):
 
 def test_truncated_parquet(tmp_path):
     path = tmp_path / "x.parquet"
-    pd.DataFrame(ROWS, columns=["user", "item", "timestamp"]).to_parquet(path)
+    pd.DataFrame(NOTE_VALUES, columns=["user", "item", "timestamp"]).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"x\.parquet"):
         load(path)

@@ -18,7 +18,7 @@ from models.ops import CPU, REFERENCE
 from models.packing import model_inputs
 from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks
-from scripts.running.workers import Workers, require_fit
+from scripts.running.workers import Workers, require_worker_count
 from tests.conftest import REPOSITORY, SMALL
 from tests.test_models import FORMS, some_sequences
 from tests.test_stopping import wait_for_checkpoint
@@ -210,10 +210,10 @@ FIT = {"workers": None, "joint": None, "diagnose_every": None, "batch_size": 2}
     ],
 )
 def test_refuses_what_workers_cannot_do(workers, change, error):
-    require_fit(FIT, Workers(0, 2, True))
-    require_fit(FIT, Workers())
+    require_worker_count(FIT, Workers(0, 2, True))
+    require_worker_count(FIT, Workers())
     with pytest.raises(UserError, match=f"^{error}$"):
-        require_fit(FIT | change, workers)
+        require_worker_count(FIT | change, workers)
 
 
 @pytest.mark.parametrize("parts", [["launcher=joblib"], ["hydra/launcher=joblib"]])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from scripts.reporting import findings
-from scripts.reporting.note import ROWS
+from scripts.reporting.note import NOTE_VALUES
 from scripts.reporting.studies import studies
 from tests.made_up import DIAGNOSTICS, EXACT, gains, results, runs, study
 
@@ -72,29 +72,29 @@ def finalists():
 
 def test_the_nearest_are_smaller_than_the_baseline_and_the_best_comes_first():
     made = finalists()
-    assert [b.optimizer for b in findings.nearest(made)] == ["ternary_lion_ef", "lion_8bit"]
+    assert [b.optimizer for b in findings.with_less_state(made)] == ["ternary_lion_ef", "lion_8bit"]
     (finalist,) = [s for s in made if s.experiment == "finalists"]
     assert len(finalist.baseline)
-    assert findings.nearest([s for s in made if s.experiment != "ablation"]) == []
+    assert findings.with_less_state([s for s in made if s.experiment != "ablation"]) == []
 
 
 def test_as_large_leaves_out_the_smaller_and_the_baseline():
     large = runs({"adamw": shifted(0.001, 0)}, state_bytes_per_param=8.0)
     small = runs({"simba": shifted(0.002, 0)}, state_bytes_per_param=2.0)
     made = study(runs({"lion": LION, "simba_m": shifted(-0.001, 0)}), large, small)
-    assert [b.optimizer for b in findings.as_large(made)] == ["adamw", "simba_m"]
+    assert [b.optimizer for b in findings.with_as_much_state(made)] == ["adamw", "simba_m"]
 
 
 def test_verdicts_are_counted_and_the_last_is_the_lowest():
     exact = {o: [(a - 1e-4, b, c), (a + 1e-4, b, c)] for o, ((a, b, c),) in EXACT.items()}
     counts = {v: len(labels) for v, labels in findings.verdicts(study(runs(exact))).items()}
-    assert counts["reproduced"] == len(ROWS)
-    assert sum(counts.values()) == len(ROWS)
-    lowest = min(ROWS, key=lambda o: ROWS[o].ndcg)
+    assert counts["reproduced"] == len(NOTE_VALUES)
+    assert sum(counts.values()) == len(NOTE_VALUES)
+    lowest = min(NOTE_VALUES, key=lambda o: NOTE_VALUES[o].ndcg)
     assert lowest == "simba"
-    assert findings.last(study(runs(exact))) == findings.last_in_note() == "Simba"
+    assert findings.worst_variant(study(runs(exact))) == findings.worst_in_note() == "Simba"
     swapped = exact | {"sign_sgd": exact["simba"], "simba": exact["sign_sgd"]}
-    assert findings.last(study(runs(swapped))) == "sign-SGD"
+    assert findings.worst_variant(study(runs(swapped))) == "sign-SGD"
 
 
 def test_the_rarest_items_tell_who_loses_most_first():

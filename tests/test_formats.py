@@ -361,7 +361,7 @@ def test_separators_by_word_and_by_text(file, separator, text):
 
 @pytest.mark.parametrize("separator", ["", '"', "\n"])
 def test_separators_that_separate_nothing(file, separator):
-    with pytest.raises(DataError, match=r"data\.separator must be"):
+    with pytest.raises(DataError, match=r"data\.separator must not be"):
         read(file, "a,b\n", ReadSettings(columns=("user", "item"), separator=separator))
 
 

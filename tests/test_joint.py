@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY, SMALL
 from tests.forked import python
 from tests.test_train import kept_weights
 
-ROWS = ("sign_sgd", "lion", "simba", "simba_m", "simba_eq1", "simba_c_eq_m", "adam")
+NOTE_VALUES = ("sign_sgd", "lion", "simba", "simba_m", "simba_eq1", "simba_c_eq_m", "adam")
 
 
 def section(group: str, name: str) -> dict:
@@ -28,7 +28,7 @@ def section(group: str, name: str) -> dict:
 
 def configs(form: str, clip: float | None):
     model = section("model", form) | {"maxlen": 10, "hidden": 8}
-    for name in ROWS:
+    for name in NOTE_VALUES:
         for seed in (0, 1):
             yield {
                 "seed": seed,

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from scripts.reporting import plots
 from scripts.reporting.collect import load
-from scripts.reporting.note import METRICS, ROWS, verdict
+from scripts.reporting.note import METRICS, NOTE_VALUES, verdict
 from scripts.reporting.studies import studies
 from scripts.reporting.style import label_of, style_of
 from tests.conftest import REPOSITORY
@@ -30,7 +30,7 @@ def drawn(axis, optimizer):
 
 
 def place(run) -> int:
-    return list(ROWS).index(run["optimizer"])
+    return list(NOTE_VALUES).index(run["optimizer"])
 
 
 def diagnostics(values):
@@ -40,7 +40,7 @@ def diagnostics(values):
             {"dataset": "beauty", "model": "sasrec", "experiment": "ablation", "optimizer": o}
             | {"seed": seed, "epoch": epoch, "quantity": quantity, "of": of, "value": f(i, seed)}
             for (quantity, of, epoch), f in values.items()
-            for i, o in enumerate(ROWS)
+            for i, o in enumerate(NOTE_VALUES)
             for seed in (0, 1)
         ]
     )
@@ -55,15 +55,17 @@ def test_curves():
         valid=lambda run, epoch: 0.1 if epoch == 5 else 0.2 + 0.1 * run["seed"],
     )
     figure = plots.curves(study(frame, lines=lines))
-    for i, optimizer in enumerate(ROWS):
+    for i, optimizer in enumerate(NOTE_VALUES):
         x, y, low, high = drawn(figure.axes[0], optimizer)
         assert (x, y) == ([5, 10], [i + 1, i + 1.0])
         assert (low, high) == (i + 0.5, i + 1.5)
     assert drawn(figure.axes[1], "simba")[1] == pytest.approx([0.1, 0.25])
     diamonds = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
     marks = [y for line in diamonds for y in line.get_ydata()]
-    assert marks == [row.loss for row in ROWS.values()]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [label_of(o) for o in ROWS]
+    assert marks == [row.loss for row in NOTE_VALUES.values()]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        label_of(o) for o in NOTE_VALUES
+    ]
 
 
 def test_unknown_optimizers_are_drawn_and_swept_values_are_distinguished():
@@ -77,7 +79,9 @@ def test_unknown_optimizers_are_drawn_and_swept_values_are_distinguished():
 
 
 def test_grid():
-    low = runs({o: [(0, 0, i), (0, 0, i + 1)] for i, o in enumerate(ROWS)}, "mine", swept="lr 1e-4")
+    low = runs(
+        {o: [(0, 0, i), (0, 0, i + 1)] for i, o in enumerate(NOTE_VALUES)}, "mine", swept="lr 1e-4"
+    )
     high = low.assign(lr=1e-3, swept="lr 1e-3", record=low["record"] + "b")
     high["train/min_loss"] += 1
     axis = plots.grid(study(low, high)).axes[0]
@@ -88,21 +92,21 @@ def test_grid():
 
 
 def test_beside_the_note():
-    values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(ROWS)}
+    values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(NOTE_VALUES)}
     figure = plots.note_figure(study(runs(values)))
     points, note = figure.axes[0].lines[2:4]  # of sign-SGD
     assert list(points.get_xdata()) == [0.01, 0.01]
-    assert note.get_xdata()[0] == ROWS["sign_sgd"].hr
-    assert figure.axes[4].lines[1].get_xdata()[0] == ROWS["lion"].loss
+    assert note.get_xdata()[0] == NOTE_VALUES["sign_sgd"].hr
+    assert figure.axes[4].lines[1].get_xdata()[0] == NOTE_VALUES["lion"].loss
     assert plots.note_figure(study(runs(values, "short"))) is None
 
 
 def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
-    values = {o: [(0.02 + 0.001 * seed,) * 3 for seed in (0, 1)] for o in ROWS}
+    values = {o: [(0.02 + 0.001 * seed,) * 3 for seed in (0, 1)] for o in NOTE_VALUES}
     made = study(runs(values))
     figure = plots.note_figure(made)
     for axis, (metric, column) in zip(figure.axes[1::2], METRICS.items(), strict=True):
-        line = axis.lines[list(ROWS).index("simba")]
+        line = axis.lines[list(NOTE_VALUES).index("simba")]
         low, high = line.get_xdata()
         note = {"HR@10": 0.0195, "NDCG@10": 0.0094, "Loss": 0.872968}[metric]
         reproduced = verdict(made.of("simba")[column], note, same_rank=False) == "reproduced"
@@ -128,7 +132,7 @@ def test_diagnostics_over_epochs_in_the_last_diagnosed_epoch_and_by_popularity()
         )
     made = study(runs(TWO), diagnostics=diagnostics(values))
     moves = plots.moves_by_epoch(made)
-    i = list(ROWS).index("simba_m")
+    i = list(NOTE_VALUES).index("simba_m")
     x, y, low, high = drawn(moves.axes[0], "simba_m")
     assert x == [10, 20]
     assert y == pytest.approx([0.05 * (i + 0.5), 0.1 * (i + 0.5)])
@@ -156,7 +160,7 @@ def test_memories_are_those_of_the_last_diagnosed_epoch():
     frame = frame[(frame["optimizer"] != "lion") | (frame["quantity"] != "astray_s")]
     figure = plots.memories(study(runs(TWO), diagnostics=frame))
     widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
-    assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(ROWS))])
+    assert widths[0] == pytest.approx([0.2 + 0.01 * i for i in range(len(NOTE_VALUES))])
     assert np.isnan(widths[1][0])  # Lion has no counter: a dash, not 0%
     assert "–" in [text.get_text() for text in figure.axes[1].texts]
     assert widths[1][1:] == pytest.approx(widths[0][1:])

@@ -1,4 +1,4 @@
-"""Versions, links, commands and data sets in the project's files agree with the code."""
+"""Versions, links, commands and datasets in the project's files agree with the code."""
 
 import re
 import subprocess

@@ -25,8 +25,8 @@ from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
 from scripts.records.run_files import RunFiles
-from scripts.records.users import path_of, read_users
-from scripts.reporting.note import ROWS
+from scripts.records.users import read_users, users_path
+from scripts.reporting.note import NOTE_VALUES
 from scripts.rerun import main as rerun
 from scripts.running.run import finished_record, write_users_once
 from tests.conftest import REPOSITORY
@@ -120,14 +120,14 @@ def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     runs = pd.read_csv(tabled / "runs.csv")
     lion = runs.loc[runs["optimizer"] == "lion", "train/min_loss"]
     assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
-    ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in ROWS]
+    ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in NOTE_VALUES]
     assert table["rank"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
     assert "\\pm" in (folder / "rows.tex").read_text()
 
 
 def test_users_are_compared_one_by_one(tabled):
     paired = pd.read_csv(tabled / "paired.csv").set_index("optimizer")
-    assert set(paired.index) == set(ROWS) - {"lion"}
+    assert set(paired.index) == set(NOTE_VALUES) - {"lion"}
     gains = {}
     for optimizer in ("lion", "simba"):
         runs = []
@@ -372,7 +372,7 @@ def test_a_training_writes_how_long_and_how_popular_its_users_are(study):
     assert users.history.tolist() == [len(items) - 1 for items in lines]
     assert users.popularity.tolist() == [trained[items[-1]] for items in lines]
     record = json.loads(next((study / "runs").glob("*/*/*.json")).read_text())
-    assert path_of(study, "toy", record["config"]["data"]) == users_file(study)
+    assert users_path(study, "toy", record["config"]["data"]) == users_file(study)
     assert read_users(study / "users" / "others.csv", len(lines)) is None
 
 
@@ -416,7 +416,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
 def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, capsys):
     root = f"results.root={tabled}"
     assert compare(["short", "short/lion", root]) == 0
-    assert capsys.readouterr().out.count("minus Lion (short)") == len(ROWS)
+    assert capsys.readouterr().out.count("minus Lion (short)") == len(NOTE_VALUES)
     assert compare(["short", "short", root]) == 0
     output = capsys.readouterr().out
     assert "Simba (short) minus Simba (short)" in output

@@ -14,8 +14,8 @@ from scripts.reporting.cells import Table
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import (
     METRICS,
-    ROWS,
-    interval,
+    NOTE_VALUES,
+    interval_half_width,
     pass_probability,
     probability_all_reproduced,
     verdict,
@@ -42,8 +42,8 @@ def test_the_rule_of_the_verdicts():
     assert verdict(ours, 1.24, same_rank=True) == "same rank"
     assert verdict(ours, 0.76, same_rank=False) == "not reproduced"
     assert verdict(ours[:1], 0.9, same_rank=True) is None
-    assert interval(ours) == pytest.approx(4.3027 * 0.1 * (4 / 3) ** 0.5, rel=1e-4)
-    assert interval(ours[:1]) is None
+    assert interval_half_width(ours) == pytest.approx(4.3027 * 0.1 * (4 / 3) ** 0.5, rel=1e-4)
+    assert interval_half_width(ours[:1]) is None
 
 
 def test_how_often_the_rule_passes_one_more_run():
@@ -58,7 +58,7 @@ def test_how_often_the_rule_passes_one_more_run():
 
 def test_a_replicate_passes_all_three_figures_less_often_than_one():
     rng = np.random.default_rng(1)
-    values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in ROWS}
+    values = {o: [tuple(rng.normal(size=3)) for _ in range(5)] for o in NOTE_VALUES}
     independent = probability_all_reproduced(runs(values))
     assert independent == pytest.approx(pass_probability(5) ** 3, abs=0.03)
     correlated = {o: [(x, x + 1e-3 * y, x) for x, y, _ in rows] for o, rows in values.items()}
@@ -238,10 +238,10 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
 
 
 def test_a_search_counts_the_metrics_that_a_setting_explains():
-    def values(shift, spread=0.0, optimizers=ROWS):
+    def values(shift, spread=0.0, optimizers=NOTE_VALUES):
         return {
             o: [(row.hr, row.ndcg, row.loss + shift + sign * spread) for sign in (-1, 1)]
-            for o, row in ROWS.items()
+            for o, row in NOTE_VALUES.items()
             if o in optimizers
         }
 
@@ -363,8 +363,8 @@ def test_markdown_and_latex_distinguish_text_from_numbers():
 
 
 def test_every_optimizer_has_a_label_and_a_colour_that_stay():
-    note_colours = [STYLES[o].colour for o in ROWS]
-    assert len(set(note_colours)) == len(ROWS)
+    note_colours = [STYLES[o].colour for o in NOTE_VALUES]
+    assert len(set(note_colours)) == len(NOTE_VALUES)
     assert label_of("simba_c_eq_m", "lr 3e-4") == "Simba + (c = m), lr 3e-4"
     assert label_of("my_own") == "my own"
     assert style_of("my_own") == style_of("my_own")

@@ -86,18 +86,18 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 @every_optimizer
 def test_forloop_foreach_and_fused_have_the_same_bits(cls, kwargs, maximize, dtype):
     params, optimizer = run(cls, kwargs, dtype=dtype, maximize=maximize, foreach=False)
-    for how in ({"foreach": True}, {"fused": True}):
-        others, other = run(cls, kwargs, dtype=dtype, maximize=maximize, **how)
+    for implementation in ({"foreach": True}, {"fused": True}):
+        others, other = run(cls, kwargs, dtype=dtype, maximize=maximize, **implementation)
         assert_same(states(params, optimizer), states(others, other))
         assert_same([p.detach() for p in params], [p.detach() for p in others])
 
 
 @every_implementation
 @every_optimizer
-def test_bfloat16_is_computed_in_float32_and_rounded_once(cls, kwargs, how):
-    params, optimizer = run(cls, kwargs, steps=1, dtype=torch.bfloat16, **how)
+def test_bfloat16_is_computed_in_float32_and_rounded_once(cls, kwargs, implementation):
+    params, optimizer = run(cls, kwargs, steps=1, dtype=torch.bfloat16, **implementation)
     others = [nn.Parameter(p.float()) for p in parameters(torch.bfloat16)]
-    other = cls(others, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs, **how)
+    other = cls(others, **{"lr": 1e-2, "weight_decay": 0.1} | kwargs, **implementation)
     give_gradients(parameters(torch.bfloat16), 0)
     for p, q in zip(params, others, strict=True):
         q.grad = torch.empty_like(q).copy_(p.grad)
@@ -116,9 +116,9 @@ def test_stochastic_rounding_has_the_same_bits_in_every_implementation_and_after
     cls, kwargs
 ):
     params, optimizer = run(cls, kwargs, **ROUNDS, foreach=False)
-    for how in IMPLEMENTATIONS.values():
-        others, other = run(cls, kwargs, steps=20, **ROUNDS, **how)
-        resumed = cls(others, lr=123.0, **how)  # overwritten by the state
+    for implementation in IMPLEMENTATIONS.values():
+        others, other = run(cls, kwargs, steps=20, **ROUNDS, **implementation)
+        resumed = cls(others, lr=123.0, **implementation)  # overwritten by the state
         resumed.load_state_dict(saved_and_loaded(other.state_dict()))
         for step in range(20, 30):
             give_gradients(others, step)
@@ -128,10 +128,10 @@ def test_stochastic_rounding_has_the_same_bits_in_every_implementation_and_after
 
 
 @every_implementation
-def test_stochastic_rounding_is_right_on_average(how):
+def test_stochastic_rounding_is_right_on_average(implementation):
     p = nn.Parameter(torch.ones(100_000, dtype=torch.bfloat16))
     p.grad = torch.ones_like(p)
-    simba.SignSGD([p], lr=2.0**-10, stochastic_rounding=True, **how).step()
+    simba.SignSGD([p], lr=2.0**-10, stochastic_rounding=True, **implementation).step()
     below = 1 - 2.0**-8  # the next bfloat16 below 1; the step is a quarter of the distance
     assert set(p.unique().tolist()) == {below, 1.0}
     assert (p == below).float().mean().item() == pytest.approx(0.25, abs=0.01)
@@ -193,9 +193,9 @@ COMPILED = {
 def test_fused_sums_of_scaled_gradients_are_exact_however_large(size, factor):
     """1e9: all are clamped, so the sums are as large as they can be."""
     scales = []
-    for how in ({"foreach": False}, {"fused": True}):
+    for implementation in ({"foreach": False}, {"fused": True}):
         p = nn.Parameter(torch.zeros(size))
-        optimizer = simba.TernaryLion([p], **how)
+        optimizer = simba.TernaryLion([p], **implementation)
         for step in range(3):
             p.grad = torch.ones(size) if step == 0 else factor * (torch.rand(size) + 0.5)
             torch.manual_seed(step)
@@ -277,10 +277,10 @@ def test_fused_takes_every_layout(cls, kwargs, layout, dtype, monkeypatch):
     for module in (numba_cpu, eager):
         monkeypatch.setattr(module, "CHUNK_ELEMENTS", 64)  # so that there are many chunks
     ends = []
-    for how in ({"foreach": False}, {"fused": True}):
+    for implementation in ({"foreach": False}, {"fused": True}):
         whole = torch.randn(5, 4, 6, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
         p = nn.Parameter(layout(whole))
-        optimizer = cls([p], **{"lr": 1e-2, "weight_decay": 0.1} | kwargs | how)
+        optimizer = cls([p], **{"lr": 1e-2, "weight_decay": 0.1} | kwargs | implementation)
         for step in range(3):
             give_gradients([p], step)
             optimizer.step()
@@ -292,10 +292,10 @@ def test_fused_takes_every_layout(cls, kwargs, layout, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_fused_steps_sliced_tensors_no_slower_than_lion_pytorch(dtype):
     optimizers = []
-    for cls, how in ((simba.Lion, {"fused": True}), (lion_pytorch.Lion, {})):
+    for cls, implementation in ((simba.Lion, {"fused": True}), (lion_pytorch.Lion, {})):
         p = nn.Parameter(torch.ones(1000, 2000, dtype=dtype)[:, :1000])
         p.grad = torch.ones(1000, 1000, dtype=dtype)
-        optimizers.append(cls([p], lr=1e-4, **how))
+        optimizers.append(cls([p], lr=1e-4, **implementation))
     seconds = []
     for _ in range(8):
         for optimizer in optimizers:
@@ -318,9 +318,9 @@ def test_fused_takes_every_float_but_float64(dtype, takes, monkeypatch):
 
 def test_fused_steps_with_a_gradient_of_another_memory_order_than_its_parameter():
     ends = []
-    for how in IMPLEMENTATIONS.values():
+    for implementation in IMPLEMENTATIONS.values():
         p = nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4))
-        optimizer = simba.SimbaM([p], lr=0.1, **how)
+        optimizer = simba.SimbaM([p], lr=0.1, **implementation)
         p.grad = torch.linspace(-2, 3, 12).reshape(4, 3).T
         optimizer.step()
         ends.append([p.detach(), *states([p], optimizer)])
@@ -329,12 +329,12 @@ def test_fused_steps_with_a_gradient_of_another_memory_order_than_its_parameter(
 
 
 @every_implementation
-def test_counters_of_both_widths_in_one_group(how):
+def test_counters_of_both_widths_in_one_group(implementation):
     """As after loading a state dict with wider counters, or after an increase of the window."""
     ends = []
     for mixed in (False, True):
         a, b = (nn.Parameter(torch.zeros(500)) for _ in range(2))
-        optimizer = simba.Simba([a, b], window_size=20, **how)
+        optimizer = simba.Simba([a, b], window_size=20, **implementation)
         a.grad = torch.ones_like(a)
         optimizer.step()
         if mixed:
@@ -391,14 +391,14 @@ def test_state_is_as_small_as_it_can_be(name):
 
 @every_implementation
 @pytest.mark.parametrize("window", [1, 5, 126, 127])
-def test_one_byte_counts_as_two_bytes_do_and_never_wraps(window, how, monkeypatch):
+def test_one_byte_counts_as_two_bytes_do_and_never_wraps(window, implementation, monkeypatch):
     grads = [torch.ones(4) * torch.tensor([1.0, -1.0, 0.0, 1.0]) for _ in range(2 * window + 3)]
     grads += [-g for g in grads[: window + 2]]
     ends = []
     for dtype in (torch.int8, torch.int16):
         monkeypatch.setattr(simba.state, "counter_dtype", lambda window, dtype=dtype: dtype)
         p = nn.Parameter(torch.zeros(4))
-        optimizer = simba.Simba([p], window_size=window, **how)
+        optimizer = simba.Simba([p], window_size=window, **implementation)
         path = []
         for g in grads:
             p.grad = g.clone()
@@ -423,13 +423,13 @@ def test_lion_takes_the_steps_of_lion_pytorch():
 
 @every_implementation
 @every_optimizer
-def test_a_tensor_lr_is_the_number(cls, kwargs, how):
-    params, _ = run(cls, kwargs, lr=0.0625, **how)
-    others, optimizer = run(cls, kwargs, lr=torch.tensor(0.0625), **how)
+def test_a_tensor_lr_is_the_number(cls, kwargs, implementation):
+    params, _ = run(cls, kwargs, lr=0.0625, **implementation)
+    others, optimizer = run(cls, kwargs, lr=torch.tensor(0.0625), **implementation)
     assert_same([p.detach() for p in params], [p.detach() for p in others])
     assert isinstance(optimizer.param_groups[0]["lr"], Tensor)
-    if "fused" not in how and not cls.variant.windowed:
-        others, _ = run(cls, kwargs, lr=torch.tensor(0.0625), capturable=True, **how)
+    if "fused" not in implementation and not cls.variant.windowed:
+        others, _ = run(cls, kwargs, lr=torch.tensor(0.0625), capturable=True, **implementation)
         for p, q in zip(params, others, strict=True):
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
@@ -439,10 +439,10 @@ SCHEDULERS = OptimizerInfo(torch.optim.SGD, optim_inputs_func=lambda device: [])
 
 @every_implementation
 @every_optimizer
-def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, how):
+def test_goes_down_with_each_of_torchs_schedulers(cls, kwargs, implementation):
     for schedulers, lr in product(([], *SCHEDULERS), (0.02, torch.tensor(0.02))):
         weight = nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
-        optimizer = cls([weight], lr=lr, **kwargs, **how)
+        optimizer = cls([weight], lr=lr, **kwargs, **implementation)
         created = [make(optimizer) for make in schedulers]
         target, losses = torch.tensor([1.0, 2.0]), []
         for _ in range(60):
@@ -490,9 +490,9 @@ def test_refuses_invalid_options(cls, kwargs):
 
 @every_implementation
 @every_optimizer
-def test_gradients_are_never_written_in_place(cls, kwargs, how):
+def test_gradients_are_never_written_in_place(cls, kwargs, implementation):
     params = parameters()
-    optimizer = cls(params, maximize=True, **kwargs, **how)
+    optimizer = cls(params, maximize=True, **kwargs, **implementation)
     give_gradients(params, 0)
     before = [p.grad.clone() for p in params]
     optimizer.step()
@@ -501,9 +501,9 @@ def test_gradients_are_never_written_in_place(cls, kwargs, how):
 
 @every_implementation
 @every_optimizer
-def test_missing_gradients_are_no_ops(cls, kwargs, how):
+def test_missing_gradients_are_no_ops(cls, kwargs, implementation):
     params = parameters()
-    optimizer = cls(params, weight_decay=0.5, **kwargs, **how)
+    optimizer = cls(params, weight_decay=0.5, **kwargs, **implementation)
     give_gradients(params, 0)
     params[0].grad = params[3].grad = None
     before = [p.detach().clone() for p in params]
@@ -572,9 +572,9 @@ def test_under_a_gradient_scaler(cls, kwargs):
 
 @every_implementation
 @every_optimizer
-def test_what_nan_and_infinity_do(cls, kwargs, how):
+def test_what_nan_and_infinity_do(cls, kwargs, implementation):
     p = nn.Parameter(torch.zeros(3))
-    optimizer = cls([p], lr=0.5, **kwargs, **how)
+    optimizer = cls([p], lr=0.5, **kwargs, **implementation)
     p.grad = torch.tensor([float("nan"), float("inf"), -float("inf")])
     optimizer.step()
     expected = [0.0, -0.5, 0.5] if moves_in_first_step(cls) else [0.0, 0.0, 0.0]
@@ -602,15 +602,17 @@ EVENTS = st.lists(
 @given(
     name=st.sampled_from(sorted(OPTIMIZERS)),
     events=EVENTS,
-    how=st.sampled_from(list(IMPLEMENTATIONS.values())),
+    implementation=st.sampled_from(list(IMPLEMENTATIONS.values())),
 )
-def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, events, how):
+def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(
+    name, events, implementation
+):
     cls, kwargs = OPTIMIZERS[name][:2]
 
     def play(reload: bool) -> list[Tensor]:
         params = [nn.Parameter(torch.linspace(-1, 1, n)) for n in range(1, 14)]
         used = 1
-        optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **how)
+        optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **implementation)
         for number, event in enumerate(events):
             if event == "step":
                 give_gradients(params[:used], number)
@@ -622,7 +624,7 @@ def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(name, ev
                 optimizer.param_groups[-1]["lr"] *= 0.5
             elif reload:
                 state = saved_and_loaded(optimizer.state_dict())
-                optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **how)
+                optimizer = cls(params[:1], weight_decay=0.1, **kwargs, **implementation)
                 for p in params[1:used]:
                     optimizer.add_param_group({"params": [p]})
                 optimizer.load_state_dict(state)

@@ -17,7 +17,7 @@ from tests.forked import python
 from tests.mounts import needs_mounts, small_disk, within
 from tests.test_tracking import KEY, offline_files, read_offline, records, start  # noqa: F401
 
-FAILED = "the run continues without it, to the same record"
+FAILED = "the run continues without it, its record is the same"
 TRACK = """
 import json, os, subprocess, sys
 from pathlib import Path
@@ -25,7 +25,7 @@ from scripts.running import tracking
 from scripts.running.tracking import IN_SUMMARY, tracked, tracking_mode
 
 root, mode, limit, *faults = sys.argv[1:]
-tracking.LIMIT = float(limit)
+tracking.CALL_SECONDS = float(limit)
 path = Path(root) / "record.json"
 tracker = {"mode": mode, "project": None, "entity": None, "tags": []}
 config = {"tracker": tracker, "results": {"root": root}}

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 import simba
 from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks
-from scripts.reporting.note import ROWS
+from scripts.reporting.note import NOTE_VALUES
 from scripts.running.config import checked
 from scripts.running.training import build
 from tests.conftest import REPOSITORY, SMALL
@@ -314,7 +314,7 @@ def test_every_variant_has_a_yaml_file_and_every_yaml_file_a_variant():
         for part in getattr(simba, name).variant.functions:
             where = part.function.__module__
             assert where == "simba.directions", f"{name}: {part.function.__name__} is in {where}"
-    assert set(ROWS) <= set(targets)
+    assert set(NOTE_VALUES) <= set(targets)
 
 
 @pytest.mark.parametrize(

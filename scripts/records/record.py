@@ -33,7 +33,7 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     for key, value in LATER_KEYS.items():
         if identifying.get(key, value) == value:
             identifying.pop(key, None)
-    if "gradients" not in identifying:  # by float32, any number of workers gives the results of one
+    if "gradients" not in identifying:  # with float32, results do not depend on ``workers``
         identifying.pop("workers", None)
     data = {
         key: value
@@ -97,17 +97,17 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks <= 10, 1 / np.log2(ranks + 1.0), 0.0)
 
 
-LARGEST = 2**63 - 1  # the largest integer that torch and NumPy take
-LARGEST_NUMBER = 1e100  # so that sums and ratios are finite
+LARGEST_INTEGER = 2**63 - 1  # the largest integer that torch and NumPy take
+LARGEST_FLOAT = 1e100  # so that sums and ratios are finite
 NAMES = ("dataset", "model", "optimizer", "experiment")
-IN_EVERY_RECORD: dict[str, Any] = {
+IN_ALL_RECORDS: dict[str, Any] = {
     **dict.fromkeys((*NAMES, "command", "config_hash"), str),
     "seed": int,
     "config": dict,
     "device": dict,
     "history": list,
 }
-IN_A_FINISHED_ONE: dict[str, Any] = {
+IN_FINISHED_RECORDS: dict[str, Any] = {
     **dict.fromkeys(("valid", "test", "test_ranks"), dict),
     "best_epoch": int,
     **dict.fromkeys(
@@ -122,13 +122,13 @@ def _fault(record: Any) -> str | None:
     if not isinstance(record, dict) or record.get("status") not in ("finished", "failed"):
         return "its status is neither finished nor failed"
     finished = record["status"] == "finished"
-    for key, kind in (IN_EVERY_RECORD | (IN_A_FINISHED_ONE if finished else {})).items():
+    for key, kind in (IN_ALL_RECORDS | (IN_FINISHED_RECORDS if finished else {})).items():
         if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
             return f"{key} is missing or is not {_type_name(kind)}"
     for key in NAMES:
         if not _is_name(record[key]):
             return f"{key} cannot be used as a folder name"
-    if not 0 <= record["seed"] <= LARGEST:
+    if not 0 <= record["seed"] <= LARGEST_INTEGER:
         return "seed is out of range"
     if digest(record["config"]) != record["config_hash"]:
         return "config_hash is not that of its config"
@@ -137,7 +137,7 @@ def _fault(record: Any) -> str | None:
     except ValueError as error:
         return f"its command: {error}"
     if "scripts.train" not in words or "\0" in record["command"]:
-        return "its command does not train"
+        return "its command does not run scripts.train"
     if not isinstance(record["device"].get("threads"), int):
         return "device.threads is missing or is not an integer"
     if not isinstance(record["config"].get("optimizer"), dict):
@@ -153,7 +153,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
-    numbers = {key: record[key] for key, kind in IN_A_FINISHED_ONE.items() if kind is not dict}
+    numbers = {key: record[key] for key, kind in IN_FINISHED_RECORDS.items() if kind is not dict}
     history = record["history"]
     for values in (numbers, record["valid"], record["test"], *history):
         if not isinstance(values, dict):
@@ -191,7 +191,7 @@ def _is_number(key: str, value: Any) -> bool:
         return key.startswith("why/")
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < LARGEST_NUMBER  # false for NaN and infinity
+    return abs(value) < LARGEST_FLOAT  # false for NaN and infinity
 
 
 def _is_name(text: str) -> bool:

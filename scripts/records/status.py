@@ -72,15 +72,15 @@ def read_status(path: Path) -> Status | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         types = get_type_hints(Status)
         fits = values.keys() == types.keys() and all(
-            _is_of(values[key], kind) for key, kind in types.items()
+            _has_type(values[key], kind) for key, kind in types.items()
         )
         return Status(**values) if fits and values["pid"] > 0 else None
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a JSON value has a type; JSON may write a float without a fraction."""
+def _has_type(value: Any, kind: Any) -> bool:
+    """Whether a JSON value has the type ``kind``; an integer counts as a float, too."""
     if isinstance(value, bool):
         return False
     return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))

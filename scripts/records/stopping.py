@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from scripts.records.torchrun import is_rank_zero
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 10.0  # seconds for a process to clean up before it is killed
+GRACE_SECONDS = 10.0  # seconds for a process to clean up before it is killed
 # Set for a child process: it must end when its parent closes the pipe at its stdin.
 WATCH_PARENT = "SIMBA_WATCH_PARENT"
 
@@ -89,5 +89,5 @@ def _end_with_parent() -> None:
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(GRACE_SECONDS)
     os._exit(128 + signal.SIGTERM)

@@ -22,7 +22,7 @@ class Users(NamedTuple):
     history: np.ndarray  # how many items the user has before the test item
 
 
-def path_of(root: Path, dataset: str, data: Mapping[str, Any]) -> Path:
+def users_path(root: Path, dataset: str, data: Mapping[str, Any]) -> Path:
     """The file of a dataset's users.
 
     Args:

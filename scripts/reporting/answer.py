@@ -1,4 +1,4 @@
-"""The study's answer in one table: what an optimizer stores, how it votes, what it reaches."""
+"""The project's answer in one table: what an optimizer stores, how it votes, what it reaches."""
 
 import math
 from collections.abc import Sequence

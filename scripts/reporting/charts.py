@@ -16,24 +16,24 @@ from plotly.subplots import make_subplots
 from scipy.optimize import isotonic_regression
 
 from scripts.reporting.corrupted import kinds
-from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.plots import (
-    GAINS,
+    GAINS_LABEL,
     GRID_TITLES,
     GUESSING,
-    LOSSES,
+    LOSS_TICKS,
     MEMORIES,
     PARTS_OF_MOVES,
-    SHARES,
+    SHARES_LABEL,
     TITLES,
     axis_label,
     dashes_of,
-    errors,
+    error_bars,
     grid_runs,
     grid_scale,
+    group_offset,
     has_curves,
     shown_gains,
-    spread,
     step_shares,
 )
 from scripts.reporting.studies import VARIANT, Study, variant
@@ -95,11 +95,11 @@ def curves(study: Study) -> Chart | None:
         ends = _lines(figure, row, study, points, "epoch", column)
         _label_ends(figure, row, ends, log=row == 1)
     figure.add_hline(GUESSING, line={"dash": "dot", "color": "#808080", "width": 1}, row=1, col=1)
-    figure.update_yaxes(type="log", tickvals=LOSSES, row=1, col=1)
+    figure.update_yaxes(type="log", tickvals=LOSS_TICKS, row=1, col=1)
     figure.update_xaxes(title_text="epoch", row=2, col=1)
     if compares_with_note(study):
         last = study.curves["epoch"].max()
-        for optimizer, published in ROWS.items():
+        for optimizer, published in NOTE_VALUES.items():
             figure.add_scatter(
                 **_named(optimizer),
                 x=[last],
@@ -164,10 +164,10 @@ def gains(study: Study) -> Chart | None:
         variants = dashes_of(study, gains)
         for i, (optimizer, swept) in enumerate(variants):
             groups = groups_of(variant(gains, optimizer, swept))
-            below, above = errors(groups)
+            below, above = error_bars(groups)
             figure.add_scatter(
                 **_named(optimizer, swept),
-                x=[place + spread(i, len(variants)) for place in range(len(groups))],
+                x=[place + group_offset(i, len(variants)) for place in range(len(groups))],
                 y=[_round(group.difference) for group in groups],
                 error_y={
                     "symmetric": False,
@@ -189,7 +189,7 @@ def gains(study: Study) -> Chart | None:
             row=row,
             col=1,
         )
-        figure.update_yaxes(title_text=GAINS, row=row, col=1)
+        figure.update_yaxes(title_text=GAINS_LABEL, row=row, col=1)
     base = label_of(study.declared.baseline)
     caption = (
         f"NDCG@10 on test minus {base}'s, a mean over the seeds that both have, in groups of "
@@ -253,7 +253,7 @@ def note_figure(study: Study) -> Chart | None:
     ]
     figure = _panels(titles, height=760, shared=False)
     for row, (metric, column) in enumerate(METRICS.items(), 1):
-        for optimizer, published in ROWS.items():
+        for optimizer, published in NOTE_VALUES.items():
             ours, theirs = study.of(optimizer)[column], published[row - 1]
             colour, label = style_of(optimizer).colour, label_of(optimizer)
             figure.add_scatter(
@@ -278,9 +278,13 @@ def note_figure(study: Study) -> Chart | None:
             )
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(rangemode="tozero")
-    caption = "Points are our runs, diamonds the note's figures."
-    alt = "Our runs beside the note's figures, by variant; the table beside it has the numbers."
-    return Chart(figure, caption, alt, _keys(study, study.runs[study.runs["optimizer"].isin(ROWS)]))
+    caption = "Points are our runs, diamonds the note's values."
+    alt = (
+        "Our runs and the note's values, by variant; the table next to this figure has the numbers."
+    )
+    return Chart(
+        figure, caption, alt, _keys(study, study.runs[study.runs["optimizer"].isin(NOTE_VALUES)])
+    )
 
 
 def moves(study: Study) -> Chart | None:
@@ -405,11 +409,11 @@ def _lines(
     """A line for each variant, and a band from its lowest seed to its highest; where they end."""
     ends = []
     for (optimizer, swept), dashes in dashes_of(study, points).items():
-        own = variant(points, optimizer, swept)
-        over = own.groupby(x)[y].agg(["mean", "min", "max"])
+        selected = variant(points, optimizer, swept)
+        over = selected.groupby(x)[y].agg(["mean", "min", "max"])
         xs = over.index.tolist()
         colour = style_of(optimizer).colour
-        if own["seed"].nunique() > 1:
+        if selected["seed"].nunique() > 1:
             figure.add_scatter(
                 **_named(optimizer, swept),
                 x=[*xs, *reversed(xs)],
@@ -479,7 +483,7 @@ def _bars(
             hovertemplate=f"%{{y}}: %{{x:.0%}} {name}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(tickformat=".0%", title_text=SHARES)
+    figure.update_xaxes(tickformat=".0%", title_text=SHARES_LABEL)
     keys = tuple(Key(name, name, colour) for name, (colour, _) in bars.items())
     return Chart(_styled(figure), caption, alt, keys)
 

@@ -16,7 +16,7 @@ import pandas as pd
 from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks, digest, read_record
-from scripts.records.users import Users, path_of, read_users
+from scripts.records.users import Users, read_users, users_path
 from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
 from scripts.reporting.studies import RUN, STUDY, VARIANT
 from scripts.reporting.style import short
@@ -85,7 +85,7 @@ def users_of(root: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[tuple
     """The users of each study whose file of users exists."""
     sources = {
         tuple(record[key] for key in STUDY): (
-            path_of(root, record["dataset"], record["config"]["data"]),
+            users_path(root, record["dataset"], record["config"]["data"]),
             len(decode_ranks(record["test_ranks"])),
         )
         for record in records.values()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.records.errors import UserError
 from scripts.records.record import read_record
-from scripts.records.users import path_of, read_users
+from scripts.records.users import read_users, users_path
 from scripts.reporting.cells import (
     MISSING,
     Table,
@@ -22,7 +22,7 @@ from scripts.reporting.cells import (
     with_interval,
 )
 from scripts.reporting.note import METRICS
-from scripts.reporting.plots import TITLES, column_figure, errors
+from scripts.reporting.plots import TITLES, column_figure, error_bars
 from scripts.reporting.statistics import (
     Group,
     differences,
@@ -86,7 +86,7 @@ def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]
     variants = {"/".join(filter(None, v)): study.of(*v) for v in study.variants}
     chosen = [v for v in variants if named in ("", v) or v.startswith(f"{named}/")]
     if not chosen:
-        raise UserError(f"{name}: no run of it; {experiment} has {', '.join(variants)}")
+        raise UserError(f"{name} has no run; {experiment} has {', '.join(variants)}")
     return [_side(study, variants[v]) for v in chosen]
 
 
@@ -128,7 +128,7 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     if len({len(ndcg) for pair in ndcg_pairs for ndcg in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")
     d, baseline = mean_difference(ndcg_pairs), np.mean([other for _, other in ndcg_pairs], axis=0)
-    users = read_users(path_of(root, dataset, records[0][0]["config"]["data"]), len(d))
+    users = read_users(users_path(root, dataset, records[0][0]["config"]["data"]), len(d))
     by = {} if users is None else users._asdict()
     return Comparison(a, b, d, {key: groups(d, baseline, values) for key, values in by.items()})
 
@@ -156,7 +156,7 @@ def draw(compared: Comparison) -> Figure:
     for axis, (quantity, by_group) in zip(axes[len(TITLES) :], by.items(), strict=True):
         positions = range(len(by_group))
         heights = [group.difference for group in by_group]
-        axis.errorbar(positions, heights, errors(by_group), fmt="o", color=colours[0])
+        axis.errorbar(positions, heights, error_bars(by_group), fmt="o", color=colours[0])
         axis.axhline(0, color="gray")
         axis.set_xticks(positions, [group_name(group) for group in by_group])
         axis.set(title="difference in NDCG@10 on test", xlabel=GROUPED_BY[quantity])

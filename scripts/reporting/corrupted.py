@@ -10,7 +10,7 @@ from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 
 EXACT = "exact"
-LESS_IS_MORE = ("levels", "top")  # kinds whose smaller strengths corrupt more
+SMALLER_IS_STRONGER = ("levels", "top")  # kinds whose smaller strengths corrupt more
 
 
 def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
@@ -29,7 +29,7 @@ def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
     runs = runs.assign(
         kind=parts[0].where(texts != "", EXACT),
         strength=parts[2].where(texts != "", MISSING),
-        severity=strengths.where(~parts[0].isin(LESS_IS_MORE), -strengths),
+        severity=strengths.where(~parts[0].isin(SMALLER_IS_STRONGER), -strengths),
         corrupted=texts != "",
     )
     return runs.sort_values(["corrupted", "kind", "severity"], kind="stable")

@@ -7,8 +7,8 @@ import pandas as pd
 
 from scripts.reporting.cells import WITH, bracketed, seeds, signed
 from scripts.reporting.corrupted import kinds
-from scripts.reporting.note import METRICS, ROWS, VERDICTS
-from scripts.reporting.peers import Tried, best_of_rates, note_study_and_finalists
+from scripts.reporting.note import METRICS, NOTE_VALUES, VERDICTS
+from scripts.reporting.peers import BestRate, best_of_rates, note_study_and_finalists
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
@@ -114,7 +114,7 @@ def versus_baseline(study: Study, optimizer: str) -> VersusBaseline:
     )
 
 
-def nearest(studies: Sequence[Study]) -> list[VersusBaseline]:
+def with_less_state(studies: Sequence[Study]) -> list[VersusBaseline]:
     """The variants in the note's setting that keep less than its baseline, the best first.
 
     They are those of the studies that take their baseline from the note's setting.
@@ -127,7 +127,7 @@ def nearest(studies: Sequence[Study]) -> list[VersusBaseline]:
     return sorted((b for b in compared if b.bytes < most), key=lambda b: -b.percent)
 
 
-def as_large(study: Study) -> list[VersusBaseline]:
+def with_as_much_state(study: Study) -> list[VersusBaseline]:
     """A study's variants that keep as much as its baseline or more, the best first."""
     most = float(study.of(study.declared.baseline)["state_bytes_per_param"].iloc[0])
     return sorted(
@@ -159,18 +159,18 @@ def weaknesses(study: Study) -> list[str]:
     return [removes[s.optimizer] for s in largest_steps(study) if s.optimizer in removes]
 
 
-def last(study: Study) -> str:
+def worst_variant(study: Study) -> str:
     """The note's variant that is last by our mean NDCG@10 on test."""
-    ours = study.runs[study.runs["optimizer"].isin(ROWS)]
+    ours = study.runs[study.runs["optimizer"].isin(NOTE_VALUES)]
     return label_of(str(ours.groupby("optimizer")[METRICS["NDCG@10"]].mean().idxmin()))
 
 
-def last_in_note() -> str:
+def worst_in_note() -> str:
     """The variant that is last by the note's NDCG@10."""
-    return label_of(min(ROWS, key=lambda optimizer: ROWS[optimizer].ndcg))
+    return label_of(min(NOTE_VALUES, key=lambda optimizer: NOTE_VALUES[optimizer].ndcg))
 
 
-class Byte(NamedTuple):
+class ByteDivision(NamedTuple):
     """The best way to divide a byte, by NDCG@10 on validation."""
 
     swept: str
@@ -178,14 +178,14 @@ class Byte(NamedTuple):
     lion: float  # the baseline's, over the same seeds
 
 
-def best_byte(study: Study) -> Byte:
+def best_byte(study: Study) -> ByteDivision:
     """The variant with one byte of a study that has the best NDCG@10 on validation."""
     column = "valid/NDCG@10"
     one = study.runs[study.runs["state_bytes_per_param"] == 1]
     best = one.sort_values(column, kind="stable").iloc[-1]
     baseline = variant(study.baseline, study.declared.baseline)
     same = baseline[baseline["seed"] == best["seed"]]
-    return Byte(str(best["swept"]), float(best[column]), float(same[column].iloc[0]))
+    return ByteDivision(str(best["swept"]), float(best[column]), float(same[column].iloc[0]))
 
 
 class Agreement(NamedTuple):
@@ -214,7 +214,7 @@ def agreements(studies: Sequence[Study]) -> list[Agreement]:
     return [Agreement(*line) for line in frame[columns].itertuples(index=False)]
 
 
-class Explained(NamedTuple):
+class ExplainedBy(NamedTuple):
     """How many of the note's results a setting explains."""
 
     setting: str
@@ -223,7 +223,7 @@ class Explained(NamedTuple):
     n: str
 
 
-def explained(studies: Sequence[Study]) -> list[Explained]:
+def explained(studies: Sequence[Study]) -> list[ExplainedBy]:
     """The settings with all three metrics, the note's first and then the best."""
     table = search(studies)
     if table is None:
@@ -234,7 +234,7 @@ def explained(studies: Sequence[Study]) -> list[Explained]:
         if len(rows) == len(METRICS):
             counts = rows["explained"].str.split(" of ", expand=True).astype(int).sum()
             count, of = int(counts[0]), int(counts[1])
-            settings.append(Explained(str(name), count, of, rows["n"].iloc[0]))
+            settings.append(ExplainedBy(str(name), count, of, rows["n"].iloc[0]))
     return settings[:1] + sorted(settings[1:], key=lambda e: -e.explained)
 
 
@@ -260,7 +260,7 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
     return [result for _, result in sorted(by_difference, key=lambda pair: pair[0])]
 
 
-def tried(studies: Sequence[Study], *optimizers: str) -> list[Tried]:
+def best_rates(studies: Sequence[Study], *optimizers: str) -> list[BestRate]:
     """Optimizers at their best learning rates, without those whose rate was not swept."""
     base = note_study_and_finalists(studies)[0]
     best = {} if base is None else best_of_rates(studies, base)
@@ -299,9 +299,12 @@ class Kept(NamedTuple):
 
 
 def kept(study: Study, *names: str) -> list[Kept]:
-    """What each optimizer keeps of its NDCG@10 where it keeps least of these kinds' strongest.
+    """The smallest share of its NDCG@10 that each optimizer keeps under the strongest corruptions.
 
-    The shares are of the same optimizer with exact gradients and the same seeds.
+    The share is relative to the same optimizer with exact gradients and the same seeds.
+
+    Args:
+        names: the kinds of corruption to consider.
     """
     column = METRICS["NDCG@10"]
     least: dict[str, Kept] = {}

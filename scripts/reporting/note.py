@@ -1,8 +1,8 @@
-"""The note's published figures, and the rule that decides whether our runs reproduce them.
+"""The note's published values, and the rule that decides whether our runs reproduce them.
 
-A figure is here one number of the note's tables: HR@10, NDCG@10 or the loss of one variant. The
-note (https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names no dataset, model
-or hyperparameter. The setting below is our assumption: its author used it in a public benchmark of
+The note's tables have HR@10, NDCG@10 and the loss of each variant. The note
+(https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names no dataset, model or
+hyperparameter. The setting below is our assumption: its author used it in a public benchmark of
 Lion (RecBoard). For the other variants, the weight decay is a guess, too.
 """
 
@@ -49,13 +49,15 @@ TABLES: dict[str, dict[str, Published]] = {
         "simba_c_eq_m": Published(0.0667, 0.0358, 0.142691),
     },
 }
-ROWS: dict[str, Published] = {name: row for table in TABLES.values() for name, row in table.items()}
+NOTE_VALUES: dict[str, Published] = {
+    name: row for table in TABLES.values() for name, row in table.items()
+}
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sign(m)
 
 VERDICTS = ("reproduced", "same rank", "not reproduced")
 
 
-def is_setting(runs: pd.DataFrame) -> bool:
+def has_note_setting(runs: pd.DataFrame) -> bool:
     """Whether all runs have the setting that we assume for the note."""
     return bool((runs[list(SETTING)] == pd.Series(SETTING)).all(axis=None))
 
@@ -93,8 +95,8 @@ def prediction_se(ours: pd.Series, n: int) -> float:
     return ours.std(ddof=1) * math.sqrt(1 + 1 / n)
 
 
-def interval(ours: pd.Series) -> float | None:
-    """Half the width of the 95% interval of the distance of one more run from our mean.
+def interval_half_width(ours: pd.Series) -> float | None:
+    """Half the width of the 95% prediction interval for one more run, around our mean.
 
     The interval is that of Student's t; for small n it is wider than the two standard errors of the
     rule. None for fewer than two runs.
@@ -104,7 +106,7 @@ def interval(ours: pd.Series) -> float | None:
 
 
 def pass_probability(n: int, off: float = 0.0) -> float:
-    """The probability that the rule calls the figure of one more run reproduced.
+    """The probability that the rule calls a metric of one more run reproduced.
 
     The distance in units of its estimated standard error has a noncentral t distribution with
     n - 1 degrees of freedom.
@@ -119,11 +121,11 @@ def pass_probability(n: int, off: float = 0.0) -> float:
 
 
 def probability_all_reproduced(runs: pd.DataFrame, draws: int = 100_000) -> float:
-    """The probability that the rule calls all three figures of one more run reproduced.
+    """The probability that the rule calls all three metrics of one more run reproduced.
 
-    It is simulated for the number of seeds in ``runs``. The figures are normal, with the mean
-    correlation of ``runs`` over the variants. With five seeds the probability is 0.73: if the note
-    had trained six variants exactly as we do, 4.4 of them would pass on average.
+    It is simulated for the number of seeds in ``runs``. The metrics are normally distributed, with
+    the mean correlation of ``runs`` over the variants. With five seeds the probability is 0.73: if
+    the note had trained six variants exactly as we do, 4.4 of them would be reproduced on average.
     """
     columns = list(METRICS.values())
     groups = [group[columns] for _, group in runs.groupby("optimizer") if len(group) > 2]

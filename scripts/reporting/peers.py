@@ -26,7 +26,7 @@ DIFFERENCE, TUNED = "NDCG@10 − Lion's", "validation NDCG@10, best rate"
 BYTES, NANOSECONDS = "state, bytes per parameter", "step, ns per parameter"
 
 
-class Tried(NamedTuple):
+class BestRate(NamedTuple):
     """The best NDCG@10 on validation of an optimizer over learning rates."""
 
     valid: float
@@ -135,8 +135,8 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
     caption = (
         f"Bytes of optimizer state. HR@10 and NDCG@10 on test and the lowest training loss "
         f"of {epochs} epochs, mean ± sample std over n seeds; differences over equal seeds, with "
-        f"the 95% interval of Student's t. Then {_tried(rate_grids(studies, base))}the time of a "
-        f"step of {SIZE} parameters, compiled into one pass (fused), on one thread."
+        f"the 95% interval of Student's t. Then {_search_in_words(rate_grids(studies, base))}the "
+        f"time of a step of {SIZE} parameters, compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(rows), caption)
 
@@ -211,7 +211,7 @@ BENCHMARKS = {
 }
 
 
-def _tried(grids: Sequence[Study]) -> str:
+def _search_in_words(grids: Sequence[Study]) -> str:
     """How the best rate was found, in words; nothing without a grid."""
     if not grids:
         return ""
@@ -225,12 +225,12 @@ def _tried(grids: Sequence[Study]) -> str:
     )
 
 
-def best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, Tried]:
+def best_of_rates(studies: Sequence[Study], base: Study) -> dict[str, BestRate]:
     """How good each optimizer in ``rate_grids`` is at its best learning rate."""
-    best: dict[str, Tried] = {}
+    best: dict[str, BestRate] = {}
     for study in rate_grids(studies, base):
         for optimizer, selected in study.runs.groupby("optimizer"):
             means = selected.groupby("lr")["valid/NDCG@10"].mean()
             run = len(means), int(selected["epochs"].max()), selected["seed"].nunique()
-            best[str(optimizer)] = Tried(float(means.max()), *run)
+            best[str(optimizer)] = BestRate(float(means.max()), *run)
     return best

@@ -24,7 +24,7 @@ from matplotlib.ticker import PercentFormatter
 
 from scripts.reporting import note
 from scripts.reporting.corrupted import kinds
-from scripts.reporting.note import METRICS, ROWS
+from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.statistics import Group
 from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, on_dark, short, style_of
@@ -38,13 +38,16 @@ from scripts.reporting.tables import (
 )
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
-WIDTH = 3.4  # inches: a column of a paper
-LINE, COLUMN = 56, 24  # letters that fit a line of the title, and one of two columns of a legend
+FIGURE_WIDTH = 3.4  # inches: a column of a paper
+TITLE_CHARACTERS, LEGEND_CHARACTERS = (
+    56,
+    24,
+)  # letters that fit a line of the title, and one of two columns of a legend
 # different widths, so that of two lines in the same place both can be seen
-WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(ROWS)}
+LINE_WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(NOTE_VALUES)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 DASHES = ("-", "--", ":", "-.")  # for variants of the same colour
-LOSSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
+LOSS_TICKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
 MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
 GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
 TITLES = {
@@ -69,12 +72,12 @@ DISTANCES = {  # diagnostics of the last diagnosed epoch, drawn over the items' 
     "net": "net distance per epoch, in % of that\nwith all steps in one direction",
 }
 NAMES = {"lr": "learning rate", "weight_decay": "weight decay"}  # of swept keys
-SHARES = "share of coordinates"
-GAINS = "difference in NDCG@10"
+SHARES_LABEL = "share of coordinates"
+GAINS_LABEL = "difference in NDCG@10"
 MEMORIES = {
-    "astray_m": "Lion's m points against\nthe epoch's sum of gradients",
-    "astray_s": "the counter s points against\nthe epoch's sum of gradients",
-    "outvoted": "the epoch's own count of signs points against\nits sum of gradients",
+    "astray_m": "Lion's m contradicts\nthe epoch's sum of gradients",
+    "astray_s": "the counter s contradicts\nthe epoch's sum of gradients",
+    "outvoted": "the epoch's sum of signs contradicts\nits sum of gradients",
 }
 
 
@@ -91,12 +94,12 @@ def curves(study: Study) -> Figure | None:
     if not has_curves(study):
         return None
     points = study.shown_curves
-    figure, axes = column_figure(_of_bands(study, points), 2, handles=_handles(study, points))
+    figure, axes = column_figure(_bands_title(study, points), 2, handles=_handles(study, points))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     axes[0].set_yscale("log")
-    ticks = [tick for tick in LOSSES if tick > study.curves["train/loss"].min() / 1.2]
+    ticks = [tick for tick in LOSS_TICKS if tick > study.curves["train/loss"].min() / 1.2]
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0].minorticks_off()
     axes[0].axhline(GUESSING, color="gray", ls=":")
@@ -111,7 +114,7 @@ def curves(study: Study) -> Figure | None:
     )
     if compares_with_note(study):
         last = study.curves["epoch"].max()
-        for optimizer, row in ROWS.items():
+        for optimizer, row in NOTE_VALUES.items():
             colour = style_of(optimizer).colour
             axes[0].plot(last, row.loss, "D", color=colour, mfc="white", clip_on=False)
         axes[0].plot([], [], "D", color="gray", mfc="white", label="the note's")
@@ -144,7 +147,7 @@ def grid(study: Study) -> Figure | None:
     runs = grid_runs(study)
     if runs is None:
         return None
-    figure, axes = column_figure(_of_bands(study, runs), 2, handles=_handles(study, runs))
+    figure, axes = column_figure(_bands_title(study, runs), 2, handles=_handles(study, runs))
     ticks = sorted(runs["value"].unique())
     (key,) = study.swept
     for axis, (column, title) in zip(axes, GRID_TITLES.items(), strict=True):
@@ -166,7 +169,7 @@ def gains(study: Study) -> Figure | None:
     figure, axes = column_figure(title, 2, handles=_handles(study, found))
     for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
         draw_gains(axis, study, found[found["by"] == quantity])
-        axis.set(xlabel=words, ylabel=GAINS)
+        axis.set(xlabel=words, ylabel=GAINS_LABEL)
     return figure
 
 
@@ -186,9 +189,9 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
     for i, (optimizer, swept) in enumerate(variants):
         groups = groups_of(variant(lines, optimizer, swept))
         axis.errorbar(
-            [place + spread(i, len(variants)) for place in range(len(groups))],
+            [place + group_offset(i, len(variants)) for place in range(len(groups))],
             [group.difference for group in groups],
-            errors(groups),
+            error_bars(groups),
             fmt="o",
             ms=3,
             color=style_of(optimizer).colour,
@@ -198,13 +201,13 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def spread(i: int, n: int) -> float:
+def group_offset(i: int, n: int) -> float:
     """The x offset of the i-th of n variants in its group."""
     return 0.6 * ((i + 0.5) / n - 0.5)
 
 
-def errors(groups: Sequence[Group]) -> list[list[float]]:
-    """How far the intervals of groups extend below and above their differences."""
+def error_bars(groups: Sequence[Group]) -> list[list[float]]:
+    """The lengths of error bars below and above the groups' differences."""
     return [
         [0.0 if math.isnan(g.low) else g.difference - g.low for g in groups],
         [0.0 if math.isnan(g.high) else g.high - g.difference for g in groups],
@@ -216,8 +219,8 @@ def steps(study: Study) -> Figure | None:
     changes = study.declared.steps
     if not changes:
         return None
-    figure = Figure(figsize=(WIDTH, 0.55 * len(changes) + 0.7))
-    _title(figure, _of_study(study, study.runs))
+    figure = Figure(figsize=(FIGURE_WIDTH, 0.55 * len(changes) + 0.7))
+    _title(figure, _study_title(study, study.runs))
     axis = figure.subplots()
     before = None
     for y, (optimizer, change) in enumerate(changes.items()):
@@ -249,7 +252,7 @@ def note_figure(study: Study) -> Figure | None:
     """
     if not compares_with_note(study):
         return None
-    figure = Figure(figsize=(WIDTH, 5.2))
+    figure = Figure(figsize=(FIGURE_WIDTH, 5.2))
     _title(
         figure,
         f"The note's figures and ours ({study.dataset}): HR@10 and NDCG@10 on test, lowest "
@@ -258,7 +261,7 @@ def note_figure(study: Study) -> Figure | None:
     axes = figure.subplots(len(METRICS), 2, sharey=True)
     for i, (metric, column) in enumerate(METRICS.items()):
         runs, relative = axes[i]
-        for y, (optimizer, published) in enumerate(ROWS.items()):
+        for y, (optimizer, published) in enumerate(NOTE_VALUES.items()):
             ours, theirs = study.of(optimizer)[column], float(published[i])
             mean = ours.mean() / theirs - 1
             half = 2 * note.prediction_se(ours, len(ours)) / theirs
@@ -268,16 +271,16 @@ def note_figure(study: Study) -> Figure | None:
             relative.plot([mean - half, mean + half], [y, y], color=colour, lw=3)
         runs.set(title=metric)
         runs.set_xlim(left=0)
-        relative.set(title="beside the note's")
+        relative.set(title="relative to the note's")
         relative.xaxis.set_major_formatter(lambda x, _: f"{100 * x:+.0f}%" if x else "equal")
         relative.axvline(0, color="gray", ls=":")
-    axes[0, 0].set_yticks(range(len(ROWS)), [label_of(o) for o in ROWS])
+    axes[0, 0].set_yticks(range(len(NOTE_VALUES)), [label_of(o) for o in NOTE_VALUES])
     axes[0, 0].invert_yaxis()
     handles = [
         Line2D([], [], ls="", marker="D", color="gray", mfc="white", ms=6, label="the note"),
         Line2D([], [], ls="", marker="o", color="gray", alpha=0.6, label="a run of ours"),
         Line2D([], [], color="gray", lw=3, label="mean ± 2 s.e. of one more run"),
-        Line2D([], [], color="gray", ls=":", label="the note: reproduced if crossed"),
+        Line2D([], [], color="gray", ls=":", label="the note: reproduced if a bar crosses it"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
@@ -289,14 +292,17 @@ def moves(study: Study) -> Figure | None:
         return None
     last = last_diagnosed(study.diagnostics)
     shares = step_shares(last)
-    figure = Figure(figsize=(WIDTH, 0.22 * len(shares) + 1.2))
-    _title(figure, f"{_of_study(study, last)}: all steps of item embeddings at the last look")
+    figure = Figure(figsize=(FIGURE_WIDTH, 0.22 * len(shares) + 1.2))
+    _title(
+        figure,
+        f"{_study_title(study, last)}: all steps of item embeddings in the last diagnosed epoch",
+    )
     axis = figure.subplots()
     labels, starts = [label_of(str(o)) for o in shares.index], shares.cumsum(axis=1) - shares
     for part, (colour, label) in PARTS_OF_MOVES.items():
         axis.barh(labels, shares[part], left=starts[part], color=colour, label=label)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set(xlabel=SHARES)
+    axis.set(xlabel=SHARES_LABEL)
     axis.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -307,8 +313,8 @@ def moves_by_epoch(study: Study) -> Figure | None:
     lines = study.diagnostics
     if lines.empty:
         return None
-    figure = Figure(figsize=(WIDTH, 5.4))
-    _title(figure, _of_bands(study, lines))
+    figure = Figure(figsize=(FIGURE_WIDTH, 5.4))
+    _title(figure, _bands_title(study, lines))
     axes = figure.subplots(3, 2)
     for axis, ((quantity, of), title) in zip(axes.flat, MOVES_BY_EPOCH.items(), strict=False):
         shown = lines[(lines["quantity"] == quantity) & (lines["of"] == of)].assign(swept="")
@@ -325,7 +331,7 @@ def distances(study: Study) -> Figure | None:
     if study.diagnostics.empty:
         return None
     last = last_diagnosed(study.diagnostics).assign(swept="")
-    figure, axes = column_figure(_of_bands(study, last), 2, handles=_handles(study, last))
+    figure, axes = column_figure(_bands_title(study, last), 2, handles=_handles(study, last))
     for axis, (quantity, title) in zip(axes, DISTANCES.items(), strict=True):
         shown = last[last["quantity"] == quantity].astype({"of": int})
         _bands(axis, study, shown, "of", "value", marker="o")
@@ -341,7 +347,7 @@ def memories(study: Study) -> Figure | None:
         return None
     last = last_diagnosed(study.diagnostics)
     optimizers = [o for o, _ in study.variants if o in set(last["optimizer"])]
-    figure, axes = column_figure(_of_study(study, last), 3, height=0.15 * len(optimizers) + 0.6)
+    figure, axes = column_figure(_study_title(study, last), 3, height=0.15 * len(optimizers) + 0.6)
     for axis, (quantity, title) in zip(axes, MEMORIES.items(), strict=True):
         shown = last[last["quantity"] == quantity].groupby("optimizer")["value"].mean()
         shown = shown.reindex(optimizers)
@@ -352,7 +358,7 @@ def memories(study: Study) -> Figure | None:
         axis.set(title=title, xlim=(0, 0.6), ylim=(len(shown) - 0.4, -0.6))
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.set_yticks(range(len(optimizers)), [label_of(o) for o in optimizers])
-    axes[0].text(0.49, 0, "a coin", ha="right", va="center", color="gray")
+    axes[0].text(0.49, 0, "chance", ha="right", va="center", color="gray")
     return figure
 
 
@@ -362,7 +368,7 @@ def corrupted(study: Study) -> Figure | None:
     if not shown:
         return None
     rows = math.ceil((len(shown) + 1) / 2)  # the legend takes a panel
-    figure = Figure(figsize=(WIDTH, 1.3 * rows + 0.4))
+    figure = Figure(figsize=(FIGURE_WIDTH, 1.3 * rows + 0.4))
     title = f"{study.experiment}: NDCG@10 on test, by how gradients are corrupted"
     _title(figure, f"{title} ({study.model} on {study.dataset})")
     axes = figure.subplots(rows, 2, sharey=True, squeeze=False)
@@ -372,7 +378,7 @@ def corrupted(study: Study) -> Figure | None:
         axis.set_xticks(range(len(kind.strengths)), kind.strengths)
     handles = _handles(study, shown[0].runs)
     for handle in handles:
-        handle.set_label(textwrap.fill(str(handle.get_label()), COLUMN))
+        handle.set_label(textwrap.fill(str(handle.get_label()), LEGEND_CHARACTERS))
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
     axes[-1, -1].legend(handles=handles, loc="center")
@@ -418,12 +424,14 @@ def column_figure(
     Args:
         height: of a panel, in inches.
     """
-    columns = 1 if any(len(str(handle.get_label())) > COLUMN for handle in handles) else 2
+    columns = (
+        1 if any(len(str(handle.get_label())) > LEGEND_CHARACTERS for handle in handles) else 2
+    )
     for handle in handles:
-        handle.set_label(textwrap.fill(str(handle.get_label()), LINE))
+        handle.set_label(textwrap.fill(str(handle.get_label()), TITLE_CHARACTERS))
     rows = sum(str(handle.get_label()).count("\n") + 1 for handle in handles)
     lines = math.ceil(rows / columns)
-    figure = Figure(figsize=(WIDTH, n * height + 0.4 + 0.15 * lines))
+    figure = Figure(figsize=(FIGURE_WIDTH, n * height + 0.4 + 0.15 * lines))
     _title(figure, title)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
@@ -431,11 +439,11 @@ def column_figure(
 
 
 def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(textwrap.fill(text, LINE))
+    figure.suptitle(textwrap.fill(text, TITLE_CHARACTERS))
 
 
-def _of_study(study: Study, lines: pd.DataFrame) -> str:
-    """What the runs of a study are, and over how many seeds these lines of them go."""
+def _study_title(study: Study, lines: pd.DataFrame) -> str:
+    """Experiment, model, dataset, epochs and number of seeds, for a title."""
     counts = lines.groupby("optimizer")["seed"].nunique()
     seeds = "one seed"
     if counts.max() > 1:
@@ -445,9 +453,9 @@ def _of_study(study: Study, lines: pd.DataFrame) -> str:
     return f"{study.experiment}: {study.model} on {study.dataset}, {epochs} epochs, {seeds}"
 
 
-def _of_bands(study: Study, lines: pd.DataFrame) -> str:
+def _bands_title(study: Study, lines: pd.DataFrame) -> str:
     """The title of a figure that shows the range over seeds."""
-    title = _of_study(study, lines)
+    title = _study_title(study, lines)
     return title if title.endswith("one seed") else f"{title} (band: lowest to highest)"
 
 
@@ -456,9 +464,9 @@ def _bands(
 ) -> None:
     """One line per variant: the mean over seeds, with a band from the lowest to the highest."""
     for (optimizer, swept), dashes in dashes_of(study, points).items():
-        own = variant(points, optimizer, swept)
-        over = own.groupby(x)[y].agg(["mean", "min", "max"])
-        colour, width = style_of(optimizer).colour, WIDTHS.get(optimizer, 1.2)
+        selected = variant(points, optimizer, swept)
+        over = selected.groupby(x)[y].agg(["mean", "min", "max"])
+        colour, width = style_of(optimizer).colour, LINE_WIDTHS.get(optimizer, 1.2)
         axis.plot(over.index, over["mean"], dashes, marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
 

@@ -1,8 +1,8 @@
 """RecBoard's published results of Adam on the pre-norm SASRec, to validate our pipeline.
 
 RecBoard (benchmark/Amazon2014*_550_LOU/SASRec.json) publishes the results of five seeds. The values
-below are their means and sample stds. HR@10 and NDCG@10 are on test at the best valid epoch; the
-loss is the lowest of all epochs.
+below are their means and sample stds. HR@10 and NDCG@10 are on test, of the epoch that was
+best on validation; the loss is the lowest of all epochs.
 """
 
 import math
@@ -35,8 +35,8 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 def comparison(dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
     """One line per metric: the published mean, ours, and whether they agree.
 
-    They agree if their difference is at most two of its standard errors. One run of ours does not
-    suffice for a standard error, so ``agrees`` is then a dash.
+    They agree if their difference is at most two standard errors of the difference. One run of ours
+    does not suffice for a standard error, so ``agrees`` is then a dash.
     """
     lines = []
     for metric, column in METRICS.items():

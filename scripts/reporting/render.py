@@ -15,7 +15,7 @@ from scripts.reporting.cells import MISSING, Table
 
 WIDTH = 100  # columns of text where there is no terminal
 LATEX_WIDTH = 110  # characters of small print in a page's width
-BETWEEN = 3  # columns of text between two columns of a table
+COLUMN_GAP = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 
@@ -33,7 +33,7 @@ def narrow(frame: pd.DataFrame, width: int = WIDTH) -> list[pd.DataFrame]:
     Each part begins with the columns of words that name its lines.
     """
     names = list(itertools.takewhile(lambda column: not is_numeric_column(frame[column]), frame))
-    wide = {column: BETWEEN + max(map(len, [column, *frame[column]])) for column in frame}
+    wide = {column: COLUMN_GAP + max(map(len, [column, *frame[column]])) for column in frame}
     begin = sum(wide[column] for column in names)
     parts, used = [names], begin
     for column in frame.columns[len(names) :]:
@@ -95,7 +95,7 @@ def show(table: Table, name: str = "") -> None:
 def widths_of(lines: Sequence[Sequence[str]], width: int) -> list[int]:
     """The widths of the columns of a table that is ``width`` wide; none if a word would be cut."""
     columns = list(zip(*lines, strict=True))
-    space = width - len(columns) * BETWEEN - 1
+    space = width - len(columns) * COLUMN_GAP - 1
     wanted = [max(map(len, cells)) for cells in columns]
     widths = [max(len(word) for cell in cells for word in cell.split()) for cells in columns]
     for _ in range(space - sum(widths)):

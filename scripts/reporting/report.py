@@ -1,6 +1,6 @@
 """One page of all results: words, tables and figures in a file that needs nothing else.
 
-templates/report.md has the words, in Markdown, and calls the methods of ``Page`` for what is
+templates/report.md has the text, in Markdown, and calls the methods of ``Page`` for what is
 computed. templates/page.html is the page around them. plotly draws, DataTables (from itables) sorts
 and filters; both are written into the page.
 """
@@ -32,7 +32,7 @@ from scripts.reporting.style import label_of, on_dark, short
 from scripts.reporting.tables import tables
 
 TEMPLATES = Path(__file__).parent / "templates"
-TITLES = {  # of a study's tables that the words do not name
+TITLES = {  # of a study's tables that the text does not name
     "rows": "Results",
     "paired": "Compared with the baseline, seed by seed and user by user",
     "popularity": "By how often the test item occurs in training",

@@ -23,12 +23,12 @@ def state_table(studies: Sequence[Study], _: Path) -> Table | None:
     bytes_of = {o: state_bytes(studies, o) for o in [*runs["optimizer"].unique(), *REFERENCES]}
     known = sorted((b, o) for o, b in bytes_of.items() if b is not None)
     lines = []
-    for per_weight, optimizer in known:
+    for per_parameter, optimizer in known:
         selected = runs.loc[runs["optimizer"] == optimizer, column]
-        line = {WITH: label_of(optimizer), BYTES: f"{per_weight:g}"}
+        line = {WITH: label_of(optimizer), BYTES: f"{per_parameter:g}"}
         for other in ("lion", *REFERENCES):
             if whole := bytes_of.get(other):
-                line[f"of {label_of(other)}'s"] = f"{100 * per_weight / whole:.3g}%"
+                line[f"of {label_of(other)}'s"] = f"{100 * per_parameter / whole:.3g}%"
         lines.append(line | {"NDCG@10": f"{selected.mean():.4f}" if len(selected) else MISSING})
     caption = (
         "Optimizer state, the smallest first, without the weights and their gradients; beside it, "

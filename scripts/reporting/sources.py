@@ -8,7 +8,7 @@ import pandas as pd
 from scripts.reporting.cells import Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
-from scripts.reporting.note import ROWS
+from scripts.reporting.note import NOTE_VALUES
 from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import ORDER, compares_with_note
@@ -51,7 +51,7 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
             | (pd.Series(whole, runs.index, dtype=str) == row[column])
         ]
     if ORDER in row:
-        runs = runs[runs["optimizer"].isin(ROWS)]
+        runs = runs[runs["optimizer"].isin(NOTE_VALUES)]
     if "gradient" in row and (corrupted := corrupted_runs(runs)) is not None:
         same = (corrupted["kind"] == row["gradient"]) & (corrupted["strength"] == row["strength"])
         runs = runs[same.reindex(runs.index)]

@@ -98,7 +98,7 @@ def user_groups(
 
 
 class Group(NamedTuple):
-    """Users with a number from ``least`` to ``most``, and what a variant changes for them."""
+    """Users whose popularity or history length is from ``least`` to ``most``, and their results."""
 
     least: int
     most: int

@@ -1,7 +1,7 @@
 """Group runs into studies and variants, and read what an experiment's file declares.
 
-A study is the runs of one (experiment, model, dataset). A variant is the runs of a study that
-differ only in their seed: one optimizer and one value of each swept key. An experiment's file in
+A study is the runs of one (experiment, model, dataset). A variant is one optimizer with one value
+of each swept key; its runs in a study differ only in their seed. An experiment's file in
 configs/experiment declares its tables under ``study``. Without this key, a study gets every table
 that applies to it.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from scripts.records.errors import UserError
-from scripts.reporting.note import ROWS
+from scripts.reporting.note import NOTE_VALUES
 
 if TYPE_CHECKING:
     from scripts.reporting.collect import Results
@@ -32,7 +32,7 @@ class Declaration:
 
     compares_with_note: bool = False  # compare its results with the note's
     compares_with_published: bool = False  # compare its runs of Adam with published results
-    answers: bool = False  # the table of the study's answer shows its runs
+    answers: bool = False  # the table ``answer`` shows its runs
     tuning: bool = False  # its runs choose rates and decays
     departs_from: str | None = None  # the experiment from which it differs in one setting
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
@@ -80,7 +80,9 @@ class Study:
     def variants(self) -> list[tuple[str, str]]:
         """(optimizer, swept) of each variant: the note's variants in its order, then the others."""
         distinct = self.runs.drop_duplicates(VARIANT)
-        known = list(dict.fromkeys([*ROWS, *self.declared.optimizers, *distinct["optimizer"]]))
+        known = list(
+            dict.fromkeys([*NOTE_VALUES, *self.declared.optimizers, *distinct["optimizer"]])
+        )
         distinct = distinct.assign(position=distinct["optimizer"].map(known.index))
         distinct = distinct.sort_values(["position", *self.swept, "swept"], kind="stable")
         return list(distinct[VARIANT].itertuples(index=False, name=None))

@@ -29,7 +29,7 @@ from scripts.reporting.cells import (
     with_interval,
 )
 from scripts.reporting.corrupted import corrupted_by
-from scripts.reporting.note import BY_SIGN_M, METRICS, ROWS, VERDICTS
+from scripts.reporting.note import BY_SIGN_M, METRICS, NOTE_VALUES, VERDICTS
 from scripts.reporting.published import PUBLISHED, comparison
 from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
@@ -66,7 +66,7 @@ def rows(study: Study) -> Table | None:
     if compares_with_note(study):
         return rows_with_note(study)
     lines = []
-    ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in ROWS.items()}
+    ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in NOTE_VALUES.items()}
     has_ranks = not study.swept and ours.notna().all()
     runs_by_variant = [(o, swept, study.of(o, swept)) for o, swept in study.variants]
     runs_by_variant += [(o, "", study.of(o)) for o in study.missing_optimizers]
@@ -82,7 +82,7 @@ def rows(study: Study) -> Table | None:
         line |= {key.split(".")[-1]: values_in(selected[key]) for key in study.swept}
         line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(selected)), "best epoch": best_epochs(selected)}
-        if has_ranks and optimizer in ROWS:
+        if has_ranks and optimizer in NOTE_VALUES:
             line |= {"rank": str(rank(ours, "NDCG@10", optimizer))}
             line |= {"note's rank": str(rank(pd.Series(notes), "NDCG@10", optimizer))}
         lines.append(line)
@@ -97,7 +97,7 @@ def rows(study: Study) -> Table | None:
 def rows_with_note(study: Study) -> Table:
     """One row per variant of the note; its verdict is the worst of its three metrics' verdicts."""
     lines = []
-    for optimizer in ROWS:
+    for optimizer in NOTE_VALUES:
         metrics = metrics_of(study, optimizer)
         line = {WITH: label_of(optimizer)}
         for metric in metrics:
@@ -109,7 +109,7 @@ def rows_with_note(study: Study) -> Table:
         selected = study.of(optimizer)
         lines.append(line | {"n": str(len(selected)), "verdict": worst})
     for optimizer, swept in study.variants:
-        if optimizer not in ROWS:
+        if optimizer not in NOTE_VALUES:
             selected = study.of(optimizer, swept)
             line = {WITH: label_of(optimizer, swept), "n": str(len(selected))}
             ours = {f"{m} ours": mean_and_std(selected[c]) for m, c in METRICS.items()}
@@ -125,13 +125,13 @@ def rows_with_note(study: Study) -> Table:
 def metrics_of(study: Study, optimizer: str) -> list[dict[str, str]]:
     """One row per metric of a variant: the note's value, ours, the difference and the verdict."""
     lines = []
-    metrics = zip(METRICS.items(), ROWS[optimizer], strict=True)
+    metrics = zip(METRICS.items(), NOTE_VALUES[optimizer], strict=True)
     for i, ((metric, column), note_value) in enumerate(metrics):
         ours = study.of(optimizer)[column]
-        notes = pd.Series({o: published[i] for o, published in ROWS.items()})
+        notes = pd.Series({o: published[i] for o, published in NOTE_VALUES.items()})
         our_rank = rank(means(study.runs, column), metric, optimizer)
         same_rank = None if our_rank is None else our_rank == rank(notes, metric, optimizer)
-        half, difference = note.interval(ours), ours.mean() - note_value
+        half, difference = note.interval_half_width(ours), ours.mean() - note_value
         lines.append(
             {
                 WITH: label_of(optimizer),
@@ -255,13 +255,13 @@ def by_epoch(study: Study) -> Table | None:
     for optimizer, swept in study.variants:
         if optimizer == study.declared.baseline:
             continue
-        gains = variant(study.curves, optimizer, swept)
+        curves = variant(study.curves, optimizer, swept)
         theirs = baseline_of(study.baseline_curves, study.declared.baseline, swept)
         for quantity, column in CURVES.items():
             line = {WITH: label_of(optimizer, swept), "difference of": quantity}
             for epoch in epochs:
                 at = theirs[theirs["epoch"] == epoch]
-                d = differences(gains[gains["epoch"] == epoch], at, column) / at[column].mean()
+                d = differences(curves[curves["epoch"] == epoch], at, column) / at[column].mean()
                 if len(d) >= 5:
                     bounds = t_interval(d) or (math.nan, math.nan)
                     line[f"epoch {epoch}"] = percent_with_interval(d.mean(), *bounds, decimals=1)
@@ -322,9 +322,9 @@ def declared_steps(study: Study) -> list[Step]:
     loss, ndcg = METRICS["Loss"], METRICS["NDCG@10"]
     of_loss, of_ndcg = _shares_of_gap(study, loss), _shares_of_gap(study, ndcg)
     return [
-        Step(o, change, gains[loss], gains[ndcg], of_loss.get(o), of_ndcg.get(o))
+        Step(o, change, selected[loss], selected[ndcg], of_loss.get(o), of_ndcg.get(o))
         for o, change in changes.items()
-        for gains in [study.of(o)]
+        for selected in [study.of(o)]
     ]
 
 
@@ -374,7 +374,7 @@ def published(study: Study) -> Table | None:
     caption = (
         "Adam on the pre-norm SASRec: RecBoard's five seeds and ours, mean ± sample std; Loss is "
         "the lowest training loss of all epochs. A metric agrees if the difference is at most two "
-        "of its standard errors."
+        "standard errors of the difference."
     )
     return Table(comparison(study.dataset, runs), caption)
 
@@ -398,7 +398,7 @@ def memories(study: Study) -> Table | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
     caption = (
         "Coordinates of item embeddings that had a gradient in the last diagnosed epoch: how often "
-        "the sign of a memory differs from that of the sum of the epoch's gradients, or from that "
+        "the sign of a memory is opposite to that of the sum of the epoch's gradients, or to that "
         "of the sum of their signs. m was computed for every variant, for comparison."
     )
     return _diagnosed_table(study, MEMORIES, caption) if has_memory_diagnostics(study) else None
@@ -422,7 +422,7 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
 
 def compares_with_note(study: Study) -> bool:
     """Whether a study is compared with the note: it declares so and has the note's setting."""
-    return study.declared.compares_with_note and note.is_setting(study.runs)
+    return study.declared.compares_with_note and note.has_note_setting(study.runs)
 
 
 def headline(studies: Sequence[Study]) -> Table | None:
@@ -464,7 +464,7 @@ def order(studies: Sequence[Study]) -> Table | None:
         if study.swept or ours.isna().any() or study.fewest_seeds() < 2:
             continue
         ours = ours.sort_values(ascending=False, kind="stable")
-        tau = stats.kendalltau([ROWS[str(o)].ndcg for o in ours.index], ours)
+        tau = stats.kendalltau([NOTE_VALUES[str(o)].ndcg for o in ours.index], ours)
         lines.append(
             {
                 "experiment": study.experiment,
@@ -503,7 +503,7 @@ def search(studies: Sequence[Study]) -> Table | None:
         return None
     lines = []
     for i, metric in enumerate(METRICS):
-        notes = {o: published[i] for o, published in ROWS.items()}
+        notes = {o: published[i] for o, published in NOTE_VALUES.items()}
         lines.append({"setting": "note", "metric": metric} | _of_six_variants(notes))
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
@@ -517,7 +517,7 @@ def search(studies: Sequence[Study]) -> Table | None:
     for setting, runs, metrics in settings:
         for metric, column in metrics.items():
             explained = 0
-            for optimizer, published in ROWS.items():
+            for optimizer, published in NOTE_VALUES.items():
                 known = base.of(optimizer)[METRICS[metric]]
                 ours = runs.loc[runs["optimizer"] == optimizer, column]
                 ours = ours if len(ours) else known
@@ -526,14 +526,16 @@ def search(studies: Sequence[Study]) -> Table | None:
                 explained += abs(ours.mean() - note_value) <= bound
             fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
             line = {"setting": setting, "metric": metric} | _of_six_variants(means(runs, column))
-            lines.append(line | {"n": str(fewest), "explained": f"{explained} of {len(ROWS)}"})
+            lines.append(
+                line | {"n": str(fewest), "explained": f"{explained} of {len(NOTE_VALUES)}"}
+            )
     caption = (
         "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
         "epochs, means over n seeds or more. A setting explains a metric of a variant if the "
         "note's value lies within two standard errors of one more run. A variant that a setting "
         "does not change has no run in it (–); its runs in the note's setting count instead. The "
         "std is that of these runs, and with fewer seeds the bounds are wider. Settings were "
-        "chosen by loss and validation metrics; further seeds by all metrics."
+        "chosen by loss and validation metrics; all metrics decided which one got further seeds."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
 
@@ -571,7 +573,7 @@ def has_memory_diagnostics(study: Study) -> bool:
 
 def means(runs: pd.DataFrame, column: str) -> pd.Series:
     """The mean of a column for each of the note's variants, in its order; NaN without a run."""
-    return runs.groupby("optimizer")[column].mean().reindex(list(ROWS))
+    return runs.groupby("optimizer")[column].mean().reindex(list(NOTE_VALUES))
 
 
 def rank(values: pd.Series, metric: str, optimizer: str) -> int | None:
@@ -626,4 +628,4 @@ def _stand_ins(study: Study) -> pd.DataFrame:
 
 
 def _of_six_variants(values: Mapping[str, float] | pd.Series) -> dict[str, str]:
-    return {label_of(o): four_decimals(values[o]) for o in ROWS}
+    return {label_of(o): four_decimals(values[o]) for o in NOTE_VALUES}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from scripts.records.stopping import GRACE, WATCH_PARENT
+from scripts.records.stopping import GRACE_SECONDS, WATCH_PARENT
 
 
 @contextmanager
@@ -19,8 +19,11 @@ def children(
 
     Ctrl-C on a terminal sends SIGINT to the whole process group. Children ignore it; only this
     process handles it, and sends them SIGTERM. If this process is killed (kill -9), the kernel
-    closes the pipes at the children's stdin, which scripts/records/stopping.py watches. This works
-    on every Unix; Linux's prctl(PR_SET_PDEATHSIG) ends a child with the thread that started it.
+    closes the pipes at the children's stdin, which scripts/records/stopping.py watches. Linux's
+    prctl(PR_SET_PDEATHSIG) would end a child already with the thread that started it.
+
+    Args:
+        output: the children's stdout and stderr, as for Popen; None: those of this process.
     """
     started: list[subprocess.Popen[str]] = []
     try:
@@ -43,7 +46,7 @@ def children(
             process.terminate()  # does nothing to one that has ended
         for process in started:
             try:
-                process.wait(GRACE)
+                process.wait(GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from scripts.records.errors import UserError
-from scripts.records.record import LARGEST
+from scripts.records.record import LARGEST_INTEGER
 from scripts.records.torchrun import started_by_torchrun
 from scripts.running.tracking import MODES
 
@@ -92,15 +92,25 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     config = {str(key): value for key, value in plain.items()}
     for key in ("epochs", "batch_size", "negatives", "eval_every"):
         _require(config[key] >= 1, key, config[key], "an integer >= 1")
-        _require(config[key] <= LARGEST, key, config[key], "an integer < 2**63")
+        _require(config[key] <= LARGEST_INTEGER, key, config[key], "an integer < 2**63")
     expected = "an integer < 2**31"  # the number of a batch's negatives must fit in 64 bits
     _require(config["negatives"] < 2**31, "negatives", config["negatives"], expected)
-    _require(0 <= config["seed"] <= LARGEST, "seed", config["seed"], "an integer >= 0 and < 2**63")
+    _require(
+        0 <= config["seed"] <= LARGEST_INTEGER,
+        "seed",
+        config["seed"],
+        "an integer >= 0 and < 2**63",
+    )
     for key in ("patience", "max_grad_norm", "diagnose_every", "workers"):
         value, kind = config[key], "a number > 0" if key == "max_grad_norm" else "an integer >= 1"
-        _require(value is None or 0 < value <= LARGEST, key, value, f"null or {kind}, and < 2**63")
+        _require(
+            value is None or 0 < value <= LARGEST_INTEGER,
+            key,
+            value,
+            f"null or {kind}, and < 2**63",
+        )
     ks = config["ks"]
-    valid = 10 in ks and min(ks) >= 1 and max(ks) <= LARGEST
+    valid = 10 in ks and min(ks) >= 1 and max(ks) <= LARGEST_INTEGER
     _require(valid, "ks", ks, "integers >= 1 with 10 among them")
     _require(config["results"]["root"] != "", "results.root", "", "a folder")
     _require(config["results"]["name"] != "", "results.name", "", "null or a name")
@@ -128,7 +138,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(
                 f"gradients={config['gradients']}: workers exchange votes; start them by "
                 "`torchrun --standalone --nproc-per-node=N -m scripts.train`, "
-                "or set workers=N to only name the runs, as in scripts.status"
+                "or add workers=N where nothing is trained (scripts.status)"
             )
         config["workers"] = int(os.environ["WORLD_SIZE"])
     return config
@@ -150,7 +160,7 @@ def one_line(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         extra = EXTRAS[str(error.missing_cfg_file)]
         return f"{group}={name} is not installed: pip install '.[{extra}]'"
-    text = str(error) or str(error.__cause__)  # the error is empty for a YAML file's value
+    text = str(error) or str(error.__cause__)  # str(error) is empty for a value in a YAML file
     line = " ".join(text.split("Config search path")[0].split())
     if isinstance(error, OverrideParseException):
         line += "; quote a value with special characters for Hydra and the shell: 'KEY=\"VALUE\"'"

@@ -44,10 +44,11 @@ class DataParallel(Training):
 
     def train_epoch(self, epoch: int) -> float:
         loss = torch.tensor(super().train_epoch(epoch), dtype=torch.float64, device=self.device)
-        return float(self.workers.all_reduce(loss))  # each worker's loss has its weight already
+        # Each loss is already multiplied by the worker's fraction of the targets.
+        return float(self.workers.all_reduce(loss))
 
     def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
-        """Give the parameters the gradient of all workers: see ``reduce``.
+        """Set ``p.grad`` of all parameters to the result of ``reduce``.
 
         Returns:
             The loss of this worker's part, times its fraction of the batch's targets.

@@ -22,7 +22,9 @@ NOT_IN_NAME = (
     *("optimizer", "data", "model", "experiment", "seed"),
     *("data.path", "data.root", "launcher", "workers"),
 )
-LONGEST = 160  # file systems allow 255 bytes; lock files and temporary files have longer names
+MAX_OVERRIDES_LENGTH = (
+    160  # file systems allow 255 bytes; lock files and temporary files have longer names
+)
 
 
 def choices() -> dict[str, str]:
@@ -43,7 +45,7 @@ def run_files_of(config: dict[str, Any], names: dict[str, str]) -> RunFiles:
         DataError: ``data=file`` without a file.
     """
     data = locate(config["data"]).stem if names["data"] == "file" else names["data"]
-    folder = f"{dataset_name(data)}/{flat(names['optimizer'])}"
+    folder = f"{dataset_name(data)}/{as_file_name(names['optimizer'])}"
     return RunFiles(Path(config["results"]["root"]), folder, record_name(config, names))
 
 
@@ -61,14 +63,18 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
     """
     values = overridden()
     if config["results"]["name"] is not None:
-        return flat(str(config["results"]["name"]))
+        return as_file_name(str(config["results"]["name"]))
     if config["gradients"] != "float32":
         values["workers"] = str(config["workers"])
     parts = [f"{key}={value}" for key, value in sorted(values.items())]
-    middle = "".join(f"-{flat(part)}" for part in parts)
-    if len(middle) > LONGEST:
-        middle = f"{middle[:LONGEST]}~{hashlib.sha256(middle.encode()).hexdigest()[:8]}"
-    return flat(f"{names['experiment']}-{names['model']}") + f"{middle}-seed{config['seed']}"
+    middle = "".join(f"-{as_file_name(part)}" for part in parts)
+    if len(middle) > MAX_OVERRIDES_LENGTH:
+        middle = (
+            f"{middle[:MAX_OVERRIDES_LENGTH]}~{hashlib.sha256(middle.encode()).hexdigest()[:8]}"
+        )
+    return (
+        as_file_name(f"{names['experiment']}-{names['model']}") + f"{middle}-seed{config['seed']}"
+    )
 
 
 def overridden() -> dict[str, str]:
@@ -94,6 +100,6 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def flat(name: str) -> str:
+def as_file_name(name: str) -> str:
     """A file name that contains no folder; unusual characters are percent-encoded."""
     return quote(name, safe="=+,[]{}() ") if name.strip(".") else quote(name).replace(".", "%2E")

@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-EVERY = 180.0  # seconds between two lines of a log
+LOG_SECONDS = 180.0  # seconds between two lines of a log
 SWEEP_BEGAN = "SIMBA_SWEEP_BEGAN"  # set for a process of scripts.sweep: the Unix time of its start
 EVENT = "\x1e"  # the first character of a line on stderr that is an event, not a message
 
 
 class LogBar(tqdm):
-    """A bar for a log file: it prints a whole line every EVERY seconds."""
+    """A bar for a log file: it prints a whole line every LOG_SECONDS seconds."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if msg != "":  # tqdm's way to clear a bar
@@ -44,7 +44,9 @@ def bar(**settings: Any) -> tqdm:
         return SentBar(**settings, leave=False)
     if sys.stderr.isatty():
         return tqdm(**settings, leave=False)
-    return LogBar(**settings, leave=False, delay=EVERY, mininterval=EVERY, maxinterval=EVERY)
+    return LogBar(
+        **settings, leave=False, delay=LOG_SECONDS, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS
+    )
 
 
 def in_sweep_process() -> bool:
@@ -58,7 +60,7 @@ def sweep_began() -> float:
 
 
 def message(line: str) -> None:
-    """Print a line to stderr; a process of scripts.sweep sends events instead."""
+    """Print a line to stderr; not in a process of scripts.sweep, whose events tell the same."""
     if not in_sweep_process():
         print(line, file=sys.stderr)
 

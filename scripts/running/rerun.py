@@ -10,7 +10,7 @@ from scripts.records.record import differences, read_record
 from scripts.running.children import module_of, run_module
 
 RESULT_KEYS = ("best_epoch", "valid", "test")
-MACHINE = ("device", "versions")
+MACHINE_KEYS = ("device", "versions")
 
 
 def rerun(path: Path) -> list[str]:
@@ -49,5 +49,5 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         changes.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
     if old["test_ranks"] != new["test_ranks"]:
         changes.append("test_ranks")
-    old_machine, new_machine = ({key: r[key] for key in MACHINE} for r in (old, new))
+    old_machine, new_machine = ({key: r[key] for key in MACHINE_KEYS} for r in (old, new))
     return changes + differences(old_machine, new_machine) if changes else []

@@ -22,8 +22,7 @@ from scripts.records.files import locked, write_json
 from scripts.records.record import differences, digest, identity, read_record
 from scripts.records.run_files import RunFiles
 from scripts.records.status import read_status
-from scripts.records.users import Users, write_users
-from scripts.records.users import path_of as users_path
+from scripts.records.users import Users, users_path, write_users
 from scripts.running import weights
 from scripts.running.config import checked
 from scripts.running.data_parallel import DataParallel
@@ -33,7 +32,7 @@ from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.trace import Trace
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
-from scripts.running.workers import START, Workers, device_of, require_fit
+from scripts.running.workers import START, Workers, device_of, require_worker_count
 
 # A record's command omits these keys, so that whoever reruns it can choose them.
 NOT_IN_COMMAND = (
@@ -62,16 +61,16 @@ class Run:
         tracker = tracked(self.tracker_mode, config, self.initial, path, self.label)
         with tracker as (log, log_record):
             try:
-                for entry in self.training.history:  # of a checkpoint or of a joint training
+                for entry in self.training.history:  # epochs of a checkpoint or joint training
                     log(entry)
                 self.training.fit(self.save, log, self.label)
             except RunFailed as failure:
-                raise self.failed(failure) from None
+                raise self.record_failure(failure) from None
             record = {**self.initial, **self.training.summary(), **self.training.test()}
             self.write(record)
             self.files.clear()
             log_record(record)
-        tqdm.write(f"{path}: {headline(record)}", file=sys.stderr)
+        tqdm.write(f"{path}: {result_line(record)}", file=sys.stderr)
         return record
 
     def save(self) -> None:
@@ -83,12 +82,12 @@ class Run:
         self.training.save_checkpoint(self.files.checkpoint, self.initial["config_hash"])
         self.trace.write_progress(len(self.training.history), self.training.latest())
 
-    def failed(self, failure: RunFailed) -> RunFailed:
+    def record_failure(self, failure: RunFailed) -> RunFailed:
         """Write the record of a failure; returns the failure with the record's path."""
         failed = {"status": "failed", "error": str(failure)}
         self.write({**self.initial, **self.training.summary(), **failed})
         named = RunFailed(f"{self.files.record}: {failure}")
-        self.trace.failed(named)
+        self.trace.record_failure(named)
         return named
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -97,7 +96,7 @@ class Run:
         if keep:
             weights.save(self.files.record, record, self.training.best)
         write_json(self.files.record, record)
-        if not keep:  # they belong to the record that this one replaces
+        if not keep:  # existing weights belong to the record that is replaced
             self.files.weights.unlink(missing_ok=True)
 
 
@@ -149,7 +148,7 @@ def open_run(
 
     def read() -> tuple[dict[str, Any], torch.device, Prepared, RunFiles]:
         config = checked(cfg)
-        require_fit(config, workers)
+        require_worker_count(config, workers)
         device = pick_device(config["device"])
         return config, device, prepare(config["data"]), run_files_of(config, choices())
 
@@ -310,7 +309,7 @@ def pick_device(device: str) -> torch.device:
     return device_of(device)
 
 
-def headline(record: Mapping[str, Any]) -> str:
+def result_line(record: Mapping[str, Any]) -> str:
     """A record's main figures in one line."""
     test = record["test"]
     return (

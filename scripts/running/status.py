@@ -19,7 +19,7 @@ from scripts.running.plan import compose_runs, plan
 STYLES: dict[Phase, str] = {"failed": "red", "running": "cyan", "to do": "dim", "done": "green"}
 WIDTH = 100  # columns
 STALE_SECONDS = 600.0  # without an update for so long, a run on another host may be dead
-EVERY = 2.0  # seconds between two readings
+REFRESH_SECONDS = 2.0  # seconds between two readings
 
 
 def state_reader(overrides: Sequence[str]) -> Callable[[], list[State]]:
@@ -45,7 +45,7 @@ def show(read_states: Callable[[], list[State]], watch: bool) -> None:
     if watch:
         with Live(rendered(states), console=console, auto_refresh=False) as live:
             while any(state.phase in ("running", "to do") for state in states):
-                time.sleep(EVERY)
+                time.sleep(REFRESH_SECONDS)
                 states = read_states()
                 live.update(rendered(states), refresh=True)
     else:

@@ -16,9 +16,9 @@ from scripts.records.errors import UserError
 from scripts.records.torchrun import started_by_torchrun
 from scripts.running.children import children, run_module
 from scripts.running.plan import plan
-from scripts.running.progress import EVENT, EVERY, SWEEP_BEGAN, LogBar
+from scripts.running.progress import EVENT, LOG_SECONDS, SWEEP_BEGAN, LogBar
 
-AFTER = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
+REPORTING_MODULES = ("scripts.aggregate", "scripts.make_tables", "scripts.make_figures")
 
 
 def sweep(overrides: list[str], jobs: int) -> int:
@@ -46,7 +46,7 @@ def sweep(overrides: list[str], jobs: int) -> int:
     with children([command] * min(jobs, runs), settings, subprocess.PIPE) as processes:
         Display(runs, len(processes)).show(processes)
         code = max(exit_code(process.wait()) for process in processes)
-    for module in AFTER if code == 0 else ():
+    for module in REPORTING_MODULES if code == 0 else ():
         code = code or run_module([module, f"results.root={planned.root}"])
     return code
 
@@ -57,14 +57,16 @@ class Display:
     def __init__(self, runs: int, processes: int) -> None:
         self.ended: set[int] = set()  # the numbers in the sweep of the runs that have ended
         self.printed: set[str] = set()  # several processes may send the same error
-        self.due = time.monotonic() + EVERY
+        self.due = time.monotonic() + LOG_SECONDS
         self.bars = []
         if sys.stderr.isatty():
             self.total = tqdm(total=runs, desc="sweep", unit="run", smoothing=0, leave=False)
             plain: Any = {"bar_format": "{desc}", "leave": False}
             self.bars = [tqdm(position=i + 1, **plain) for i in range(processes)]
         else:
-            self.total = LogBar(total=runs, desc="sweep", unit="run", leave=False, delay=EVERY)
+            self.total = LogBar(
+                total=runs, desc="sweep", unit="run", leave=False, delay=LOG_SECONDS
+            )
 
     def show(self, processes: Sequence[subprocess.Popen[str]]) -> None:
         """Display events and messages until all processes have ended."""
@@ -116,7 +118,7 @@ class Display:
         if self.bars:
             self.total.refresh()
         elif time.monotonic() > self.due:
-            self.due += EVERY
+            self.due += LOG_SECONDS
             self.total.refresh()
 
 

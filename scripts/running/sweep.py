@@ -23,7 +23,8 @@ from simba import SignOptimizer
 class Sweep:
     """Trains the runs of one command. Runs that can be trained jointly wait until ``finish``.
 
-    Hydra calls ``run`` once for each run, in this process or in others; each of those has a copy.
+    Hydra calls ``run`` once for each run, in this process or in processes that a launcher starts;
+    each of these has its own copy.
 
     Args:
         workers: those that train each run; all of them go through the same runs.
@@ -47,7 +48,7 @@ class Sweep:
             SystemExit: the run failed in a command with one run, or on one torchrun worker.
         """
         hydra = HydraConfig.get()
-        os.chdir(hydra.runtime.cwd)  # a launcher's workers may start in another folder
+        os.chdir(hydra.runtime.cwd)  # a launcher's processes may start in another folder
         try:
             if self.workers.has_process_group:
                 require_builtin(hydra)
@@ -70,14 +71,14 @@ class Sweep:
                 self.locks.push(lock.pop_all())
                 return None
             trained = isinstance(opened, Run | Follower)
-            record = self._completed(opened) if isinstance(opened, Run | Follower) else opened
+            record = self._complete(opened) if isinstance(opened, Run | Follower) else opened
             if record is None:
                 return None
             send_run_ended(trained)
             return float(record["valid"]["NDCG@10"])
 
-    def _completed(self, run: Run | Follower) -> dict[str, Any]:
-        """The record of a run.
+    def _complete(self, run: Run | Follower) -> dict[str, Any]:
+        """Train and test a run; returns its record.
 
         Raises:
             SingleWorkerError: a UserError on this worker alone.
@@ -149,7 +150,7 @@ def train_jointly(runs: list[Run]) -> int:
                     joint.write_back(i)
                     evaluated.append(run)
             except RunFailed as failure:
-                code = print_error(run.failed(failure))
+                code = print_error(run.record_failure(failure))
                 runs.remove(run)
         for run in evaluated:
             run.save()

@@ -36,13 +36,13 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if isinstance(error, Exception):
-            self.failed(error)
+            self.record_failure(error)
 
     def write_progress(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write the epoch of the latest checkpoint, the loss and the expected end.
 
         Args:
-            metrics: the latest ones by name; ``loss`` is among them.
+            metrics: the latest ``loss`` and ``NDCG@10``, each if there is one.
         """
         now = time.time()
         if self.begin is None:
@@ -56,7 +56,7 @@ class Trace:
         values = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
         self.log(f"epoch {epoch} of {self.status.epochs}{values}")
 
-    def failed(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Write why the run failed, and add the log's path to the error."""
         if self.status.error is None:  # else it is written already
             reason = one_line(error).removeprefix(f"{self.files.record}: ")

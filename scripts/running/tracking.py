@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Log = Callable[[Mapping[str, Any]], None]
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
-LIMIT = 300.0  # seconds for a call; without a network, W&B itself tries for days
+CALL_SECONDS = 300.0  # seconds for a call; without a network, W&B itself tries for days
 IN_SUMMARY = (
     *("best_epoch", "train_seconds", "eval_seconds", "targets_per_second", "peak_rss_mib"),
     *("num_parameters", "state_bytes", "state_bytes_per_param"),
@@ -93,9 +93,9 @@ def tracked(
 
 
 class Guard:
-    """Makes calls to W&B until one fails, which it prints in one line; then it makes no more.
+    """Calls W&B until a call fails. It then prints the error in one line and makes no more calls.
 
-    A call that takes longer than ``LIMIT`` has failed.
+    A call that takes longer than ``CALL_SECONDS`` has failed.
     """
 
     def __init__(self) -> None:
@@ -105,14 +105,14 @@ class Guard:
         if self.failed:
             return None
         late = threading.Event()
-        timer = threading.Timer(LIMIT, _kill_service, [late])
+        timer = threading.Timer(CALL_SECONDS, _kill_service, [late])
         timer.daemon = True
         timer.start()
         try:
             return function(*arguments, **more)
         except Exception as error:
             self.failed = True
-            reason = f"no answer in {LIMIT:.0f} seconds" if late.is_set() else _reason(error)
+            reason = f"no answer in {CALL_SECONDS:.0f} seconds" if late.is_set() else _reason(error)
             _abandon()  # before the print: W&B may still redirect stderr
             line = f"W&B: failed ({reason}); the run continues without it, its record is the same"
             print(line, file=sys.stderr)
@@ -228,8 +228,8 @@ def _settings() -> "wandb.Settings":
     if not os.access(os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", ""), os.W_OK):
         folder = os.path.join(tempfile.gettempdir(), f"wandb-{os.getuid()}")
         os.environ.setdefault("WANDB_CACHE_DIR", folder)  # else W&B writes its log to stderr
-    logging.raiseExceptions = False  # W&B's own log on a full disk: a traceback for each line
-    for name in ("asyncio", "opentelemetry"):  # a line per write to a dead service or network
+    logging.raiseExceptions = False  # else a traceback for each line of W&B's log on a full disk
+    for name in ("asyncio", "opentelemetry"):  # else a line for each write to a dead service
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return wandb.setup().settings
 

@@ -29,7 +29,7 @@ from scripts.running.tracking import Log
 
 
 class Training:
-    """One run.
+    """The training of one run: model, optimizer, epochs, evaluations and history, without files.
 
     All random numbers are a function of (seed, epoch). A run that is resumed from a checkpoint
     is therefore bitwise identical to an uninterrupted one.
@@ -90,7 +90,8 @@ class Training:
         """Train for one epoch.
 
         Returns:
-            The mean over training users of the batches' losses, each before its update.
+            The mean of the batches' losses, weighted by their numbers of users. Each loss is
+            computed before the step on its batch.
         """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         if self.diagnostics:
@@ -110,7 +111,7 @@ class Training:
         return float(total / len(self.data.trainable()))
 
     def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
-        """Give the parameters the gradient of a batch's loss; returns the loss."""
+        """Compute a batch's loss and backpropagate it into ``p.grad``; returns the loss."""
         loss = self.loss(batch, keys)
         self.optimizer.zero_grad()
         loss.backward()
@@ -196,7 +197,7 @@ class Training:
         return loss | ({"NDCG@10": evaluated[-1]["valid/NDCG@10"]} if evaluated else {})
 
     def test(self) -> dict[str, Any]:
-        """Evaluate on test with the weights of the best valid epoch; returns keys of a record."""
+        """Evaluate on test with the weights of the best epoch; returns keys of a record."""
         self.model.load_state_dict(self.best)
         ranks = self.ranks("test")
         return {

@@ -140,7 +140,7 @@ def raising_worker_lost() -> Iterator[None]:
         raise
 
 
-def require_fit(config: Mapping[str, Any], workers: Workers) -> None:
+def require_worker_count(config: Mapping[str, Any], workers: Workers) -> None:
     """Check a config for the number of workers there are.
 
     Raises:
