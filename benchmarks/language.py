@@ -1,4 +1,4 @@
-"""A language model trained by votes, beside AdamW and Lion: ``python -m benchmarks.language``.
+"""A language model trained by votes, by AdamW and by Lion: ``python -m benchmarks.language``.
 
 The text is the source code of Python's standard library, as bytes; every tenth file is held out.
 All methods share the batches, whose rows are divided between simulated workers

@@ -25,7 +25,7 @@ TITLES = {"state": "state", "in a file": "checkpoint", "peak of a step": "peak"}
 
 
 def measure(size: str, name: str) -> None:
-    """Print the figures of one optimizer as JSON."""
+    """Print the results of one optimizer as JSON."""
     torch.set_num_threads(1)
     make = optimizers()[name]
     make(parameters("0.88 M")).step()  # loads or compiles what a step needs
@@ -38,12 +38,12 @@ def measure(size: str, name: str) -> None:
     after = peak()
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
-    figures = {
+    results = {
         "state": state_bytes(optimizer) / numel,
         "checkpoint": file.tell() / numel,
         "peak": (after - before) / numel,
     }
-    print(json.dumps(figures))
+    print(json.dumps(results))
 
 
 def peak() -> int:

@@ -31,11 +31,11 @@ def markdown(rows: list[list[str]]) -> str:
     return render.markdown(pd.DataFrame(body, columns=head))
 
 
-def write(name: str, figures: dict[str, Any], table: str, notes: list[str]) -> None:
-    """Write the figures as JSON, and the table with notes and machine as Markdown."""
-    about = ", ".join(f"{k} {v}" for k, v in figures["machine"].items())
+def write(name: str, results: dict[str, Any], table: str, notes: list[str]) -> None:
+    """Write the results as JSON, and the table with notes and machine as Markdown."""
+    about = ", ".join(f"{k} {v}" for k, v in results["machine"].items())
     text = f"{table}\n" + "".join(f"{note}\n" for note in [*notes, f"Machine: {about}."])
-    write_json(FOLDER / f"{name}.json", figures)
+    write_json(FOLDER / f"{name}.json", results)
     write_atomically(FOLDER / f"{name}.md", text.encode())
     print(text)
     print(f"{FOLDER / name}.md, .json")

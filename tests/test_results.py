@@ -436,7 +436,7 @@ def test_damaged_users_are_one_line_that_names_the_file(results, capsys, damage)
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["short/nonsense", "short/lion"], "short/nonsense: no run of it; short has lion, "),
+        (["short/nonsense", "short/lion"], "short/nonsense has no run; short has lion, "),
         (["nonsense", "short/lion"], "nonsense: no experiment and no record; there are short"),
         (["short", "short/lion", "--dataset", "x"], "short: no experiment on x and no record"),
         (["short", "short/lion", "--figure", "x.png"], "--figure draws a single comparison"),

@@ -103,7 +103,7 @@ def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     assert flat(table).count(f"process{process.pid}") == 1
     (files,) = find_runs(tmp_path)
     seen = state_of(files)
-    assert seen.note == f"{platform.node()}, process {process.pid}"
+    assert seen.remark == f"{platform.node()}, process {process.pid}"
     first, *_ = status("--watch", *where)
     assert first == "1 run: 0 failed, 0 running, 0 to do, 1 done"
     output, _ = process.communicate(timeout=PATIENCE)
@@ -150,7 +150,7 @@ def test_a_record_of_another_config_is_not_done(swept):
         other["config"]["negatives"] = 3
         other["config_hash"] = digest(other["config"])
         record.write_text(json.dumps(other))
-        notes = [state.note for state in state_reader([*swept, *SWEEP])()]
+        notes = [state.remark for state in state_reader([*swept, *SWEEP])()]
         assert "the record is of another config (negatives: 3 -> 1)" in notes[0]
     finally:
         record.write_text(before)

@@ -22,7 +22,7 @@ class State:
     phase: Phase
     epochs: str = ""  # TRAINED/ALL
     loss: float | None = None
-    note: str = ""  # running: host and process; failed: the reason; done: NDCG@10 on test
+    remark: str = ""  # running: host and process; failed: the reason; done: NDCG@10 on test
     eta_seconds: float | None = None  # of a running run
     seconds_since_update: float = 0.0  # of a running run's status file
     train_seconds: float | None = None  # of a finished run
@@ -43,7 +43,7 @@ def state_of(files: RunFiles, config: Mapping[str, Any] | None = None) -> State:
     try:
         record = read_record(files.record) if files.record.exists() else None
     except UserError as error:
-        return State(files, "failed", note=str(error))
+        return State(files, "failed", remark=str(error))
     if record and record["status"] == "finished":
         return _finished(files, record, config)
     if status and status.error:
@@ -58,7 +58,7 @@ def state_of(files: RunFiles, config: Mapping[str, Any] | None = None) -> State:
     if record:
         retry = f"{record['command']} results.root={shlex.quote(str(files.root))}"
         epochs = str(len(record["history"]))
-        return State(files, "failed", epochs, note=record.get("error", ""), retry_command=retry)
+        return State(files, "failed", epochs, remark=record.get("error", ""), retry_command=retry)
     if status and status.epoch:
         return State(files, "to do", _epochs(status), status.loss, "resumes from its checkpoint")
     return State(files, "to do")
@@ -77,11 +77,11 @@ def _finished(
 ) -> State:
     sha256 = record["config"].get("data", {}).get("sha256", "")
     if config and (changed := differences(record["config"], identity(config, sha256))):
-        note = f"the record is of another config ({'; '.join(changed)}); force=true replaces it"
-        return State(files, "failed", note=note)
+        remark = f"the record is of another config ({'; '.join(changed)}); force=true replaces it"
+        return State(files, "failed", remark=remark)
     epochs, loss = str(len(record["history"])), record["history"][-1]["train/loss"]
-    note = f"NDCG@10 {record['test']['NDCG@10']:.4f}"
-    return State(files, "done", epochs, loss, note, train_seconds=record.get("train_seconds"))
+    remark = f"NDCG@10 {record['test']['NDCG@10']:.4f}"
+    return State(files, "done", epochs, loss, remark, train_seconds=record.get("train_seconds"))
 
 
 def _epochs(status: Status) -> str:

@@ -1,4 +1,4 @@
-"""A table as text: its type, and how figures are written in its cells."""
+"""A table as text: its type, and how numbers are written in its cells."""
 
 import math
 from typing import Any, NamedTuple

@@ -193,9 +193,9 @@ def gains(study: Study) -> Chart | None:
     base = label_of(study.declared.baseline)
     caption = (
         f"NDCG@10 on test minus {base}'s, a mean over the seeds that both have, in groups of "
-        f"users; bars are 95% intervals over users. Above 0, the users gain beside {base}."
+        f"users; bars are 95% intervals over users. Above 0, the users gain compared with {base}."
     )
-    alt = "Differences in groups of users; the tables beside it have the numbers."
+    alt = "Differences in groups of users; the tables nearby have the numbers."
     return Chart(figure, caption, alt, _keys(study, lines))
 
 
@@ -245,7 +245,7 @@ def steps(study: Study) -> Chart | None:
 
 
 def note_figure(study: Study) -> Chart | None:
-    """The note's figures and ours, run by run."""
+    """The note's results and ours, run by run."""
     if not compares_with_note(study):
         return None
     titles = [
@@ -288,7 +288,7 @@ def note_figure(study: Study) -> Chart | None:
 
 
 def moves(study: Study) -> Chart | None:
-    """How a variant's steps of item embeddings relate to Lion's at the last look."""
+    """How a variant's steps of item embeddings relate to Lion's in the last diagnosed epoch."""
     if study.diagnostics.empty:
         return None
     shares = step_shares(last_diagnosed(study.diagnostics))
@@ -298,8 +298,8 @@ def moves(study: Study) -> Chart | None:
     }
     described = [f"{label_of(str(o))} {against:z.0%}" for o, against in shares["against"].items()]
     caption = (
-        f"All steps of item embeddings in epoch {study.diagnostics['epoch'].max()}, the last that "
-        "was looked at, as shares of coordinates. Lion's step is what Lion would do with the same "
+        f"All steps of item embeddings in epoch {study.diagnostics['epoch'].max()}, the last "
+        "diagnosed one, as shares of coordinates. Lion's step is what Lion would do with the same "
         "gradients."
     )
     alt = f"Stacked bars. Share of steps against Lion: {', '.join(described)}."
@@ -307,7 +307,7 @@ def moves(study: Study) -> Chart | None:
 
 
 def memories(study: Study) -> Chart | None:
-    """How often what a variant remembers contradicts the gradients of the last look's epoch."""
+    """How often what a variant remembers contradicts the gradients of the last diagnosed epoch."""
     if not has_memory_diagnostics(study):
         return None
     last = last_diagnosed(study.diagnostics)
@@ -344,7 +344,7 @@ def corrupted(study: Study) -> Chart | None:
         "NDCG@10 on test over the strength of the corruption, from the weakest to the strongest; "
         f"at the left, exact gradients. {_lines_are(runs, 'point')}"
     )
-    alt = "NDCG@10 with corrupted gradients, by kind; the table beside it has the numbers."
+    alt = "NDCG@10 with corrupted gradients, by kind; the table nearby has the numbers."
     return Chart(figure, caption, alt, _keys(study, runs))
 
 

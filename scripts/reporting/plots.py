@@ -255,7 +255,7 @@ def note_figure(study: Study) -> Figure | None:
     figure = Figure(figsize=(FIGURE_WIDTH, 5.2))
     _title(
         figure,
-        f"The note's figures and ours ({study.dataset}): HR@10 and NDCG@10 on test, lowest "
+        f"The note's results and ours ({study.dataset}): HR@10 and NDCG@10 on test, lowest "
         "training loss",
     )
     axes = figure.subplots(len(METRICS), 2, sharey=True)

@@ -133,7 +133,7 @@ class Page:
         return note_study_and_finalists(self.studies)[1]
 
     def state_bytes(self, optimizer: str) -> float | None:
-        """Bytes of optimizer state a weight; None for an optimizer without a run."""
+        """Bytes of optimizer state per parameter; None for an optimizer without a run."""
         return state_bytes(self.studies, optimizer)
 
     def trained(self, study: str, *optimizers: str) -> bool:

@@ -31,8 +31,8 @@ def state_table(studies: Sequence[Study], _: Path) -> Table | None:
                 line[f"of {label_of(other)}'s"] = f"{100 * per_parameter / whole:.3g}%"
         lines.append(line | {"NDCG@10": f"{selected.mean():.4f}" if len(selected) else MISSING})
     caption = (
-        "Optimizer state, the smallest first, without the weights and their gradients; beside it, "
-        "the mean NDCG@10 on test."
+        "Optimizer state, the smallest first, without parameters and gradients, and the mean "
+        "NDCG@10 on test."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 

@@ -24,7 +24,7 @@ FIFTHS = (0.2, 0.4, 0.6, 0.8)
 
 
 class Paired(NamedTuple):
-    """A variant beside its study's baseline, user by user, as means over their common seeds."""
+    """A variant compared with its study's baseline, user by user; means over common seeds."""
 
     study: tuple[str, ...]  # of STUDY
     variant: tuple[str, ...]  # of VARIANT

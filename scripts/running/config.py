@@ -29,13 +29,13 @@ EXTRAS = {  # plugins of Hydra, and the extra of pyproject.toml that installs ea
 
 
 @dataclass
-class Results:
+class ResultsConfig:
     root: str = "results"
     name: str | None = None
 
 
 @dataclass
-class Tracker:
+class TrackerConfig:
     mode: str = "auto"
     project: str | None = None
     entity: str | None = None
@@ -43,13 +43,13 @@ class Tracker:
 
 
 @dataclass
-class Train:
+class TrainConfig:
     """The types of the keys of configs/train.yaml, which sets their values."""
 
     data: Any = None
     model: Any = None
     optimizer: Any = None
-    tracker: Tracker = field(default_factory=Tracker)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     seed: int = 0
     epochs: int = 1
     batch_size: int = 1
@@ -68,7 +68,7 @@ class Train:
     save_best: bool = False
     diagnose_every: int | None = None
     study: Any = None
-    results: Results = field(default_factory=Results)
+    results: ResultsConfig = field(default_factory=ResultsConfig)
 
 
 def checked(cfg: DictConfig) -> dict[str, Any]:
@@ -79,11 +79,11 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: a value has the wrong type or is out of its range.
     """
-    _require_all(cfg, Train)
-    _require_all(cfg["results"], Results, "results.")
-    _require_all(cfg["tracker"], Tracker, "tracker.")
+    _require_all(cfg, TrainConfig)
+    _require_all(cfg["results"], ResultsConfig, "results.")
+    _require_all(cfg["tracker"], TrackerConfig, "tracker.")
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(Train), cfg)
+        typed = OmegaConf.merge(OmegaConf.structured(TrainConfig), cfg)
         plain = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]

@@ -102,18 +102,18 @@ class DataParallel(Training):
             votes = state["votes"][self.workers.rank]
             self.votes.load_state_dict(self.moved(votes, self.device))
 
-    def save_checkpoint(self, path: Path, run_hash: str) -> None:
+    def save_checkpoint(self, path: Path, config_hash: str) -> None:
         """Write one checkpoint with the state of all workers."""
         state = self.state_dict()
         if self.workers.is_leader:
-            self.write_checkpoint(path, run_hash, state)
+            self.write_checkpoint(path, config_hash, state)
 
     def read_checkpoint(
-        self, path: Path, run_hash: str, device: torch.device
+        self, path: Path, config_hash: str, device: torch.device
     ) -> dict[str, Any] | None:
         """The state that the leader reads, on the CPU. Each worker moves it to its device."""
         read, cpu = super().read_checkpoint, torch.device("cpu")
-        return self.workers.on_leader(lambda: read(path, run_hash, cpu))
+        return self.workers.on_leader(lambda: read(path, config_hash, cpu))
 
     @staticmethod
     def moved(votes: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:

@@ -164,11 +164,11 @@ def open_run(
     )
     if not isinstance(claim, Claim):
         return claim
-    training, run_hash = workers.on_each(built), digest(run_identity)
-    training.load_checkpoint(files.checkpoint, run_hash)
+    training, config_hash = workers.on_each(built), digest(run_identity)
+    training.load_checkpoint(files.checkpoint, config_hash)
     workers.on_leader(lambda: claim.trace.write_progress(len(training.history), training.latest()))
     if not workers.is_leader:
-        return Follower(training, lambda: training.save_checkpoint(files.checkpoint, run_hash))
+        return Follower(training, lambda: training.save_checkpoint(files.checkpoint, config_hash))
     initial = initial_record(config, run_identity, device, prepared, files, workers)
     label = f"{initial['dataset']}-{initial['optimizer']}-{files.name}"
     return Run(claim.tracker_mode, training, files, claim.trace, initial, label)
@@ -310,7 +310,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def result_line(record: Mapping[str, Any]) -> str:
-    """A record's main figures in one line."""
+    """A record's test metrics, best epoch and loss in one line."""
     test = record["test"]
     return (
         f"HR@10 {test['HR@10']:.4f}, NDCG@10 {test['NDCG@10']:.4f}, best epoch "

@@ -81,8 +81,8 @@ def seconds_to_end(states: Sequence[State]) -> float | None:
     return max(max(known), (sum(known) + to_do * mean) / len(running))
 
 
-def stale_note(seconds: float) -> str:
-    """A note for a run whose status file is old; empty for another."""
+def stale_remark(seconds: float) -> str:
+    """A remark for a run whose status file is old; empty for another."""
     if seconds <= STALE_SECONDS:
         return ""
     return f", no update for {tqdm.format_interval(seconds)} (the process may be dead)"
@@ -104,6 +104,6 @@ def table(states: Sequence[State]) -> Table:
             state.epochs,
             "" if state.loss is None else f"{state.loss:.4f}",
             "" if state.eta_seconds is None else tqdm.format_interval(state.eta_seconds),
-            Text(state.note + stale_note(state.seconds_since_update)),
+            Text(state.remark + stale_remark(state.seconds_since_update)),
         )
     return lines

@@ -69,18 +69,18 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
 
 @contextmanager
 def tracked(
-    mode: Mode, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
+    mode: Mode, config: Mapping[str, Any], initial: Mapping[str, Any], path: Path, name: str
 ) -> Iterator[tuple[Log, Log]]:
     """(log an epoch, log the record) of a run; both do nothing when tracking is disabled.
 
     Args:
         mode: as ``tracking_mode`` gives it.
-        start: what the run's record holds before any training.
+        initial: the result of ``initial_record``.
         path: where the record will be.
         name: what W&B calls the run, if ``WANDB_NAME`` does not say.
     """
     guard = Guard()
-    run = None if mode == "disabled" else guard(_open, mode, config, start, path, name)
+    run = None if mode == "disabled" else guard(_open, mode, config, initial, path, name)
     if run is None:
         yield _nothing, _nothing
         return
@@ -139,7 +139,7 @@ def _log_record(run: "wandb.Run", path: Path, record: Mapping[str, Any]) -> None
 
 
 def _open(
-    mode: Mode, config: Mapping[str, Any], start: Mapping[str, Any], path: Path, name: str
+    mode: Mode, config: Mapping[str, Any], initial: Mapping[str, Any], path: Path, name: str
 ) -> "wandb.Run":
     """The W&B run of a run: the same one however often the run is killed and resumed.
 
@@ -148,8 +148,8 @@ def _open(
     import wandb
 
     wandb_settings = _settings()
-    settings, dataset = config["tracker"], start["dataset"]
-    default_tags = (dataset, start["model"], start["optimizer"])
+    settings, dataset = config["tracker"], initial["dataset"]
+    default_tags = (dataset, initial["model"], initial["optimizer"])
     # The time of a record that will be replaced: training it again is another W&B run.
     replaced = path.stat().st_mtime_ns if path.exists() else 0
     arguments = {
@@ -157,19 +157,19 @@ def _open(
         "entity": settings["entity"],
         "dir": os.environ.get("WANDB_DIR") or config["results"]["root"],
         "name": wandb_settings.run_name or name,
-        "group": wandb_settings.run_group or f"{dataset}-{start['experiment']}",
+        "group": wandb_settings.run_group or f"{dataset}-{initial['experiment']}",
         "tags": [*settings["tags"], *default_tags]
         if settings["tags"]
         else wandb_settings.run_tags or default_tags,
         "id": wandb_settings.run_id
-        or digest([str(path.resolve()), start["config_hash"], replaced]),
+        or digest([str(path.resolve()), initial["config_hash"], replaced]),
         "resume": wandb_settings.resume or "allow",
         "config": {
             **config,
             "dataset": dataset,
-            "variant": start["optimizer"],
-            "experiment": start["experiment"],
-            "config_hash": start["config_hash"],
+            "variant": initial["optimizer"],
+            "experiment": initial["experiment"],
+            "config_hash": initial["config_hash"],
         },
     }
     why = ""

@@ -250,29 +250,29 @@ class Training:
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
         self.evaluations = state["evaluations"]
 
-    def save_checkpoint(self, path: Path, run_hash: str) -> None:
+    def save_checkpoint(self, path: Path, config_hash: str) -> None:
         """Write the state of the training to a checkpoint.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        self.write_checkpoint(path, run_hash, self.state_dict())
+        self.write_checkpoint(path, config_hash, self.state_dict())
 
-    def load_checkpoint(self, path: Path, run_hash: str) -> None:
+    def load_checkpoint(self, path: Path, config_hash: str) -> None:
         """Restore the state of the checkpoint ``path`` if it exists and belongs to the same run."""
-        if (state := self.read_checkpoint(path, run_hash, self.device)) is not None:
+        if (state := self.read_checkpoint(path, config_hash, self.device)) is not None:
             self.load_state_dict(state)
 
-    def write_checkpoint(self, path: Path, run_hash: str, state: dict[str, Any]) -> None:
+    def write_checkpoint(self, path: Path, config_hash: str, state: dict[str, Any]) -> None:
         """Write a state with the hash of its run."""
-        checkpoint.save(path, {"hash": run_hash, **state})
+        checkpoint.save(path, {"hash": config_hash, **state})
 
     def read_checkpoint(
-        self, path: Path, run_hash: str, device: torch.device
+        self, path: Path, config_hash: str, device: torch.device
     ) -> dict[str, Any] | None:
         """The state in the checkpoint ``path`` if it exists and belongs to the same run."""
         state = checkpoint.load_or_none(path, device)
-        if state is None or state["hash"] != run_hash:
+        if state is None or state["hash"] != config_hash:
             return None
         if self.diagnostics and state["diagnostics"] is None:
             return None  # the checkpoint's run recorded no diagnostics
