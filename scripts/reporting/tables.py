@@ -489,8 +489,8 @@ def search(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours, in the note's setting and in settings that differ from it.
 
     A setting explains a value of the note if it lies within two standard errors of one more run.
-    The std is that of the study in the note's setting. A variant that a setting does not change has
-    no runs in it (–); its runs in the note's setting count instead.
+    The std is that of the study in the note's setting. For a variant without a run in a setting
+    (–), its runs in the note's setting count instead.
     """
     base = next(filter(compares_with_note, studies), None)
     departed = [
@@ -532,9 +532,9 @@ def search(studies: Sequence[Study]) -> Table | None:
     caption = (
         "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
         "epochs, means over n seeds or more. A setting explains a metric of a variant if the "
-        "note's value lies within two standard errors of one more run. A variant that a setting "
-        "does not change has no run in it (–); its runs in the note's setting count instead. The "
-        "std is that of these runs, and with fewer seeds the bounds are wider. Settings were "
+        "note's value lies within two standard errors of one more run. For a variant "
+        "without a run in a setting (–), its runs in the note's setting count instead. The std is "
+        "that of these runs, and with fewer seeds the bounds are wider. Settings were "
         "chosen by loss and validation metrics; all metrics decided which one got further seeds."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
