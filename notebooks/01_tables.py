@@ -101,7 +101,7 @@ show_tables("order")
 # Which other setting may the note have used? We trained each candidate with seed 0, for all or some
 # of the variants that it changes. We chose the candidates by training loss and validation metrics.
 # The window of 100 got more seeds because it explained most metrics, those on test among them. For
-# a variant that a setting does not change (–), the runs of the ablation count.
+# a variant without a run (–), the runs of the ablation count.
 
 # %%
 show_tables("search")
