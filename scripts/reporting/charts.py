@@ -322,7 +322,7 @@ def memories(study: Study) -> Chart | None:
         "Half, 50%, is chance level. Lion's m was computed for every variant, "
         "for comparison; where s has no bar, the variant keeps no counter."
     )
-    alt = "Bars: how often each memory points against the epoch; the table has the numbers."
+    alt = "Bars: how often each memory contradicts the epoch; the table has the numbers."
     return _bars(bars, [label_of(str(o)) for o in shares.index], "group", caption, alt)
 
 
@@ -342,7 +342,8 @@ def corrupted(study: Study) -> Chart | None:
     runs = pd.concat([kind.runs for kind in shown])
     caption = (
         "NDCG@10 on test over the strength of the corruption, from the weakest to the strongest; "
-        f"at the left, exact gradients. {_lines_are(runs, 'point')}"
+        f"at the left, exact gradients. {_lines_are(runs, 'point')} Strengths may have different "
+        "numbers of seeds; the table has percentages over equal seeds."
     )
     alt = "NDCG@10 with corrupted gradients, by kind; the table nearby has the numbers."
     return Chart(figure, caption, alt, _keys(study, runs))
