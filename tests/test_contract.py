@@ -110,6 +110,6 @@ def assert_one_line(done, *messages: str):
 def test_the_page_names_all_members_of_the_base_class():
     named = set(re.findall(r"^\| `(?:SequenceModel\.)?(\w+)", PAGE, re.M))
     assert named == {"__init__", "backend", *SequenceModel.__abstractmethods__}
-    with pytest.raises(TypeError, match="hidden_states'?, '?item_weight"):
+    with pytest.raises(TypeError, match=r"hidden_states'?, '?item_weight"):
         SequenceModel(1, 1)
     assert issubclass(SequenceModel, torch.nn.Module)
