@@ -410,7 +410,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
     assert len(pd.read_csv(tabled / "gains.csv")) == 0
     capsys.readouterr()
     assert compare(["short/simba", "short/lion", root]) == 0
-    assert "users has no file" in capsys.readouterr().out
+    assert f"{tabled / 'users'} has no file" in capsys.readouterr().out
 
 
 def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, capsys):

@@ -161,9 +161,8 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
         for key, value in values.items():
             if not _is_number(key, value):
                 return f"{key} is not a finite number"
-    diagnostics = {key for entry in history for key in entry if key.startswith("why/")}
-    for key in diagnostics:
-        if key.count("/") != 2:
+    for key in (key for entry in history for key in entry):
+        if key.startswith("why/") and key.count("/") != 2:
             return f"{key}: the name of a diagnostic must be why/QUANTITY/PART"
     if record["best_epoch"] not in range(1, len(history) + 1):
         return "best_epoch is none of its epochs"

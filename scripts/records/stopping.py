@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from scripts.records.torchrun import is_rank_zero
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_SECONDS = 10.0  # seconds for a process to clean up before it is killed
+GRACE_SECONDS = 10.0  # for a process to clean up before it is killed
 # Set for a child process: it must end when its parent closes the pipe at its stdin.
 WATCH_PARENT = "SIMBA_WATCH_PARENT"
 

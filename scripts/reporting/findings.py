@@ -271,7 +271,7 @@ class Diagnosed(NamedTuple):
     """Diagnostics of one variant in the last diagnosed epoch, as fractions."""
 
     against: float | None  # of all steps: against Lion's
-    contradicts: float | None  # of the coordinates: s has another sign than the epoch's gradients
+    contradicts: float | None  # of the coordinates: the signs of s and of the sum are opposite
 
 
 def diagnosed(steps_of: Study, memories_of: Study, optimizer: str) -> Diagnosed:

@@ -39,10 +39,8 @@ from scripts.reporting.tables import (
 
 matplotlib.style.use(Path(__file__).with_name("paper.mplstyle"))
 FIGURE_WIDTH = 3.4  # inches: a column of a paper
-TITLE_CHARACTERS, LEGEND_CHARACTERS = (
-    56,
-    24,
-)  # letters that fit a line of the title, and one of two columns of a legend
+TITLE_CHARACTERS = 56  # letters that fit a line of the title
+LEGEND_CHARACTERS = 24  # letters that fit one of two columns of a legend
 # different widths, so that of two lines in the same place both can be seen
 LINE_WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(NOTE_VALUES)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
@@ -245,7 +243,7 @@ def steps(study: Study) -> Figure | None:
 
 
 def note_figure(study: Study) -> Figure | None:
-    """Left, the note's figures and those of our runs; right, our mean relative to the note's.
+    """Left, the note's results and those of our runs; right, our mean relative to the note's.
 
     The bars at the right extend two standard errors of one more run to both sides of our mean. A
     figure is reproduced if its bar contains the note's value.

@@ -130,9 +130,8 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
                 valid = all(v is None or isinstance(v, int | float) for v in numbers)
                 _require(valid, f"{group}.{key}", value, "a number")
                 finite = all(v is None or math.isfinite(v) for v in numbers)
-                _require(
-                    finite, f"{group}.{key}", value, "finite"
-                )  # JSON has no NaN and no infinity
+                # JSON has no NaN and no infinity
+                _require(finite, f"{group}.{key}", value, "finite")
     if config["gradients"] != "float32" and config["workers"] is None:
         if not started_by_torchrun():
             raise UserError(

@@ -99,10 +99,8 @@ class Diagnostics:
         self.before = self.items.detach().clone()
         self.moved_shares = torch.zeros(len(self.items), device=self.items.device)
         self.moved_shares_absent = torch.zeros_like(self.moved_shares)
-        self.gradient_sum, self.sign_sum = (
-            torch.zeros_like(self.items),
-            torch.zeros_like(self.items),
-        )
+        self.gradient_sum = torch.zeros_like(self.items)
+        self.sign_sum = torch.zeros_like(self.items)
 
     @torch.no_grad()
     def before_step(self) -> None:

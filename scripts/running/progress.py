@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-LOG_SECONDS = 180.0  # seconds between two lines of a log
+LOG_SECONDS = 180.0  # between two lines of a log
 SWEEP_BEGAN = "SIMBA_SWEEP_BEGAN"  # set for a process of scripts.sweep: the Unix time of its start
 EVENT = "\x1e"  # the first character of a line on stderr that is an event, not a message
 
 
 class LogBar(tqdm):
-    """A bar for a log file: it prints a whole line every LOG_SECONDS seconds."""
+    """A bar for a log file: it prints a whole line every LOG_SECONDS."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if msg != "":  # tqdm's way to clear a bar

@@ -42,8 +42,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     changes = differences(old_results, new_results)
     for old_epoch, new_epoch in zip(old["history"], new["history"], strict=False):
         if changed := differences(old_epoch, new_epoch):
-            changes.append(f"histories first differ in epoch {old_epoch['epoch']}: ")
-            changes[-1] += ", ".join(changed)
+            epoch = old_epoch["epoch"]
+            changes.append(f"histories first differ in epoch {epoch}: {', '.join(changed)}")
             break
     if len(old["history"]) != len(new["history"]):
         changes.append(f"epochs: {len(old['history'])} -> {len(new['history'])}")
