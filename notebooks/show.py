@@ -25,15 +25,17 @@ class Shown:
     def __init__(self, root: Path) -> None:
         self.results = load(root)
         self.studies = studies(self.results)
-        self.all_tables = tables(self.studies)
 
     def tables(self, *names: str) -> None:
         """Show the tables with these names: ``STUDY/NAME``, or ``NAME`` for all studies."""
-        for name, table in self.all_tables.items():
-            if name in names or name.split("/")[-1] in names:
-                title = f"**{name.rpartition('/')[0] or name}**: {table.caption}"
-                parts = map(render.markdown, render.narrow(table.frame))
-                display(Markdown("\n\n".join([title, *parts])))
+
+        def wanted(name: str) -> bool:
+            return name in names or name.split("/")[-1] in names
+
+        for name, table in tables(self.studies, wanted).items():
+            title = f"**{name.rpartition('/')[0] or name}**: {table.caption}"
+            parts = map(render.markdown, render.narrow(table.frame))
+            display(Markdown("\n\n".join([title, *parts])))
 
     def figures(self, kind: str, *names: str) -> None:
         """Draw the figure ``kind`` of ``plots.FIGURES`` for these studies, or all that have it."""

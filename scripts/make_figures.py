@@ -22,7 +22,7 @@ Examples:
 
 import io
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
@@ -41,21 +41,26 @@ def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_figures", __doc__), argv).root
     drawn = figures(studies(load(root)))
     for name, figure in drawn.items():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is computed once for all formats
-        stem = root / "figures" / name
-        for suffix in (".png", ".pdf"):
-            save(figure, stem.with_name(f"{name}{suffix}"))
-        save(darkened(figure), stem.with_name(f"{name}-dark.png"))
+        for suffix, picture in pictures(figure):
+            write_atomically(root / "figures" / f"{name}{suffix}", picture)
     print(f"{root / 'figures'}: {len(drawn)} figures")
     return 0
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of its file's suffix."""
-    kind, picture = path.suffix[1:], io.BytesIO()
+def pictures(figure: Figure) -> Iterator[tuple[str, bytes]]:
+    """The files of a figure: the end of each name, and its content."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout is computed once for all formats
+    yield ".png", saved(figure, "png")
+    yield ".pdf", saved(figure, "pdf")
+    yield "-dark.png", saved(darkened(figure), "png")
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """A figure in a format."""
+    picture = io.BytesIO()
     figure.savefig(picture, format=kind, metadata=METADATA[kind])
-    write_atomically(path, picture.getvalue())
+    return picture.getvalue()
 
 
 if __name__ == "__main__":

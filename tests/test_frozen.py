@@ -6,29 +6,32 @@ from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 from scripts.records.record import digest, identity
 from scripts.running.config import checked
 from tests.conftest import REPOSITORY
 
+CONFIGS = REPOSITORY / "configs"
 RECORDS = sorted((REPOSITORY / "results" / "runs").glob("*/*/*.json"))
 
 
 def composed(command: str) -> dict:
-    """The config of a command. Commands that differ in seed and name alone are composed once."""
+    """The config of a command. Commands that differ in plain values alone are composed once."""
     words = shlex.split(command)
     overrides = words[words.index("scripts.train") + 1 :]
-    (seed,) = (o.partition("=")[2] for o in overrides if o.startswith("seed="))
-    shared = [o for o in overrides if not o.startswith(("seed=", "results.name="))]
-    cfg = of_overrides(tuple(shared)).copy()
-    cfg.seed = int(seed)
+    groups = [text for text in overrides if (CONFIGS / text.partition("=")[0]).is_dir()]
+    cfg = of_groups(tuple(groups)).copy()
+    values = [text for text in overrides if text not in groups]
+    for override in OverridesParser.create().parse_overrides(values):  # as Hydra does in the end
+        OmegaConf.update(cfg, override.key_or_group, override.value())
     return checked(cfg)
 
 
 @cache
-def of_overrides(overrides: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+def of_groups(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", [*overrides])
 
 

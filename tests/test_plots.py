@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from scripts.make_figures import pictures
 from scripts.reporting import plots
 from scripts.reporting.collect import load
 from scripts.reporting.note import METRICS, NOTE_VALUES, verdict
@@ -194,12 +195,26 @@ def test_a_figure_for_a_dark_page_shows_through_it_and_has_no_dark_lines(kind):
         assert sum(to_rgb(artist.get_color())) > 0.9, artist
 
 
-def test_titles_and_labels_of_the_committed_figures_are_whole():
-    """No text is cut by the figure's edge, and no title runs into another."""
+@pytest.fixture(scope="module")
+def committed():
+    """The committed figures, drawn again, and their PNG files for a light page."""
     drawn = plots.figures(studies(load(REPOSITORY / "results")))
-    assert {name.partition("-")[0] for name in drawn} == set(plots.FIGURES)
-    for name, figure in drawn.items():
-        figure.draw_without_rendering()
+    return [(name, figure, next(pictures(figure))) for name, figure in drawn.items()]
+
+
+def test_committed_figures_come_from_the_committed_csv_files(committed):
+    """Of each figure one file is compared; continuous integration compares all."""
+    folder = REPOSITORY / "results" / "figures"
+    names = {f"{name}{end}" for name, *_ in committed for end in (".png", ".pdf", "-dark.png")}
+    assert names == {p.name for p in folder.iterdir()}, "run make figures"
+    for name, _, (end, picture) in committed:
+        assert picture == (folder / f"{name}{end}").read_bytes(), name
+
+
+def test_titles_and_labels_of_the_committed_figures_are_whole(committed):
+    """No text is cut by the figure's edge, and no title runs into another."""
+    assert {name.partition("-")[0] for name, *_ in committed} == set(plots.FIGURES)
+    for name, figure, _ in committed:
         (width, height), needed = figure.get_size_inches(), figure.get_tightbbox()
         assert needed.x0 > -0.01, name
         assert needed.y0 > -0.01, name

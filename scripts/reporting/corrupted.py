@@ -97,7 +97,8 @@ def _cell(runs: pd.DataFrame, corrupted: pd.DataFrame, optimizer: str, column: s
         return MISSING
     text = four_decimals(values[column].mean())
     exact = runs[(runs["optimizer"] == optimizer) & (runs["kind"] == EXACT)]
-    both = values.merge(exact, on="seed")
+    ours, exactly = (rows.set_index("seed")[column] for rows in (values, exact))
+    both = ours.index.intersection(exactly.index)
     if values["kind"].iloc[0] == EXACT or both.empty:
         return text
-    return f"{text} ({100 * both[f'{column}_x'].mean() / both[f'{column}_y'].mean():.0f}%)"
+    return f"{text} ({100 * ours[both].mean() / exactly[both].mean():.0f}%)"

@@ -7,6 +7,7 @@ line to ``TABLES`` or ``OVERALL``.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -550,10 +551,19 @@ OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
 }
 
 
-def tables(studies: Sequence[Study]) -> dict[str, Table]:
-    """All tables that apply: ``STUDY/NAME`` for a study, ``NAME`` for a table over all studies."""
-    results = {f"{s.name}/{name}": make(s) for s in studies for name, make in TABLES.items()}
-    results |= {name: make(studies) for name, make in OVERALL.items()}
+def tables(
+    studies: Sequence[Study], wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, Table]:
+    """The tables that apply: ``STUDY/NAME`` for a study, ``NAME`` for a table over all studies.
+
+    Args:
+        wanted: whether a table with this name is made.
+    """
+    makers: dict[str, Callable[[], Table | None]] = {
+        f"{s.name}/{name}": partial(make, s) for s in studies for name, make in TABLES.items()
+    }
+    makers |= {name: partial(make, studies) for name, make in OVERALL.items()}
+    results = {name: make() for name, make in makers.items() if wanted(name)}
     return {name: table for name, table in results.items() if table is not None}
 
 
