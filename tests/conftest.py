@@ -19,6 +19,7 @@ SMALL = [
     "model.maxlen=10",
     "tracker.mode=disabled",
 ]
+LONG = ("test_notebooks", "test_plots", "test_results", "test_report")  # have tests of 20 seconds
 RunsCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -28,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.getoption("numprocesses", None):  # before pytest-xdist starts its processes
         os.environ[SHARED] = python()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The last tests are short, so no process waits long for another.
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def write_toy(path: Path) -> Path:

@@ -19,6 +19,8 @@ PROGRAM = """\
 #!{python} -IS
 import json, os, signal, socket, sys
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+if sys.argv[1] == "-u":
+    os.environ["PYTHONUNBUFFERED"] = sys.argv.pop(1)
 if sys.argv[1] not in ("-m", "-c"):  # Python's other options
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
@@ -44,7 +46,7 @@ os._exit(code)
 def python() -> str:
     """The program's path.
 
-    It takes ``-m NAME ARGUMENTS`` and ``-c CODE ARGUMENTS`` as Python does. What Python and the
+    It takes ``-m NAME ARGUMENTS`` and ``-c CODE ARGUMENTS`` as Python does, also after ``-u``. What Python and the
     libraries read from the environment when they start is that of the tests.
     """
     if given := os.environ.get(SHARED):

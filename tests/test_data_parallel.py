@@ -20,12 +20,14 @@ from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks
 from scripts.running.workers import Workers, require_worker_count
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 from tests.test_models import FORMS, some_sequences
 from tests.test_stopping import wait_for_checkpoint
 from tests.test_train import records, results_of
 
 TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "scripts.train")
 PATIENCE = 300  # seconds for a machine that has much else to do
+FORKS = {"PYTHON_EXEC": python()}  # what torchrun starts its workers with
 
 
 def where(toy: Path, root: Path) -> list[str]:
@@ -87,7 +89,7 @@ def test_two_workers_train_as_one_process_and_one_of_them_tells_it(run_module, t
     runs = {}
     for name, command in {"one": ["scripts.train"], "two": TWO}.items():
         settings = [*sweep[:1], *where(toy, tmp_path / name), *sweep[1:]]
-        done = run_module(*command, *settings, fresh=name == "two")
+        done = run_module(*command, *settings, **FORKS)
         assert done.returncode == 1, done.stderr
         own = lines_by_us(done.stderr)
         assert len([line for line in own if ": HR@10 " in line]) == 2
@@ -112,7 +114,7 @@ def started(root: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *TWO, *more],
         cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | FORKS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -135,7 +137,7 @@ def follower_of(process: subprocess.Popen[str]) -> int:
 def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path):
     votes = ["gradients=ternary", "optimizer=ternary_lion", "optimizer.lr=1e-3", "epochs=40"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_module(*TWO, *where(toy, whole), *votes, fresh=True).returncode == 0
+    assert run_module(*TWO, *where(toy, whole), *votes, **FORKS).returncode == 0
     command = [*where(toy, killed), *votes]
     process = started(killed, *command)
     wait_for_checkpoint(killed, process, 0.0)
@@ -144,7 +146,7 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path)
     assert process.returncode == 1, output
     assert len(lines_by_us(output)) <= 1, output
     assert not records(killed)
-    again = run_module(*TWO, *command, fresh=True)
+    again = run_module(*TWO, *command, **FORKS)
     assert again.returncode == 0, again.stderr
     assert [": resuming after epoch " in line for line in lines_by_us(again.stderr)] == [
         True,
@@ -163,7 +165,7 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path)
 
 def test_signs_train_and_differ_from_gradients(run_module, toy, tmp_path):
     sweep = ["gradients=sign,float32", "optimizer=lion", "optimizer.lr=1e-3"]
-    done = run_module(*TWO, "-m", *where(toy, tmp_path), *sweep, fresh=True)
+    done = run_module(*TWO, "-m", *where(toy, tmp_path), *sweep, **FORKS)
     assert done.returncode == 0, done.stderr
     gradient, sign = sorted(records(tmp_path).values(), key=lambda r: len(r["config"]))
     assert sign["config"]["gradients"] == "sign"
@@ -174,7 +176,7 @@ def test_signs_train_and_differ_from_gradients(run_module, toy, tmp_path):
 
 
 def test_a_mistake_of_all_workers_is_one_line(run_module, toy, tmp_path):
-    done = run_module(*TWO, *where(toy, tmp_path), "batch_size=1", fresh=True)
+    done = run_module(*TWO, *where(toy, tmp_path), "batch_size=1", **FORKS)
     assert done.returncode == 1  # torchrun's own
     line = "error: batch_size=1 must be at least the number of workers, 2"
     assert lines_by_us(done.stderr) == [line]
@@ -185,7 +187,7 @@ def test_a_mistake_of_all_workers_is_one_line(run_module, toy, tmp_path):
 
 def test_what_one_worker_meets_alone_is_one_line_and_the_end(run_module, toy, tmp_path):
     (tmp_path / "runs").write_text("no folder")  # only the worker that writes notices
-    done = run_module(*TWO, "-m", *where(toy, tmp_path), "seed=0,1", fresh=True)
+    done = run_module(*TWO, "-m", *where(toy, tmp_path), "seed=0,1", **FORKS)
     assert done.returncode == 1
     (line,) = lines_by_us(done.stderr)
     assert line.startswith(f"error: worker 0: {tmp_path / 'runs'}")

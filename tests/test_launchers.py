@@ -12,6 +12,7 @@ import pytest
 from scripts.records.run_files import RunFiles, find_runs
 from scripts.records.state import state_of
 from tests.conftest import REPOSITORY, write_toy
+from tests.forked import python
 from tests.test_stopping import left_in, same, start, wait_for_checkpoint, words
 
 PATIENCE = 300  # seconds for a machine that has much else to do
@@ -21,7 +22,8 @@ PATIENCE = 300  # seconds for a machine that has much else to do
 def whole(tmp_path_factory) -> Path:
     """The record of a run that nothing disturbs."""
     folder = tmp_path_factory.mktemp("whole")
-    process = start("scripts.train", *words(write_toy(folder / "toy.txt"), folder))
+    command = ["scripts.train", *words(write_toy(folder / "toy.txt"), folder)]
+    process = start(*command, program=python())
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return folder

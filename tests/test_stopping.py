@@ -17,6 +17,7 @@ from scripts.running.checkpoint import load_or_none
 from scripts.running.training import Training
 from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
+from tests.forked import python
 from tests.test_train import records, results_of
 
 LINE = "interrupted; the same command resumes"
@@ -79,7 +80,7 @@ def test_a_run_ends_alike_on_every_signal_and_goes_on(run_module, toy, tmp_path)
     assert run_module("scripts.train", *words(toy, whole)).returncode == 0
     since = 0.0
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        process = start("scripts.train", *words(toy, root))
+        process = start("scripts.train", *words(toy, root), program=python())
         wait_for_checkpoint(root, process, since)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -104,7 +105,8 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(run_module, toy, tmp_path)
         (signal.SIGTERM, False, 143),
         (signal.SIGKILL, False, -9),
     ):
-        process = start(*sweep)
+        program = sys.executable if to_all else python()  # forks leave their group
+        process = start(*sweep, program=program)
         wait_for_checkpoint(root, process, since)
         os.killpg(process.pid, number) if to_all else process.send_signal(number)
         output, _ = process.communicate(timeout=60)  # until no worker holds the pipe, either
@@ -156,7 +158,7 @@ def test_a_sweeps_mistake_is_told_once(run_module, toy, tmp_path):
 def test_rerun_takes_its_training_along(run_module, toy, tmp_path):
     assert run_module("scripts.train", *words(toy, tmp_path)).returncode == 0
     (name,) = records(tmp_path)
-    process = start("scripts.rerun", str(tmp_path / name))
+    process = start("scripts.rerun", str(tmp_path / name), program=python())
     while len(alive(toy)) < 1:  # the training that it starts names the data
         assert process.poll() is None
         time.sleep(0.05)

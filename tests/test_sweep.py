@@ -62,9 +62,9 @@ def test_every_launcher_gives_the_same_records_names_and_exit_codes(launch, tmp_
 
 
 def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_path):
-    done = launch("joblib", "optimizer=lion,simba", "joint=true")
+    done = launch("slurm", "optimizer=lion,simba", "joint=true")
     assert done.returncode == 2
-    assert "remove launcher=joblib" in done.stderr
+    assert "remove launcher=slurm" in done.stderr
     assert not names(tmp_path / "results")
 
 
