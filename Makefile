@@ -60,9 +60,9 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves; the last o
 	cd notebooks && ../$(PY) -m nbconvert --to notebook --inplace --execute \
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb
 
-test: .venv/dev  ## the tests; COV=1 reports which lines they run
+test: .venv/dev  ## the tests in minutes; SLOW=1 adds the slow ones, COV=1 reports which lines run
 	OMP_NUM_THREADS=1 $(PY) -c 'import os, shlex, sys, pytest; sys.exit(pytest.main([*sys.argv[1:], *shlex.split(os.environ["ARGS"])]))' \
-		-n $(call quoted,$(JOBS)) --dist worksteal $(if $(COV),--cov --cov-report=term-missing:skip-covered)
+		-n $(call quoted,$(JOBS)) --dist worksteal $(if $(or $(SLOW),$(ARGS)),,-m 'not slow') $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 N ?= 10000
 fuzz: .venv/dev  ## N=10000 random files through data.prepare: each is read or gives a one-line error

@@ -5,8 +5,12 @@ All methods share the batches, whose rows are divided between simulated workers
 (benchmarks/voters.py). Each trains at every rate of one grid; the best one has the lowest held-out
 loss at the end.
 
-The default takes minutes on one core. ``--layers 6 --size 384`` has 10.8 million parameters. A GPU
-is used if there is one; it has not been tried yet.
+The default takes minutes on one core, and a model of 10.8 million parameters an hour:
+
+  python -m benchmarks.language --name language_10m --layers 6 --size 384 --steps 80 \\
+    --rates 3e-4 1e-3
+
+A GPU is used if there is one; it has not been tried yet.
 """
 
 import argparse
@@ -179,6 +183,8 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=64, help="bytes of a row")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--workers", type=int, default=4, help="simulated; a divisor of 32")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="the grid")
+    parser.add_argument("--name", default="language", help="of the files in results/benchmarks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -187,7 +193,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start_group(0, 1, folder)
         for name in METHODS:
-            for lr in tqdm(RATES, desc=name):
+            for lr in tqdm(options.rates, desc=name):
                 points = curve(text, name, lr, options.workers, options.steps, options.context)
                 lines.append({"method": name, "lr": lr, "curve": points})
         dist.destroy_process_group()
@@ -197,10 +203,10 @@ def main() -> None:
         f"{numel:,} parameters ({options.layers} layers of {options.size}), rows of "
         f"{options.context} bytes, {ROWS} rows a batch, {options.workers} simulated workers, one "
         f"seed, on {device.type}. Loss in nats per byte; byte frequencies alone: {text.floor:.3f}.",
-        f"Each method at the best of the rates {', '.join(f'{lr:g}' for lr in RATES)}. A worker "
-        "sends a ring all-reduce of float32, or packed votes there and back.",
+        f"Each method at the best of the rates {', '.join(f'{lr:g}' for lr in options.rates)}. "
+        "A worker sends a ring all-reduce of float32, or packed votes there and back.",
     ]
-    write("language", {**figures, "lines": lines}, table(lines), notes)
+    write(options.name, {**figures, "lines": lines}, table(lines), notes)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.torture import SMALL, leftovers, records, run_to_end, toy
+from benchmarks.torture import SMALL_RUN, leftovers, records, run_to_end, toy
 from scripts.records.status import Status, read_status
 from scripts.running.progress import bar
 
@@ -106,7 +106,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, cluster as address:
         folder = Path(name)
         toy(folder / "toy.txt")
-        runs = [*SMALL, f"data.path={folder / 'toy.txt'}", "epochs=2", "eval_every=1"]
+        runs = [*SMALL_RUN, f"data.path={folder / 'toy.txt'}", "epochs=2", "eval_every=1"]
         runs.append(f"seed=range(0,{args.runs})")
         run_to_end(["-m", *runs, f"results.root={folder / 'whole'}"], 1, folder / "whole.log")
         command = [word.format(folder=folder, address=address) for word in COMMANDS[args.launcher]]

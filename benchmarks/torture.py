@@ -34,7 +34,7 @@ from scripts.train import main as train
 
 VARIANTS = sorted(path.stem for path in (Path(CONFIGS) / "optimizer").glob("*.yaml"))
 MODELS = ("sasrec", "sasrec_prenorm")
-SMALL = (
+SMALL_RUN = (
     *("data=file", "epochs=12", "eval_every=2", "batch_size=16", "model.hidden=16"),
     *("model.maxlen=10", "device=cpu", "tracker.mode=disabled"),
 )
@@ -53,7 +53,14 @@ class Setting(NamedTuple):
         sweep = ["-m", "seed=0,1"] if self.processes > 1 else []
         look = ["diagnose_every=3"] if self.diagnosed else []
         where = [f"data.path={data}", f"results.root={root}"]
-        return [*sweep, f"optimizer={self.variant}", f"model={self.model}", *SMALL, *look, *where]
+        return [
+            *sweep,
+            f"optimizer={self.variant}",
+            f"model={self.model}",
+            *SMALL_RUN,
+            *look,
+            *where,
+        ]
 
 
 def settings() -> list[Setting]:

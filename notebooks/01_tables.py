@@ -40,7 +40,7 @@
 # %%
 from show import show_figures, show_power, show_tables
 
-show_tables("rows")
+show_tables("metrics")
 
 # %%
 show_figures("note")
@@ -104,7 +104,7 @@ show_tables("order")
 # a variant without a run (–), the runs of the ablation count.
 
 # %%
-show_tables("search")
+show_tables("settings")
 
 # %% [markdown]
 # ## Validation of the pipeline

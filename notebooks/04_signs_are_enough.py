@@ -49,7 +49,7 @@ show_tables("steps")
 # ablation).
 
 # %%
-show_tables("finalists-sasrec-beauty/rows", "finalists-sasrec-beauty/paired")
+show_tables("finalists-sasrec-beauty/metrics", "finalists-sasrec-beauty/paired")
 
 # %%
 show_tables("finalists-sasrec-beauty/by_epoch")
@@ -65,4 +65,4 @@ show_tables("finalists-sasrec-beauty/by_epoch")
 show_figures("gains", "finalists-sasrec-beauty", "lasting-sasrec-beauty")
 
 # %%
-show_tables("lasting-sasrec-beauty/rows", "lasting-sasrec-beauty/paired")
+show_tables("lasting-sasrec-beauty/metrics", "lasting-sasrec-beauty/paired")

@@ -108,7 +108,7 @@ run(f"python -m scripts.train -m optimizer=lion,sign_sgd,simba {SETTING}")
 # %%
 run("python -m scripts.aggregate")
 own = Shown(Path("results"))
-own.tables("rows")
+own.tables("metrics")
 
 # %%
 own.figures("curves")
@@ -118,7 +118,7 @@ own.figures("curves")
 # seeds.
 
 # %%
-show_tables("reproduce-sasrec-ml-100k/rows")
+show_tables("reproduce-sasrec-ml-100k/metrics")
 
 # %% [markdown]
 # ## The trained model

@@ -3,7 +3,7 @@
 They go to results/tables as Markdown, CSV and LaTeX. A study is one (experiment, model, dataset).
 Its folder holds the tables that apply to it:
 
-- rows: HR@10, NDCG@10 and loss of every variant; in the note's setting, with the note's results;
+- metrics: HR@10, NDCG@10 and loss of every variant; in the note's setting, with the note's results;
 - paired: differences to the baseline, over seeds and over users;
 - by_epoch: differences to the baseline at several epochs;
 - popularity, history: differences to the baseline for groups of users;
@@ -18,10 +18,10 @@ Tables over all studies:
 
 - headline, answer: those of the README;
 - note_1 to note_3: the note's results, one by one, and verdicts;
-- search: the note's variants in other settings than the assumed one;
+- settings: the note's variants in other settings than the assumed one;
 - order: the variants' order by NDCG@10 on each dataset;
 - tuned: each optimizer at its best learning rate and decay;
-- peers: state, results and speed of the variants with little state;
+- finalists: state, results and speed of the variants with little state;
 - state_bytes: bytes of state; robustness: spread over seeds and learning rates;
 - variants, experiments: each of them in words.
 
@@ -36,19 +36,19 @@ import sys
 from scripts.records.files import write_atomically
 from scripts.reporting.collect import load
 from scripts.reporting.command_line import one_line_errors, parse, parser
-from scripts.reporting.overview import overview
+from scripts.reporting.folder_tables import folder_tables
 from scripts.reporting.render import latex, markdown, show
 from scripts.reporting.studies import studies
 from scripts.reporting.tables import tables
 
-SHOWN = ("rows", "grid", "published")  # tables of a study that are printed, too
+SHOWN = ("metrics", "grid", "published")  # tables of a study that are printed, too
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.make_tables", __doc__), argv).root
     all_studies = studies(load(root))
-    all_tables = tables(all_studies) | overview(all_studies, root)
+    all_tables = tables(all_studies) | folder_tables(all_studies, root)
     for name, table in all_tables.items():
         stem = root / "tables" / name
         for suffix, text in (

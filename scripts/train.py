@@ -26,22 +26,22 @@ def main() -> int:
         if is_rank_zero():
             print(f"error: {error}", file=sys.stderr)
         return 2
+    from scripts.running.command_runs import CommandRuns, print_error
     from scripts.running.plan import require_builtin_launcher
-    from scripts.running.sweep import Sweep, print_error
     from scripts.running.workers import ERRORS, Workers, process_group
 
     def train(workers: Workers) -> int:
-        sweep, code = Sweep(workers), 0
+        runs, code = CommandRuns(workers), 0
 
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="train")
         def task(cfg: DictConfig) -> float | None:
-            return sweep.run(cfg)
+            return runs.run(cfg)
 
         try:
             task()
         except ERRORS as error:  # the first failed run's, which a launcher plugin passes on
             code = print_error(error)
-        return max(code, sweep.finish())
+        return max(code, runs.finish())
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed
     try:

@@ -46,8 +46,8 @@ os._exit(code)
 def python() -> str:
     """The program's path.
 
-    It takes ``-m NAME ARGUMENTS`` and ``-c CODE ARGUMENTS`` as Python does, also after ``-u``. What Python and the
-    libraries read from the environment when they start is that of the tests.
+    It takes ``-m NAME ARGUMENTS`` and ``-c CODE ARGUMENTS`` as Python does, also after ``-u``.
+    What Python and the libraries read from the environment when they start is that of the tests.
     """
     if given := os.environ.get(SHARED):
         return given

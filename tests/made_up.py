@@ -11,12 +11,12 @@ from scripts.reporting.studies import RUN, Study, studies
 EXACT = {
     optimizer: [tuple(row)] for optimizer, row in NOTE_VALUES.items()
 }  # the note's own figures
-DIAGNOSTICS = [*RUN, "epoch", "quantity", "of", "value"]
+DIAGNOSTICS = [*RUN, "epoch", "quantity", "part", "value"]
 
 
 def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more):
     """Runs with ``values[optimizer] = [(HR, NDCG, loss) of seed 0, of seed 1, ...]``."""
-    setting = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5, "swept": "", "setting": "same"}
+    setting = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5, "swept": "", "setting_hash": "same"}
     lines = []
     for optimizer, seeds in values.items():
         for seed, figures in enumerate(seeds):

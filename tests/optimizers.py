@@ -25,18 +25,18 @@ class Entry(NamedTuple):
     moves_in_first_step: bool = True
 
 
-SMALL = {"window_size": 8, "threshold": 0.3}
+SMALL_WINDOW = {"window_size": 8, "threshold": 0.3}
 OPTIMIZERS = {
     "SignSGD": Entry(simba.SignSGD, {}, 0),
     "Lion": Entry(simba.Lion, {}, 4),
-    "Simba int8": Entry(simba.Simba, SMALL, 1),
+    "Simba int8": Entry(simba.Simba, SMALL_WINDOW, 1),
     "Simba int8 full": Entry(simba.Simba, {"window_size": 127, "threshold": 0.02}, 1),
     "Simba int16": Entry(simba.Simba, {"window_size": 128, "threshold": 0.02}, 2),
-    "SimbaM": Entry(simba.SimbaM, SMALL, 5),
+    "SimbaM": Entry(simba.SimbaM, SMALL_WINDOW, 5),
     "SimbaEq1": Entry(simba.SimbaEq1, {"window_size": 8}, 5),
-    "SimbaEq4": Entry(simba.SimbaEq4, SMALL, 1),
+    "SimbaEq4": Entry(simba.SimbaEq4, SMALL_WINDOW, 1),
     "SimbaCeqM": Entry(simba.SimbaCeqM, {}, 4, moves_in_first_step=False),
-    "SimbaWindow": Entry(simba.SimbaWindow, SMALL, 1 + 2),
+    "SimbaWindow": Entry(simba.SimbaWindow, SMALL_WINDOW, 1 + 2),
     "SimbaLeaky": Entry(simba.SimbaLeaky, {}, 1),
     "TernaryLion": Entry(simba.TernaryLion, {}, 1),
     "TernaryLionEF one byte": Entry(simba.TernaryLionEF, {}, 1),

@@ -133,6 +133,7 @@ def follower_of(process: subprocess.Popen[str]) -> int:
     raise AssertionError(shown.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc")
 def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path):
     votes = ["gradients=ternary", "optimizer=ternary_lion", "optimizer.lr=1e-3", "epochs=40"]

@@ -13,7 +13,7 @@ import torch
 import simba
 from tests.conftest import REPOSITORY
 
-DOCS = REPOSITORY / "docs"
+DOCS, BENCHMARKS = REPOSITORY / "docs", REPOSITORY / "results" / "benchmarks"
 SECTIONS = dict(
     re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", (DOCS / "usage.md").read_text(), re.M | re.S)
 )
@@ -29,6 +29,7 @@ def test_example_runs(section, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_example_of_voting_workers_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text(), re.S)
     (tmp_path / "mine.py").write_text(code)
@@ -40,6 +41,25 @@ def test_the_example_of_voting_workers_runs(tmp_path):
     ours, theirs = (torch.load(tmp_path / f"worker{rank}.pt") for rank in range(2))
     assert all(map(torch.equal, *(s[0]["state"][0].values() for s in (ours, theirs))))
     assert not torch.equal(*(s[1]["errors"][0] for s in (ours, theirs)))
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of the tables in a text."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_learning_rates_in_the_docs_are_those_of_the_benchmark():
+    benchmark = rows_of((BENCHMARKS / "convergence.md").read_text())
+    measured = {(task, name): values for task, name, *values in benchmark}
+    section = (DOCS / "variants.md").read_text().split("\n## Learning rates\n")[1]
+    rows = rows_of(section.split("\n## ")[0])[2:]
+    assert len(rows) == 7
+    for name, *cells in rows:
+        for task, best, loss in zip(("digits", "characters"), cells[::2], cells[1::2], strict=True):
+            lr, decay, exact, *_ = measured[task, name]
+            assert [float(lr), float(decay)] == [*map(float, best.split(", "))], name
+            assert float(loss) == pytest.approx(float(exact.split()[0]), abs=0.000501), name
 
 
 @pytest.mark.parametrize("name", sorted({*simba.__all__} - {"SignOptimizer"}))

@@ -115,12 +115,12 @@ def test_the_last_epoch_that_was_diagnosed_is_told_and_no_other():
                 "seed": 0,
                 "epoch": epoch,
                 "quantity": q,
-                "of": of,
-                "value": value if of == "items" else 0.7,
+                "part": part,
+                "value": value if part == "items" else 0.7,
             }
             for epoch, value in ((100, 0.9), (500, 0.2))
             for q in ("against", "astray_s")
-            for of in ("items", "all")
+            for part in ("items", "all")
         ],
         columns=DIAGNOSTICS,
     )

@@ -114,6 +114,7 @@ def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
     assert again.stderr.count("skipped") == 4
 
 
+@pytest.mark.slow
 def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     sweep = ["-m", "optimizer=lion,simba_eq1", "epochs=40", "joint=true", "save_best=true"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

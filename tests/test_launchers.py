@@ -40,6 +40,7 @@ def complete(root: Path, whole: Path) -> bool:
     return same(root, whole) and not left_in(root) and not list(root.rglob("checkpoints/toy/*/*"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(
     run_module, toy, tmp_path, whole
 ):
@@ -59,6 +60,7 @@ def test_a_killed_worker_of_joblib_is_one_line_and_its_run_goes_on(
     assert complete(root, whole)
 
 
+@pytest.mark.slow
 def test_submitit_requeues_a_job_and_its_run_goes_on(toy, tmp_path, whole):
     """USR2 is what Slurm sends before a job's time is over."""
     root, jobs = tmp_path / "requeued", tmp_path / "jobs"
@@ -97,6 +99,7 @@ def two_nodes(tmp_path):
         cluster.communicate()
 
 
+@pytest.mark.slow
 def test_ray_restarts_a_killed_worker_and_its_run_goes_on(toy, tmp_path, whole, two_nodes):
     root = Path(os.path.relpath(tmp_path / "killed", REPOSITORY))
     launcher = ["launcher=ray", f"hydra.launcher.ray.init.address={two_nodes}"]

@@ -47,6 +47,7 @@ def test_both_halves_of_a_notebook_have_the_same_cells(name):
     assert cells == [cell.source for cell in script.cells], "run make notebooks"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*NAMES} - {TRAINS}))
 def test_notebooks_show_the_committed_results(name):
     notebook = read(name)

@@ -35,12 +35,18 @@ def place(run) -> int:
 
 
 def diagnostics(values):
-    """Lines of diagnostics.csv: ``values`` gives (quantity, of, epoch) -> f(i, seed)."""
+    """Lines of diagnostics.csv: ``values`` gives (quantity, part, epoch) -> f(i, seed)."""
     return pd.DataFrame(
         [
             {"dataset": "beauty", "model": "sasrec", "experiment": "ablation", "optimizer": o}
-            | {"seed": seed, "epoch": epoch, "quantity": quantity, "of": of, "value": f(i, seed)}
-            for (quantity, of, epoch), f in values.items()
+            | {
+                "seed": seed,
+                "epoch": epoch,
+                "quantity": quantity,
+                "part": part,
+                "value": f(i, seed),
+            }
+            for (quantity, part, epoch), f in values.items()
             for i, o in enumerate(NOTE_VALUES)
             for seed in (0, 1)
         ]
@@ -120,9 +126,9 @@ def test_diagnostics_over_epochs_in_the_last_diagnosed_epoch_and_by_popularity()
         return 0.1 * i + 0.1 * seed
 
     values = {}
-    for quantity, of in [*plots.MOVES_BY_EPOCH, ("agreement", "items")]:
-        values[quantity, of, 20] = value
-        values[quantity, of, 10] = lambda i, seed: value(i, seed) / 2
+    for quantity, part in [*plots.MOVES_BY_EPOCH, ("agreement", "items")]:
+        values[quantity, part, 20] = value
+        values[quantity, part, 10] = lambda i, seed: value(i, seed) / 2
     for fifth in "12345":
         for quantity in plots.DISTANCES:
             values[quantity, fifth, 20] = value
@@ -202,6 +208,7 @@ def committed():
     return [(name, figure, next(pictures(figure))) for name, figure in drawn.items()]
 
 
+@pytest.mark.slow
 def test_committed_figures_come_from_the_committed_csv_files(committed):
     """Of each figure one file is compared; continuous integration compares all."""
     folder = REPOSITORY / "results" / "figures"
@@ -211,6 +218,7 @@ def test_committed_figures_come_from_the_committed_csv_files(committed):
         assert picture == (folder / f"{name}{end}").read_bytes(), name
 
 
+@pytest.mark.slow
 def test_titles_and_labels_of_the_committed_figures_are_whole(committed):
     """No text is cut by the figure's edge, and no title runs into another."""
     assert {name.partition("-")[0] for name, *_ in committed} == set(plots.FIGURES)

@@ -38,7 +38,7 @@ from tests.forked import python
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
     "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
-    "peak_rss_mib,state_bytes_per_param,record,commit,setting,swept"
+    "peak_rss_mib,state_bytes_per_param,record,commit,setting_hash,swept"
 )
 
 
@@ -106,11 +106,11 @@ def test_runs_csv_has_one_line_per_record(tabled):
 
 def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     folder = tabled / "tables" / "short-sasrec-toy"
-    names = ("rows", "paired", "popularity", "history", "moves", "memories")
+    names = ("metrics", "paired", "popularity", "history", "moves", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
     )
-    table = pd.read_csv(folder / "rows.csv").set_index("SASRec with")
+    table = pd.read_csv(folder / "metrics.csv").set_index("SASRec with")
     assert table["note's rank"].to_dict() == {
         "Lion": 1,
         "Simba + m": 2,
@@ -125,7 +125,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     assert table.loc["Lion", "Loss"] == f"{lion.mean():.4f} ± {lion.std(ddof=1):.4f}"
     ours = [runs.loc[runs["optimizer"] == o, "test/NDCG@10"].mean() for o in NOTE_VALUES]
     assert table["rank"].tolist() == [1 + sum(b > a for b in ours) for a in ours]
-    assert "\\pm" in (folder / "rows.tex").read_text()
+    assert "\\pm" in (folder / "metrics.tex").read_text()
 
 
 def test_users_are_compared_one_by_one(tabled):
@@ -174,7 +174,7 @@ def test_missing_runs_are_printed_and_shown_in_tables(results, capsys):
     next((results / "runs").glob("*/simba/*seed1.json")).unlink()
     assert run(results) == 0
     assert "short-sasrec-toy: no run of simba_eq1; simba with seed 1" in capsys.readouterr().err
-    table = pd.read_csv(results / "tables" / "short-sasrec-toy" / "rows.csv")
+    table = pd.read_csv(results / "tables" / "short-sasrec-toy" / "metrics.csv")
     lines = table.set_index("SASRec with")
     assert lines.loc["Simba + (1)", ["HR@10", "n"]].tolist() == ["–", 0]
     assert lines.loc["Simba", "n"] == 1
@@ -318,7 +318,7 @@ def test_a_diagnostic_of_nothing_is_left_out(results):
 
 @pytest.mark.parametrize(
     ("name", "column", "value"),
-    [("gains", "low", 1e6), ("diagnostics", "of", "é"), ("runs", "epochs", None)],
+    [("gains", "low", 1e6), ("diagnostics", "part", "é"), ("runs", "epochs", None)],
 )
 def test_an_odd_cell_of_a_csv_file_is_a_one_line_error(tabled, capsys, name, column, value):
     path = tabled / f"{name}.csv"
@@ -502,5 +502,5 @@ def test_a_data_set_whose_name_pandas_reads_as_a_number_or_a_missing_value(resul
         record = json.loads(path.read_text())
         path.write_text(json.dumps(record | {"dataset": name}))
     assert run(results) == 0
-    assert (results / f"tables/short-sasrec-{name}/rows.md").exists()
+    assert (results / f"tables/short-sasrec-{name}/metrics.md").exists()
     assert f"curves-short-sasrec-{name}" in figures(studies(load(results)))

@@ -94,6 +94,7 @@ def test_a_run_ends_alike_on_every_signal_and_goes_on(run_module, toy, tmp_path)
     assert same(root, whole)
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_no_process_behind_and_goes_on(run_module, toy, tmp_path):
     whole, root = tmp_path / "whole", tmp_path / "stopped"
     runs = ["optimizer=lion,simba_m"]
@@ -125,13 +126,14 @@ def test_a_sweep_leaves_no_process_behind_and_goes_on(run_module, toy, tmp_path)
     assert same(root, whole)
     assert not left_in(root)
     assert not list(root.rglob("*.pt"))
-    assert (root / "tables" / "single-sasrec-toy" / "rows.md").exists()
+    assert (root / "tables" / "single-sasrec-toy" / "metrics.md").exists()
     assert "another process" not in done.stderr
     again = run_module(*sweep)
     assert again.returncode == 0
     assert again.stderr == ""
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_no_record(run_module):
     done = run_module("benchmarks.torture", "3", fresh=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -36,7 +36,10 @@ def names(root: Path) -> set[str]:
     return {p.relative_to(root).as_posix() for p in (root / "runs").rglob("*.json")}
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher",
+    ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "slurm"))],
+)
 def test_every_launcher_gives_the_same_records_names_and_exit_codes(launch, tmp_path, launcher):
     done = launch(launcher, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")
     assert done.returncode == 1, done.stderr
@@ -170,7 +173,7 @@ def test_a_users_sweeps_have_tables(train, run_module, tmp_path):
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     tables, figures = tmp_path / "results/tables", tmp_path / "results/figures"
-    text = (tables / "single-sasrec-toy/rows.md").read_text()
+    text = (tables / "single-sasrec-toy/metrics.md").read_text()
     assert text.count("| Lion ") == 2  # the default rate is 1e-4
     assert "AdamW" in text
     assert "3e-4" in text

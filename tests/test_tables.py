@@ -74,14 +74,14 @@ def test_a_variant_gets_the_worst_verdict_of_its_metrics():
     values["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
     values["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # not reproduced, but still the highest loss
     values["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
-    rows = made(runs(values))["ablation-sasrec-beauty/rows"].set_index("SASRec with")
+    rows = made(runs(values))["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
     assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # sign-SGD has its rank
     assert rows.loc["sign-SGD", "verdict"] == "not reproduced (Loss)"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     values["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
     frames = made(runs(values))
-    rows = frames["ablation-sasrec-beauty/rows"].set_index("SASRec with")
+    rows = frames["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
     assert rows.loc["Simba", "verdict"] == "same rank (Loss)"
     figures = frames["note_1"]
     line = figures[(figures["SASRec with"] == "Simba") & (figures["metric"] == "Loss")].iloc[0]
@@ -95,7 +95,7 @@ def test_a_variant_gets_the_worst_verdict_of_its_metrics():
 def test_the_note_is_compared_by_the_lowest_loss():
     values = {o: [row, row] for o, (row,) in EXACT.items()}
     frame = runs(values).assign(**{"train/loss": 9.0})
-    rows = made(frame)["ablation-sasrec-beauty/rows"].set_index("SASRec with")
+    rows = made(frame)["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
     assert rows.loc["Lion", "Loss ours"] == "0.1451 ± 0.0000"
 
 
@@ -119,7 +119,7 @@ def test_a_users_own_sweep_has_a_line_for_each_swept_value():
     ]
     for frame, w in zip(windows, (50, 100), strict=True):
         frame[window] = w
-    rows = made(lion, adamw, *windows)["single-sasrec-NA/rows"]
+    rows = made(lion, adamw, *windows)["single-sasrec-NA/metrics"]
     assert rows["SASRec with"].tolist() == ["Lion", "Simba", "Simba", "AdamW"]
     assert rows["window_size"].tolist() == ["–", "50", "100", "–"]
     assert rows["n"].tolist() == ["2", "1", "1", "1"]
@@ -128,7 +128,7 @@ def test_a_users_own_sweep_has_a_line_for_each_swept_value():
 
 def test_a_missing_variant_is_a_line_without_figures():
     values = {o: rows for o, rows in EXACT.items() if o != "simba"}
-    rows = made(runs(values, "short"))["short-sasrec-beauty/rows"].set_index("SASRec with")
+    rows = made(runs(values, "short"))["short-sasrec-beauty/metrics"].set_index("SASRec with")
     assert rows.loc["Simba"].tolist() == ["–", "–", "–", "–", "0", "–"]
     assert "place" not in rows.columns
 
@@ -237,7 +237,7 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
 
 
-def test_a_search_counts_the_metrics_that_a_setting_explains():
+def test_the_table_of_settings_counts_the_metrics_that_a_setting_explains():
     def values(shift, spread=0.0, optimizers=NOTE_VALUES):
         return {
             o: [(row.hr, row.ndcg, row.loss + shift + sign * spread) for sign in (-1, 1)]
@@ -254,7 +254,7 @@ def test_a_search_counts_the_metrics_that_a_setting_explains():
     far = runs(values(0.5), "search_lr_3e-4")
     elsewhere = runs(values(0.0), "search_no_decay", dataset="toys")
     frames = made(base, near, one, far, elsewhere)
-    lines = frames["search"][frames["search"]["metric"] == "Loss"].set_index("setting")
+    lines = frames["settings"][frames["settings"]["metric"] == "Loss"].set_index("setting")
     assert lines.loc["note", "Lion"] == "0.1451"
     assert lines.loc["ablation", "Simba"] == "0.8930"
     assert lines.loc["search_no_decay", "Simba + m"] == "–"
@@ -269,7 +269,7 @@ def test_a_search_counts_the_metrics_that_a_setting_explains():
     }
     assert lines.loc["search_window_100", "n"] == "1"
     assert lines.loc["ablation", "n"] == "2"
-    assert not any("search" in name for name in frames if "/" in name)
+    assert not any("settings" in name for name in frames if "/" in name)
 
 
 def test_along_the_curve_differences_are_relative_to_the_baseline():
@@ -301,16 +301,16 @@ def test_one_run_has_one_record():
 def test_moves_are_those_of_the_last_diagnosed_epoch():
     start = {"experiment": "ablation", "model": "sasrec", "dataset": "beauty", "optimizer": "lion"}
     lines = [
-        {"seed": seed, "epoch": epoch, "quantity": "memory", "of": "items"}
+        {"seed": seed, "epoch": epoch, "quantity": "memory", "part": "items"}
         | {"value": 0.5 * (epoch == 20) + 0.1 * seed}
         for epoch in (10, 20)
         for seed in (0, 1)
     ]
     lines += [
-        {"seed": seed, "epoch": 20, "quantity": quantity, "of": of, "value": value}
+        {"seed": seed, "epoch": 20, "quantity": quantity, "part": part, "value": value}
         for seed in (0, 1)
-        for quantity, ofs, value in (("path", "12345", 0.9), ("agreement", ["items"], 0.7))
-        for of in ofs
+        for quantity, parts, value in (("path", "12345", 0.9), ("agreement", ["items"], 0.7))
+        for part in parts
     ]
     diagnostics = pd.DataFrame([start | line for line in lines])
     table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/moves"]
@@ -354,12 +354,12 @@ def test_markdown_and_latex_distinguish_text_from_numbers():
     text = markdown(frame)
     assert text.splitlines()[1].count(":|") == 1
     assert r"c \| d" in text
-    code = latex(Table(frame, "50% of $m$"), "study/rows")
+    code = latex(Table(frame, "50% of $m$"), "study/metrics")
     assert r"\begin{tabular}{lr}" in code
     assert r"a\_b" in code
     assert r"$\pm$" in code
     assert r"\caption{50\% of \$m\$}" in code
-    assert r"\label{tab:study:rows}" in code
+    assert r"\label{tab:study:metrics}" in code
 
 
 def test_every_optimizer_has_a_label_and_a_colour_that_stay():
@@ -425,7 +425,7 @@ def test_a_table_fits_its_terminal_and_cuts_no_word(capsys, monkeypatch, width):
     if width != 100:
         monkeypatch.setenv("COLUMNS", str(width))
     values = {o: [row, row] for o, (row,) in EXACT.items()}
-    table = tables(studies(results(runs(values))))["ablation-sasrec-beauty/rows"]
+    table = tables(studies(results(runs(values))))["ablation-sasrec-beauty/metrics"]
     show(table)
     output = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in output.splitlines()) <= width

@@ -127,6 +127,7 @@ def test_the_environment_wins_over_what_nobody_set_and_an_override_wins_over_it(
     assert list(run.tags) == ["c", "toy", "sasrec", "lion"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_run_that_goes_on_is_the_same_wandb_run(start, tmp_path, sent, code):
     stopped = start()
@@ -160,6 +161,7 @@ def test_another_setting_or_a_training_by_force_is_another_wandb_run(track, tmp_
     assert len({run.run_id for run in runs}) == 3
 
 
+@pytest.mark.slow
 def test_what_an_agent_starts_is_a_run_with_a_record(track, tmp_path):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 

@@ -157,6 +157,7 @@ def server() -> Iterator[str]:
         running.shutdown()
 
 
+@pytest.mark.slow
 def test_a_network_that_is_lost_during_a_run_holds_no_sweep_up(track, server):
     network = {"WANDB_BASE_URL": server, "WANDB_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     # A new interpreter: in a fork, W&B closes its mailbox before the time is over.

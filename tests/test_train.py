@@ -204,6 +204,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_pat
     assert not records(tmp_path / "r")
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_checkout_that_cannot_be_written_without_a_home_gives_the_same_record(
     train, toy, tmp_path

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.reporting.cells import MISSING, WITH, Table
+from scripts.reporting.finalists import BYTES, NANOSECONDS, state_bytes, step_time
 from scripts.reporting.note import METRICS
-from scripts.reporting.peers import BYTES, NANOSECONDS, state_bytes, step_time
 from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of

@@ -74,7 +74,7 @@ def collect(root: Path) -> Results:
         pd.DataFrame(curves),
         user_tests(pairs),
         user_groups(pairs, users_of(root, ordered)),
-        pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "of", "value"]),
+        pd.DataFrame(diagnosed, columns=[*RUN, "epoch", "quantity", "part", "value"]),
     )
     for name, frame in results._asdict().items():
         write_atomically(root / f"{name}.csv", frame.to_csv(index=False).encode())
@@ -107,7 +107,7 @@ def load(root: Path) -> Results:
             raise UserError(f"{path} does not exist; run `python -m scripts.aggregate` first")
         try:
             # A dataset may be called NA, so pandas must not read text as a missing value.
-            text = dict.fromkeys([*RUN, "swept", "record", "commit", "setting"], str)
+            text = dict.fromkeys([*RUN, "swept", "record", "commit", "setting_hash"], str)
             frame = pd.read_csv(path, dtype=text | {"seed": int}, keep_default_na=False)
             lacking = REQUIRED[name] - set(frame.columns)
             if lacking:
@@ -126,8 +126,8 @@ def load(root: Path) -> Results:
             ):
                 raise ValueError("a difference is not within its interval")
             known = {"items", "weights", *map(str, range(1, 6))}
-            if name == "diagnostics" and not known.issuperset(frame["of"].astype(str)):
-                raise ValueError("column of has another value than items, weights or 1 to 5")
+            if name == "diagnostics" and not known.issuperset(frame["part"].astype(str)):
+                raise ValueError("column part has another value than items, weights or 1 to 5")
         except (ValueError, OSError, pd.errors.ParserError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -145,13 +145,13 @@ NUMBERS = {
 REQUIRED = {
     "runs": {
         *(*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"),
-        *("record", "commit", "setting", "epochs", "weight_decay", "best_epoch"),
+        *("record", "commit", "setting_hash", "epochs", "weight_decay", "best_epoch"),
         *("valid/NDCG@10", "state_bytes_per_param"),
     },
     "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
     "paired": {*STUDY, "optimizer", "swept", "seeds", "users", "better", "worse", "p_t"},
     "gains": {*STUDY, *VARIANT, "seeds", "by", *Group._fields},
-    "diagnostics": {*RUN, "epoch", "quantity", "of", "value"},
+    "diagnostics": {*RUN, "epoch", "quantity", "part", "value"},
 }
 
 
@@ -174,7 +174,11 @@ def runs_row(record: dict[str, Any], path: Path) -> dict[str, Any]:
             "train/min_loss": min(losses),
         }
         | {key: round(record[key], digits) for key, digits in COST_COLUMNS.items()}
-        | {"record": path.as_posix(), "commit": record.get("commit"), "setting": digest(setting)}
+        | {
+            "record": path.as_posix(),
+            "commit": record.get("commit"),
+            "setting_hash": digest(setting),
+        }
     )
 
 
@@ -245,9 +249,10 @@ def diagnostics_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of diagnostics.csv for a record; scripts/running/diagnostics.py defines them."""
     start = {key: record[key] for key in RUN}
     return [
-        start | {"epoch": entry["epoch"], "quantity": quantity, "of": of, "value": round(value, 5)}
+        start
+        | {"epoch": entry["epoch"], "quantity": quantity, "part": part, "value": round(value, 5)}
         for entry in record["history"]
         for key, value in entry.items()
         if key.startswith("why/") and value is not None
-        for _, quantity, of in [key.split("/")]
+        for _, quantity, part in [key.split("/")]
     ]

@@ -35,7 +35,7 @@ def corrupted_runs(runs: pd.DataFrame) -> pd.DataFrame | None:
     return runs.sort_values(["corrupted", "kind", "severity"], kind="stable")
 
 
-class Kind(NamedTuple):
+class RunsOfKind(NamedTuple):
     """One kind of corruption, to be drawn: the exact gradient at the left, the strongest right."""
 
     name: str
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     runs: pd.DataFrame  # with the column ``x``, the index of a run's strength
 
 
-def kinds(study: Study) -> list[Kind]:
+def kinds(study: Study) -> list[RunsOfKind]:
     """The kinds of corruption of a study's runs."""
     runs = corrupted_runs(study.runs)
     if runs is None:
@@ -57,7 +57,7 @@ def kinds(study: Study) -> list[Kind]:
             indices = {text: i for i, text in enumerate(strengths, 1)}
             corrupted = corrupted.assign(x=corrupted["strength"].map(indices))
             with_exact = pd.concat([exact.assign(x=0), corrupted])
-            of_kinds.append(Kind(name, [EXACT, *strengths], with_exact))
+            of_kinds.append(RunsOfKind(name, [EXACT, *strengths], with_exact))
     return of_kinds
 
 

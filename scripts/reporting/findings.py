@@ -7,8 +7,8 @@ import pandas as pd
 
 from scripts.reporting.cells import WITH, bracketed, seeds, signed
 from scripts.reporting.corrupted import kinds
+from scripts.reporting.finalists import BestRate, best_of_rates, note_study_and_finalists
 from scripts.reporting.note import METRICS, NOTE_VALUES, VERDICTS
-from scripts.reporting.peers import BestRate, best_of_rates, note_study_and_finalists
 from scripts.reporting.statistics import differences, t_interval
 from scripts.reporting.studies import Study, baseline_of, variant
 from scripts.reporting.style import label_of
@@ -19,9 +19,9 @@ from scripts.reporting.tables import (
     group_name,
     groups_of,
     last_diagnosed,
+    metrics_with_note,
     order,
-    rows_with_note,
-    search,
+    settings_table,
     share_with_interval,
 )
 
@@ -142,7 +142,7 @@ def _all_versus_baseline(study: Study) -> list[VersusBaseline]:
 
 def verdicts(study: Study) -> dict[str, list[str]]:
     """The note's variants with each verdict, by their labels."""
-    frame = rows_with_note(study).frame
+    frame = metrics_with_note(study).frame
     given = frame["verdict"].str.partition(" (")[0]
     return {verdict: frame.loc[given == verdict, WITH].tolist() for verdict in VERDICTS}
 
@@ -225,7 +225,7 @@ class ExplainedBy(NamedTuple):
 
 def explained(studies: Sequence[Study]) -> list[ExplainedBy]:
     """The settings with all three metrics, the note's first and then the best."""
-    table = search(studies)
+    table = settings_table(studies)
     if table is None:
         return []
     settings = []
@@ -286,7 +286,7 @@ def _last_value(study: Study, optimizer: str, quantity: str) -> float | None:
         return None
     last = last_diagnosed(study.diagnostics)
     rows = last[(last["optimizer"] == optimizer) & (last["quantity"] == quantity)]
-    values = rows.loc[rows["of"] == "items", "value"]
+    values = rows.loc[rows["part"] == "items", "value"]
     return None if values.empty else float(values.mean())
 
 

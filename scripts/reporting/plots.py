@@ -314,8 +314,8 @@ def moves_by_epoch(study: Study) -> Figure | None:
     figure = Figure(figsize=(FIGURE_WIDTH, 5.4))
     _title(figure, _bands_title(study, lines))
     axes = figure.subplots(3, 2)
-    for axis, ((quantity, of), title) in zip(axes.flat, MOVES_BY_EPOCH.items(), strict=False):
-        shown = lines[(lines["quantity"] == quantity) & (lines["of"] == of)].assign(swept="")
+    for axis, ((quantity, part), title) in zip(axes.flat, MOVES_BY_EPOCH.items(), strict=False):
+        shown = lines[(lines["quantity"] == quantity) & (lines["part"] == part)].assign(swept="")
         _bands(axis, study, shown, "epoch", "value")
         axis.set(xlabel="epoch", title=title)
         _percent(axis)
@@ -331,8 +331,8 @@ def distances(study: Study) -> Figure | None:
     last = last_diagnosed(study.diagnostics).assign(swept="")
     figure, axes = column_figure(_bands_title(study, last), 2, handles=_handles(study, last))
     for axis, (quantity, title) in zip(axes, DISTANCES.items(), strict=True):
-        shown = last[last["quantity"] == quantity].astype({"of": int})
-        _bands(axis, study, shown, "of", "value", marker="o")
+        shown = last[last["quantity"] == quantity].astype({"part": int})
+        _bands(axis, study, shown, "part", "value", marker="o")
         axis.set(xlabel="items by popularity, in fifths", title=title)
         axis.set_xticks(range(1, 6), ["rarest", "2", "3", "4", "most\npopular"])
         _percent(axis)
@@ -389,7 +389,7 @@ def step_shares(last: pd.DataFrame) -> pd.DataFrame:
     Args:
         last: the result of ``last_diagnosed``.
     """
-    last = last[(last["of"] == "items") & last["quantity"].isin(PARTS_OF_MOVES)]
+    last = last[(last["part"] == "items") & last["quantity"].isin(PARTS_OF_MOVES)]
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
     return shares[list(PARTS_OF_MOVES)].sort_values("against", kind="stable")
 

@@ -23,8 +23,8 @@ from plotly.offline import get_plotlyjs
 from scripts.reporting import findings, note
 from scripts.reporting.cells import Table
 from scripts.reporting.charts import CHARTS
-from scripts.reporting.overview import GUIDES, overview, runs_of_overview
-from scripts.reporting.peers import BENCHMARKS, machine, note_study_and_finalists, state_bytes
+from scripts.reporting.finalists import BENCHMARKS, machine, note_study_and_finalists, state_bytes
+from scripts.reporting.folder_tables import GUIDES, folder_tables, runs_of_folder_table
 from scripts.reporting.render import is_numeric_column
 from scripts.reporting.sources import commands, commits, runs_behind, runs_of_row
 from scripts.reporting.studies import Study
@@ -33,7 +33,7 @@ from scripts.reporting.tables import tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {  # of a study's tables that the text does not name
-    "rows": "Results",
+    "metrics": "Results",
     "paired": "Compared with the baseline, seed by seed and user by user",
     "popularity": "By how often the test item occurs in training",
     "history": "By the length of the history",
@@ -94,8 +94,8 @@ class Page:
         self.root = root
         self.environment = environment
         self.tables = tables(studies)
-        self.overview = overview(studies, root)
-        self.tables |= self.overview
+        self.folder_tables = folder_tables(studies, root)
+        self.tables |= self.folder_tables
         self.definitions: dict[str, str] = yaml.safe_load((TEMPLATES / "terms.yaml").read_text())
         self.terms_used: dict[str, str] = {}  # word -> definition
         self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
@@ -149,7 +149,7 @@ class Page:
         return f"[@@number {name}@@](#{_slug(name)})"
 
     def table(self, name: str, title: str) -> str:
-        """A table of tables.py or overview.py as a block; empty if it does not apply."""
+        """A table of tables.py or folder_tables.py as a block; empty if it does not apply."""
         if name not in self.tables:
             return ""
         table = self.tables[name]
@@ -157,8 +157,8 @@ class Page:
         if name in GUIDES:
             return self._table(name, title, table, files=files)
         runs = (
-            runs_of_overview(self.studies, name, table)
-            if name in self.overview
+            runs_of_folder_table(self.studies, name, table)
+            if name in self.folder_tables
             else runs_behind(self.studies, name, table)
         )
         return self._table(name, title, table, runs, files)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.reporting.cells import MISSING, WITH, Table
+from scripts.reporting.finalists import BYTES, note_study_and_finalists, rate_grids, state_bytes
 from scripts.reporting.note import METRICS
-from scripts.reporting.peers import BYTES, note_study_and_finalists, rate_grids, state_bytes
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of, short
 

@@ -20,7 +20,7 @@ from scripts.reporting.studies import (
     of_study,
 )
 
-FIFTHS = (0.2, 0.4, 0.6, 0.8)
+QUANTILES = (0.2, 0.4, 0.6, 0.8)
 
 
 class Paired(NamedTuple):
@@ -119,7 +119,7 @@ def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Grou
         baseline: (users,) the baseline's NDCG@10.
         values: (users,) integers, such as the length of a history.
     """
-    edges = np.unique(np.quantile(values, FIFTHS, method="inverted_cdf"))
+    edges = np.unique(np.quantile(values, QUANTILES, method="inverted_cdf"))
     group_index = np.searchsorted(edges, values)
     results = []
     for i in np.unique(group_index):

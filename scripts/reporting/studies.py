@@ -45,7 +45,7 @@ class Declaration:
 
     @property
     def shown_elsewhere(self) -> bool:
-        """Whether the table ``published`` or ``search`` shows its runs, and no other does."""
+        """Whether the table ``published`` or ``settings`` shows its runs, and no other does."""
         return self.compares_with_published or self.departs_from is not None
 
 

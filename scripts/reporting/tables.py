@@ -1,7 +1,7 @@
-"""The tables of a study, listed in ``TABLES``, and those over all studies, listed in ``OVERALL``.
+"""The tables of a study (``TABLES``), and those over all studies (``OVERALL_TABLES``).
 
 To add a table, write a function that returns a ``Table``, or None if it does not apply, and add a
-line to ``TABLES`` or ``OVERALL``.
+line to ``TABLES`` or ``OVERALL_TABLES``.
 """
 
 import itertools
@@ -40,7 +40,7 @@ from scripts.reporting.tuned import tuned
 ORDER = "by NDCG@10 on test"
 EPOCHS_COMPARED = (60, 100, 200, 300, 400, 500)  # epochs
 CURVES = {"training loss": "train/loss", "validation NDCG@10": "valid/NDCG@10"}
-MOVES = {  # (quantity, of) of scripts/running/diagnostics.py
+MOVES = {  # (quantity, part) of scripts/running/diagnostics.py
     "move against Lion": ("against", "items"),
     "do not move": ("rests", "items"),
     "move, or do not, as Lion would": ("agreement", "items"),
@@ -60,12 +60,12 @@ MEMORIES = {
 }
 
 
-def rows(study: Study) -> Table | None:
+def metrics_table(study: Study) -> Table | None:
     """One row per variant; in the note's setting, together with the note's results."""
     if study.declared.shown_elsewhere:
         return None
     if compares_with_note(study):
-        return rows_with_note(study)
+        return metrics_with_note(study)
     lines = []
     ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in NOTE_VALUES.items()}
     has_ranks = not study.swept and ours.notna().all()
@@ -95,7 +95,7 @@ def rows(study: Study) -> Table | None:
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
-def rows_with_note(study: Study) -> Table:
+def metrics_with_note(study: Study) -> Table:
     """One row per variant of the note; its verdict is the worst of its three metrics' verdicts."""
     lines = []
     for optimizer in NOTE_VALUES:
@@ -407,7 +407,7 @@ def memories(study: Study) -> Table | None:
 
 # A study's table NAME is written to results/tables/STUDY/NAME.
 TABLES: dict[str, Callable[[Study], Table | None]] = {
-    "rows": rows,
+    "metrics": metrics_table,
     "paired": paired,
     **{quantity: gains_by(quantity) for quantity in GROUPED_BY},
     "by_epoch": by_epoch,
@@ -429,7 +429,7 @@ def compares_with_note(study: Study) -> bool:
 def headline(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours in six narrow columns, for the README."""
     for study in filter(compares_with_note, studies):
-        frame = rows_with_note(study).frame
+        frame = metrics_with_note(study).frame
         frame = frame[frame["NDCG@10 note"] != MISSING]
         columns = [WITH, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
@@ -486,7 +486,7 @@ def order(studies: Sequence[Study]) -> Table | None:
     return Table(pd.DataFrame(lines), caption) if lines else None
 
 
-def search(studies: Sequence[Study]) -> Table | None:
+def settings_table(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours, in the note's setting and in settings that differ from it.
 
     A setting explains a value of the note if it lies within two standard errors of one more run.
@@ -509,13 +509,13 @@ def search(studies: Sequence[Study]) -> Table | None:
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
-    settings = [(base.experiment, base.runs, METRICS)]
-    settings += [(s.experiment, _stand_ins(s), METRICS) for s in departed]
-    settings += [
+    rows = [(base.experiment, base.runs, METRICS)]
+    rows += [(s.experiment, _stand_ins(s), METRICS) for s in departed]
+    rows += [
         (f"{base.experiment}, last epoch", last, {"Loss": "train/loss"}),
         (f"{base.experiment}, epoch 200", at_200, {"Loss": "train/loss"}),
     ]
-    for setting, runs, metrics in settings:
+    for setting, runs, metrics in rows:
         for metric, column in metrics.items():
             explained = 0
             for optimizer, published in NOTE_VALUES.items():
@@ -542,12 +542,12 @@ def search(studies: Sequence[Study]) -> Table | None:
 
 
 # The table NAME over all studies is written to results/tables/NAME.
-OVERALL: dict[str, Callable[[Sequence[Study]], Table | None]] = {
+OVERALL_TABLES: dict[str, Callable[[Sequence[Study]], Table | None]] = {
     "headline": headline,
     **{name: note_table(name) for name in note.TABLES},
     "order": order,
     "tuned": tuned,
-    "search": search,
+    "settings": settings_table,
 }
 
 
@@ -562,7 +562,7 @@ def tables(
     makers: dict[str, Callable[[], Table | None]] = {
         f"{s.name}/{name}": partial(make, s) for s in studies for name, make in TABLES.items()
     }
-    makers |= {name: partial(make, studies) for name, make in OVERALL.items()}
+    makers |= {name: partial(make, studies) for name, make in OVERALL_TABLES.items()}
     results = {name: make() for name, make in makers.items() if wanted(name)}
     return {name: table for name, table in results.items() if table is not None}
 
@@ -602,7 +602,7 @@ def best_epochs(runs: pd.DataFrame) -> str:
 
 
 def _diagnosed_table(study: Study, columns: Mapping[str, tuple[str, str]], caption: str) -> Table:
-    keys = ["quantity", "of"]
+    keys = ["quantity", "part"]
     last = last_diagnosed(study.diagnostics)
     values = last.pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
@@ -622,12 +622,12 @@ def _against_lion(lines: pd.DataFrame) -> pd.DataFrame:
     coordinate that ever had a gradient. Moves are recorded per fifth of the items. The fifths are
     equally large, so their mean is that of all items.
     """
-    of_items = lines["of"].eq("items") & lines["quantity"].eq("agreement")
+    of_items = lines["part"].eq("items") & lines["quantity"].eq("agreement")
     agrees = lines[of_items].set_index([*RUN, "epoch"])["value"]
     moves = lines[lines["quantity"] == "path"].groupby([*RUN, "epoch"])["value"].mean()
     parts = {"rests": 1 - moves, "against": moves - agrees}
     return pd.concat(
-        value.rename("value").reset_index().assign(quantity=name, of="items")
+        value.rename("value").reset_index().assign(quantity=name, part="items")
         for name, value in parts.items()
     )
 

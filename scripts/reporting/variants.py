@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from scripts.reporting.cells import WITH, Table
-from scripts.reporting.peers import BYTES, state_bytes
+from scripts.reporting.finalists import BYTES, state_bytes
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 

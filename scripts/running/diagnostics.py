@@ -56,7 +56,7 @@ LION = {
     "one_minus_b1": 1 - 0.9,
 }  # the betas of Chen et al. 2023, as in configs/optimizer
 BETA2 = 0.99
-FIFTHS = 5
+NUM_FIFTHS = 5
 
 
 class Diagnostics:
@@ -87,7 +87,7 @@ class Diagnostics:
         # the largest abs(s) of the counter
         self.bound = self.group.get("bound", self.group.get("window_size", 0))
         self.lion_m = [torch.zeros_like(p) for p in self.group["params"]]  # the reference Lion's m
-        by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, FIFTHS)
+        by_popularity = np.array_split(np.argsort(popularity, kind="stable") + 1, NUM_FIFTHS)
         self.fifths = [torch.from_numpy(i).to(self.items.device) for i in by_popularity]
 
     def start_epoch(self, epoch: int) -> None:

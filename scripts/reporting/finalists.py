@@ -99,7 +99,7 @@ def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
     ]
 
 
-def peers(studies: Sequence[Study], root: Path) -> Table | None:
+def finalists_table(studies: Sequence[Study], root: Path) -> Table | None:
     """The finalists, Lion, Simba and AdamW: bytes of state, results and speed."""
     base, finalists = note_study_and_finalists(studies)
     if base is None or not finalists:
@@ -135,7 +135,7 @@ def peers(studies: Sequence[Study], root: Path) -> Table | None:
     caption = (
         f"Bytes of optimizer state. HR@10 and NDCG@10 on test and the lowest training loss "
         f"of {epochs} epochs, mean ± sample std over n seeds; differences over equal seeds, with "
-        f"the 95% interval of Student's t. Then {_search_in_words(rate_grids(studies, base))}the "
+        f"the 95% interval of Student's t. Then {_rates_in_words(rate_grids(studies, base))}the "
         f"time of a step of {SIZE} parameters, compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(rows), caption)
@@ -211,7 +211,7 @@ BENCHMARKS = {
 }
 
 
-def _search_in_words(grids: Sequence[Study]) -> str:
+def _rates_in_words(grids: Sequence[Study]) -> str:
     """How the best rate was found, in words; nothing without a grid."""
     if not grids:
         return ""

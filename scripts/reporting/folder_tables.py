@@ -1,4 +1,4 @@
-"""The tables over all studies that may also read results/benchmarks, listed in ``OVERVIEW``."""
+"""The tables over all studies that may also read results/benchmarks (``FOLDER_TABLES``)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ import pandas as pd
 from scripts.reporting.answer import answer
 from scripts.reporting.cells import WITH, Table
 from scripts.reporting.experiments import experiments
-from scripts.reporting.peers import note_study_and_finalists, peers, rate_grids
+from scripts.reporting.finalists import finalists_table, note_study_and_finalists, rate_grids
 from scripts.reporting.robustness import robustness, state_table
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
 from scripts.reporting.variants import variants
 
-OVERVIEW: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
+FOLDER_TABLES: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
     "answer": answer,
-    "peers": peers,
+    "finalists": finalists_table,
     "state_bytes": state_table,
     "robustness": robustness,
     "variants": variants,
@@ -25,13 +25,13 @@ OVERVIEW: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
 GUIDES = ("variants", "experiments")  # they explain, and show no result
 
 
-def overview(studies: Sequence[Study], root: Path) -> dict[str, Table]:
+def folder_tables(studies: Sequence[Study], root: Path) -> dict[str, Table]:
     """All of these tables that apply, by their names."""
-    results = {name: make(studies, root) for name, make in OVERVIEW.items()}
+    results = {name: make(studies, root) for name, make in FOLDER_TABLES.items()}
     return {name: table for name, table in results.items() if table is not None}
 
 
-def runs_of_overview(studies: Sequence[Study], name: str, table: Table) -> pd.DataFrame:
+def runs_of_folder_table(studies: Sequence[Study], name: str, table: Table) -> pd.DataFrame:
     """The runs behind one of these tables."""
     if name == "answer":
         runs = pd.concat([study.runs for study in studies if study.declared.answers])

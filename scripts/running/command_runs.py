@@ -20,7 +20,7 @@ from scripts.running.workers import ERRORS, SingleWorkerError, Workers, out_of_m
 from simba import SignOptimizer
 
 
-class Sweep:
+class CommandRuns:
     """Trains the runs of one command. Runs that can be trained jointly wait until ``finish``.
 
     Hydra calls ``run`` once for each run, in this process or in processes that a launcher starts;
