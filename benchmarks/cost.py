@@ -14,7 +14,7 @@ from scripts.records.files import write_atomically
 from simba.distributed import per_byte
 
 # Assumed, for one GPU (NVIDIA H100 SXM, data sheet): dense bfloat16 and memory bandwidth.
-PEAK, MEMORY = 989e12, 3.35e12  # FLOP/s, bytes/s
+PEAK, MEMORY_BANDWIDTH = 989e12, 3.35e12  # FLOP/s, bytes/s
 # Of PEAK: Llama 3 reached 0.38 to 0.43 on 8,192 to 16,384 H100 (arXiv 2407.21783).
 UTILIZATION = 0.4
 LINKS = {"400 Gbit/s": 50e9, "1 Gbit/s": 125e6}  # bytes/s: of each GPU in a cluster, of each worker
@@ -72,7 +72,7 @@ def update_seconds(model: Model, method: Method) -> float:
     The share of the memory's bandwidth is that of our fused Lion on a CPU.
     """
     moved = 4 + 2 * 4 + 2 * (method.state + method.errors)  # read, or read and written
-    return moved * model.parameters / (model.gpus * MEMORY * share_of_bandwidth())
+    return moved * model.parameters / (model.gpus * MEMORY_BANDWIDTH * share_of_bandwidth())
 
 
 def exchange_seconds(model: Model, method: Method, workers: int, link: str) -> float:

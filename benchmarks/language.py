@@ -35,13 +35,13 @@ from benchmarks.tasks import Task, loss
 from benchmarks.votes import start_group
 from simba.distributed import per_byte
 
-ROWS = voters.FULL  # per batch
+ROWS = voters.BATCH_MULTIPLE  # per batch
 HELD_OUT = 64  # rows of each evaluation
 NUM_EVALUATIONS = 10
 RATES = (3e-4, 1e-3, 3e-3)
 LASTING = partial(simba.TernaryLionEF, **simba.presets.TWO_BYTES)
 VOTES = {"levels": 3, "error_feedback": True}
-METHODS: dict[str, tuple[Callable[..., Any], voters.Votes | None]] = {
+METHODS: dict[str, tuple[Callable[..., Any], voters.VoteSettings | None]] = {
     "AdamW, float32": (torch.optim.AdamW, None),
     "Lion, float32": (simba.Lion, None),
     "Ternary Lion EF, float32": (LASTING, None),
@@ -50,7 +50,7 @@ METHODS: dict[str, tuple[Callable[..., Any], voters.Votes | None]] = {
 }
 
 
-class Language(nn.Module):
+class LanguageModel(nn.Module):
     """A transformer that predicts the next byte: pre-norm, GELU, learned positions."""
 
     def __init__(self, layers: int, size: int, context: int) -> None:
@@ -74,16 +74,16 @@ class Block(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.heads = size // 32
-        self.before, self.between = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(size), nn.LayerNorm(size)
         self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
         self.widen, self.narrow = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(self.before(x)).unflatten(-1, (3, self.heads, -1))
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.narrow(F.gelu(self.widen(self.between(x))))
+        return x + self.narrow(F.gelu(self.widen(self.feed_forward_norm(x))))
 
 
 def sources() -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ def task(layers: int, size: int, context: int, device: torch.device) -> Task:
     floor = F.nll_loss(
         (counts / counts.sum()).log().expand(valid[1].numel(), -1), valid[1].flatten()
     )
-    model = partial(Language, layers, size, context)
+    model = partial(LanguageModel, layers, size, context)
     return Task(lambda: model().to(device), batches, valid, valid, floor.item())
 
 
@@ -131,18 +131,18 @@ def curve(
     make, votes = METHODS[name]
     points: list[dict[str, float]] = []
 
-    def look(step: int, model: nn.Module) -> None:
+    def observe(step: int, model: nn.Module) -> None:
         if step % max(1, steps // NUM_EVALUATIONS) == 0:
             with torch.no_grad():
                 value = loss(model, *text.valid).item()
-            sent = step * bytes_a_step(model, votes, workers)
+            sent = step * bytes_per_step(model, votes, workers)
             points.append({"tokens": step * ROWS * context, "bytes": sent, "loss": value})
 
-    voters.train(text, partial(make, lr=lr), votes, [1.0] * workers, 0, steps, look)
+    voters.train(text, partial(make, lr=lr), votes, [1.0] * workers, 0, steps, observe)
     return points
 
 
-def bytes_a_step(model: nn.Module, votes: voters.Votes | None, workers: int) -> float:
+def bytes_per_step(model: nn.Module, votes: voters.VoteSettings | None, workers: int) -> float:
     """What a worker sends: a ring all-reduce of float32, or packed votes there and back."""
     numel = sum(p.numel() for p in model.parameters())
     size = 4.0 if votes is None else 1 / per_byte(votes["levels"])

@@ -26,7 +26,7 @@ from scripts.running.progress import bar
 
 POLL = 0.1  # seconds
 FAULTS = ("lost", "written twice", "differences", "leftovers")
-WORK = "checkpoints/toy/"  # scripts.sweep also writes tables
+CHECKPOINTS = "checkpoints/toy/"  # scripts.sweep also leaves tables, which are no leftovers
 COMMANDS = {
     "sweep": ["scripts.sweep", "--jobs", "2"],
     "joblib": ["scripts.train", "-m", "launcher=joblib", "hydra.launcher.n_jobs=2"],
@@ -52,7 +52,7 @@ def two_nodes() -> Iterator[str]:
         cluster.shutdown()
 
 
-class Killed:
+class KilledSweep:
     """A sweep whose training processes are killed."""
 
     def __init__(self, root: Path, kills: Sequence[tuple[int, int]]) -> None:
@@ -67,11 +67,11 @@ class Killed:
             process = subprocess.Popen([sys.executable, "-m", *command], stdout=file, stderr=file)
         while process.poll() is None or self.training():  # submitit's jobs outlive it
             time.sleep(POLL)
-            self.look()
+            self.observe()
         self.done["commands"] += 1
         return process.returncode
 
-    def look(self) -> None:
+    def observe(self) -> None:
         """Note new records, and kill a process if it is time."""
         for path in self.root.glob("runs/*/*/*.json"):
             stat = path.stat()
@@ -110,7 +110,7 @@ def main() -> int:
         runs.append(f"seed=range(0,{args.runs})")
         run_to_end(["-m", *runs, f"results.root={folder / 'whole'}"], 1, folder / "whole.log")
         command = [word.format(folder=folder, address=address) for word in COMMANDS[args.launcher]]
-        killed = Killed(folder / "killed", kills)
+        killed = KilledSweep(folder / "killed", kills)
         done, code = killed.done, 1
         with bar(total=args.runs, desc=args.launcher, unit="run") as shown:
             while code != 0 and done["commands"] <= args.kills + 1:
@@ -122,7 +122,7 @@ def main() -> int:
         done["written twice"] = sum(len(seen) > 1 for seen in killed.written.values())
         done["differences"] = sum(found[name] != expected.get(name) for name in found)
         done["leftovers"] = len(
-            [n for n in leftovers(killed.root, folder / "whole") if n.startswith(WORK)]
+            [n for n in leftovers(killed.root, folder / "whole") if n.startswith(CHECKPOINTS)]
         )
         done["exit code"] = code
         if code or any(done[name] for name in FAULTS):

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from benchmarks.tasks import Task, loss
 from simba.distributed import VoteState, decide, to_digits, to_votes
 
-Votes = dict[str, Any]  # the settings of VoteState: levels, reduction, error_feedback
-FULL = 32  # a batch is used only if up to this many workers can share it
+VoteSettings = dict[str, Any]  # the arguments of VoteState: levels, reduction, error_feedback
+BATCH_MULTIPLE = 32  # only batches whose size is a multiple of this are used
 
 
 def train(
     task: Task,
     make: Callable[..., torch.optim.Optimizer],
-    votes: Votes | None,
-    weights: Sequence[float],
+    votes: VoteSettings | None,
+    factors: Sequence[float],
     seed: int,
     steps: int,
-    look: Callable[[int, nn.Module], None] | None = None,
+    observe: Callable[[int, nn.Module], None] | None = None,
 ) -> nn.Module:
     """Train a new model on batches that the workers share; returns it in evaluation mode.
 
@@ -31,36 +31,36 @@ def train(
 
     Args:
         make: an optimizer of parameters.
-        votes: the settings of votes; None: gradients are averaged.
-        weights: one number per worker. Its gradient is multiplied by it: -1 flips its votes.
-        look: called after each step with the number of steps and the model.
+        votes: the arguments of VoteState; None: gradients are averaged.
+        factors: one number per worker, by which its gradient is multiplied; -1 flips its votes.
+        observe: called after each step with the number of steps and the model.
     """
     torch.manual_seed(seed)
-    model, workers = task.model(), len(weights)
+    model, workers = task.model(), len(factors)
     params = list(model.parameters())
     optimizer = make(params)
-    voters = [VoteState(params, **(votes or {})) for _ in weights]
+    voters = [VoteState(params, **(votes or {})) for _ in factors]
     for rank, voter in enumerate(voters):
         voter.rank = rank
-    batches = ((x, y) for x, y in task.batches(seed) if len(x) % FULL == 0)
+    batches = ((x, y) for x, y in task.batches(seed) if len(x) % BATCH_MULTIPLE == 0)
     for step, (x, y) in zip(range(steps), batches, strict=False):
         gradients = []
-        for part_x, part_y, weight in zip(x.chunk(workers), y.chunk(workers), weights, strict=True):
+        for part_x, part_y, factor in zip(x.chunk(workers), y.chunk(workers), factors, strict=True):
             grads = torch.autograd.grad(loss(model, part_x, part_y), params)
-            gradients.append([weight * g for g in grads])
+            gradients.append([factor * g for g in grads])
         if votes is None:
             mean = [torch.stack(of_param).mean(0) for of_param in zip(*gradients, strict=True)]
         else:
-            mean = counted(params, voters, gradients, step)
+            mean = reduced_votes(params, voters, gradients, step)
         for p, g in zip(params, mean, strict=True):
             p.grad = g
         optimizer.step()
-        if look:
-            look(step + 1, model)
+        if observe:
+            observe(step + 1, model)
     return model.eval()
 
 
-def counted(
+def reduced_votes(
     params: Sequence[Tensor],
     voters: Sequence[VoteState],
     gradients: Sequence[Sequence[Tensor]],

@@ -41,7 +41,7 @@ TERNARY: dict[str, Any] = {"levels": 3, "error_feedback": False}
 BINARY = TERNARY | {"levels": 2}
 FEEDBACK, MEAN = {"error_feedback": True}, {"reduction": "mean"}
 FLOAT, BEST = "float32", "ternary, majority, error feedback"
-EXCHANGES: dict[str, voters.Votes | None] = {
+EXCHANGES: dict[str, voters.VoteSettings | None] = {
     FLOAT: None,
     "ternary, majority": TERNARY,
     BEST: TERNARY | FEEDBACK,
@@ -59,7 +59,7 @@ QUALITY = [
     *(("Lion", exchange, workers) for workers in (2, 16) for exchange in (FLOAT, BEST)),
 ]
 FLIPPED = [(4, range(4)), (32, (0, 8, 12, 15, 16, 20))]  # workers, how many of them flip
-ROUNDS, STEPS = 5, 4  # the wire's
+ROUNDS, STEPS = 5, 4  # of the measurement of bytes and times
 LINKS = {"10 Mbit/s": 1e7, "100 Mbit/s": 1e8, "1 Gbit/s": 1e9, "10 Gbit/s": 1e10}  # bits/s
 
 
@@ -179,11 +179,11 @@ def settings(task: str) -> dict[str, float]:
 
 
 def runs(
-    name: str, task: Task, optimizer: str, exchange: str, weights: Sequence[float], steps: int
+    name: str, task: Task, optimizer: str, exchange: str, factors: Sequence[float], steps: int
 ) -> list[dict[str, float]]:
     make: Callable[..., Any] = partial(OPTIMIZERS[optimizer], **settings(name))
     votes = EXCHANGES[exchange]
-    return [losses(task, voters.train(task, make, votes, weights, seed, steps)) for seed in SEEDS]
+    return [losses(task, voters.train(task, make, votes, factors, seed, steps)) for seed in SEEDS]
 
 
 def measure_quality() -> list[dict[str, Any]]:
@@ -203,8 +203,8 @@ def measure_flipped() -> list[dict[str, Any]]:
     cells = [(n, f, -1.0) for n, counts in FLIPPED for f in counts] + [(4, 1, -100.0)]
     for workers, flipped, factor in tqdm(cells, desc="flipped"):
         for exchange in (FLOAT, BEST):
-            weights = [factor] * flipped + [1.0] * (workers - flipped)
-            found = runs("digits", task, "Lion", exchange, weights, 400)
+            factors = [factor] * flipped + [1.0] * (workers - flipped)
+            found = runs("digits", task, "Lion", exchange, factors, 400)
             cell = {"workers": workers, "flipped": flipped, "factor": factor}
             lines.append({**cell, "exchange": exchange, "runs": found})
     return lines

@@ -43,7 +43,7 @@ def test_held_out_files_are_not_trained_on():
 
 def test_a_byte_sees_only_those_before_it():
     torch.manual_seed(0)
-    model = language.Language(2, 64, 16)
+    model = language.LanguageModel(2, 64, 16)
     x = torch.randint(256, (1, 16))
     changed = x.clone()
     changed[0, 9] = (x[0, 9] + 1) % 256
