@@ -25,17 +25,15 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         line |= {"lr": short(best["lr"]), "decay": short(best["weight_decay"])}
         line |= {"NDCG@10 on validation": four_decimals(best[VALID])}
         line |= {name: four_decimals(best[column]) for name, column in METRICS.items()}
-        # The rates were tried at the most frequent decay. A decay of 0 is no edge.
-        rates = selected.loc[selected["weight_decay"] == selected["weight_decay"].mode()[0], "lr"]
-        decays = selected.loc[selected["lr"] == best["lr"], "weight_decay"]
-        edges = ["lr"] if best["lr"] in (rates.min(), rates.max()) else []
-        edges += ["decay"] if best["weight_decay"] == decays.max() else []
+        edges = ["lr"] if best["lr"] in (selected["lr"].min(), selected["lr"].max()) else []
+        edges += ["decay"] if best["weight_decay"] == selected["weight_decay"].max() else []
         lines.append((best[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
     lines.sort(key=lambda pair: -pair[0])
     epochs = int(runs["epochs"].max())
     caption = (
         "Each optimizer at its best rate and decay: the best of its runs by NDCG@10 on validation, "
         f"{epochs} epochs, {seeds(runs['seed'].nunique())}. HR@10 and NDCG@10 are on test, Loss is "
-        "the lowest training loss. A value at the edge of those tried may not be the best there is."
+        "the lowest training loss. At the edge: the optimizer was tried with no lower or no higher "
+        "rate, or with no higher decay, so the best may lie beyond."
     )
     return Table(pd.DataFrame([line for _, line in lines]), caption)
