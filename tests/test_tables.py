@@ -237,6 +237,15 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
 
 
+def test_missing_seeds_of_many_variants_are_one_text():
+    rates = [runs(EXACT, "mine", lr=lr, swept=f"lr {lr:g}") for lr in (1e-4, 3e-4)]
+    more = runs({"lion": EXACT["lion"] * 2}, "mine", lr=1e-3, swept="lr 0.001")
+    (made_up,) = studies(results(*rates, more))
+    assert made_up.missing_runs_text == "12 variants, such as lion, lr 0.0001, with seed 1"
+    (made_up,) = studies(results(runs({"simba": EXACT["simba"]}, "mine"), more))
+    assert made_up.missing_runs_text == "simba with seed 1"
+
+
 def test_the_table_of_settings_counts_the_metrics_that_a_setting_explains():
     def values(shift, spread=0.0, optimizers=NOTE_VALUES):
         return {

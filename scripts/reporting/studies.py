@@ -96,12 +96,17 @@ class Study:
     def missing_runs_text(self) -> str:
         """The missing runs as text: optimizers without a run, and missing seeds of variants."""
         seeds = set(self.runs["seed"])
-        missing = [*self.missing_optimizers]
+        without: dict[str, list[str]] = {}  # variants by the seeds that they lack
         for optimizer, swept in self.variants:
-            without = sorted(seeds - set(self.of(optimizer, swept)["seed"]))
-            if without:
-                variant = ", ".join(filter(None, (optimizer, swept)))
-                missing.append(f"{variant} with seed {', '.join(map(str, without))}")
+            lacks = sorted(seeds - set(self.of(optimizer, swept)["seed"]))
+            if lacks:
+                name = ", ".join(filter(None, (optimizer, swept)))
+                without.setdefault(", ".join(map(str, lacks)), []).append(name)
+        missing = [*self.missing_optimizers]
+        for lacked, names in without.items():
+            if len(names) > 3:
+                names = [f"{len(names)} variants, such as {names[0]},"]
+            missing += [f"{name} with seed {lacked}" for name in names]
         return "; ".join(missing)
 
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
