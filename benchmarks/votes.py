@@ -91,17 +91,25 @@ def start_group(rank: int, workers: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=where, rank=rank, world_size=workers)
 
 
+def data_parallel(
+    votes: voters.VoteSettings | None,
+) -> tuple[DistributedDataParallel, VoteState | None]:
+    """A model whose workers exchange votes, with their state; None: they exchange gradients."""
+    model = DistributedDataParallel(Weights())
+    if votes is None:
+        model.register_comm_hook(None, allreduce_hook)
+        return model, None
+    state = VoteState(model.parameters(), **votes)
+    model.register_comm_hook(state, vote_hook)
+    return model, state
+
+
 def exchange_on(rank: int, workers: int, folder: str) -> None:
     """Measure every exchange as one of several processes; rank 0 writes them to the folder."""
     start_group(rank, workers, folder)
     lines = []
     for name, votes in EXCHANGES.items():
-        model = DistributedDataParallel(Weights())
-        state = None if votes is None else VoteState(model.parameters(), **votes)
-        if state is None:
-            model.register_comm_hook(None, allreduce_hook)
-        else:
-            model.register_comm_hook(state, vote_hook)
+        model, state = data_parallel(votes)
         backward = partial(step, model)
         backward()  # the first one arranges the buckets
         before = 0 if state is None else state.bytes_sent
