@@ -19,7 +19,6 @@ SMALL = [
     "model.maxlen=10",
     "tracker.mode=disabled",
 ]
-LONG = ("test_notebooks", "test_plots", "test_results", "test_report")  # have tests of 20 seconds
 RunsCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -32,8 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The last tests are short, so no process waits long for another.
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    # The slow tests come first, so that no process waits long for another in the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def write_toy(path: Path) -> Path:

@@ -114,7 +114,7 @@ def started(root: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *TWO, *more],
         cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | FORKS,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -138,7 +138,7 @@ def follower_of(process: subprocess.Popen[str]) -> int:
 def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path):
     votes = ["gradients=ternary", "optimizer=ternary_lion", "optimizer.lr=1e-3", "epochs=40"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_module(*TWO, *where(toy, whole), *votes, **FORKS).returncode == 0
+    assert run_module(*TWO, *where(toy, whole), *votes, fresh=True).returncode == 0
     command = [*where(toy, killed), *votes]
     process = started(killed, *command)
     wait_for_checkpoint(killed, process, 0.0)

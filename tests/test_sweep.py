@@ -37,8 +37,7 @@ def names(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "launcher",
-    ["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "slurm"))],
+    "launcher", [pytest.param(o, marks=[pytest.mark.slow] * (o != "local")) for o in LAUNCHERS]
 )
 def test_every_launcher_gives_the_same_records_names_and_exit_codes(launch, tmp_path, launcher):
     done = launch(launcher, "optimizer=sgd", "optimizer.lr=1e30,1e-3", "seed=1")

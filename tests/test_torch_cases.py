@@ -364,7 +364,7 @@ def test_a_deepcopy_has_all_public_attributes(cls, kwargs):
 @every_implementation
 @every_optimizer
 def test_one_group_of_several_dtypes(cls, kwargs, implementation):
-    dtypes = (torch.float32, torch.bfloat16, torch.float64)
+    dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float16)
     ends = []
     for alone in (False, True):
         torch.manual_seed(0)

@@ -600,7 +600,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     name=st.sampled_from(sorted(OPTIMIZERS)),
     events=EVENTS,
