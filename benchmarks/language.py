@@ -5,7 +5,7 @@ All methods share the batches, whose rows are divided between simulated workers
 (benchmarks/voters.py). Each trains at every rate of one grid; the best one has the lowest held-out
 loss at the end.
 
-The default takes minutes on one core. A model of 10.8 million parameters takes an hour with
+The default takes minutes on one core. A model of 10.8 million parameters takes half an hour with
 
   python -m benchmarks.language --name language_10m --layers 6 --size 384 --steps 60 \\
     --rates 3e-4 1e-3 --methods "AdamW, float32" "Lion, float32" "Lion, ternary votes"
@@ -177,22 +177,28 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.language", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.language",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--size", type=int, default=64, help="a multiple of 32")
     parser.add_argument("--context", type=int, default=64, help="bytes of a row")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--workers", type=int, default=4, help="simulated; a divisor of 32")
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="the grid")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=RATES, help="to try for each method"
+    )
     parser.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=METHODS,
+        default=[*METHODS],
         metavar="METHOD",
-        help="some of them",
+        help="methods to train (default: all)",
     )
-    parser.add_argument("--name", default="language", help="of the files in results/benchmarks")
+    parser.add_argument("--name", default="language", help="name of the result files")
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -209,7 +215,6 @@ def main() -> None:
     figures = {
         "machine": machine(),
         **vars(options),
-        "methods": [*options.methods],
         "parameters": numel,
         "floor": text.floor,
     }

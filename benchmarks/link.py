@@ -1,19 +1,20 @@
-"""The time of a step on slow links, measured: ``python -m benchmarks.link``, as root on Linux.
+"""The time of an exchange on slow links, measured: ``python -m benchmarks.link``, as root on Linux.
 
 Two workers have a network namespace each (``ip netns``). A pair of virtual interfaces joins them,
-and ``tc`` limits what each of them sends. A step is the backward pass and the exchange of the
-gradients of SASRec's 28 tensors; the gradients cost almost nothing to compute.
+and ``tc`` limits what each of them sends. They exchange the gradients of SASRec's 28 tensors. The
+time includes a backward pass, which costs almost nothing here.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from benchmarks.report import machine, markdown, write
-from benchmarks.votes import EXCHANGES, FLOAT, data_parallel, start_group, step
+from benchmarks.votes import BEST, EXCHANGES, FLOAT, data_parallel, start_group, step
 
 WORKERS = 2
 LINKS = {  # the rate, and how much may be sent at once: 2 to 6 ms at this rate
@@ -31,7 +32,7 @@ LINKS = {  # the rate, and how much may be sent at once: 2 to 6 ms at this rate
     "100 Mbit/s": ("100mbit", "32kb"),
     "1 Gbit/s": ("1gbit", "256kb"),
 }
-MEASURED = (FLOAT, "ternary, majority, error feedback", "binary, majority, error feedback")
+MEASURED = (FLOAT, BEST, "binary, majority, error feedback")
 STEPS = 10
 
 
@@ -47,9 +48,10 @@ def network(rate: str, burst: str) -> Iterator[None]:
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 
-    try:
+    with ExitStack() as created:
         for rank in range(WORKERS):
             ip("netns", "add", name(rank))
+            created.callback(ip, "netns", "delete", name(rank))
         link = ["link", "add", name(0), "netns", name(0), "type", "veth"]
         ip(*link, "peer", "name", name(1), "netns", name(1))
         for rank in range(WORKERS):
@@ -60,9 +62,6 @@ def network(rate: str, burst: str) -> Iterator[None]:
             limited = ["tc", *own, "qdisc", "add", "dev", name(rank), "root", "tbf", *limit]
             subprocess.run(limited, check=True)
         yield
-    finally:
-        for rank in range(WORKERS):
-            subprocess.run(["ip", "netns", "delete", name(rank)], check=False)
 
 
 def measure(rank: int, folder: str) -> None:
@@ -85,7 +84,7 @@ def measure(rank: int, folder: str) -> None:
 
 
 def seconds_on(rate: str, burst: str) -> dict[str, float]:
-    """The median time of a step by exchange, in seconds."""
+    """The median time of each exchange, in seconds."""
     worker = [sys.executable, "-m", "benchmarks.link", "--worker"]
     with tempfile.TemporaryDirectory() as folder, network(rate, burst):
         started = [
@@ -102,7 +101,7 @@ def seconds_on(rate: str, burst: str) -> dict[str, float]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    rows = [["exchange", *(f"step, {line['link']}, ms" for line in lines)]]
+    rows = [["exchange", *(f"{line['link']}, ms" for line in lines)]]
     for exchange in MEASURED:
         times = (line["seconds"][exchange] for line in lines)
         rows.append([exchange, *(f"{1e3 * seconds:,.0f}" for seconds in times)])
@@ -117,12 +116,11 @@ def main() -> None:
     if options.worker:
         measure(int(options.worker[0]), options.worker[1])
         return
-    if os.geteuid() != 0:
-        raise SystemExit("error: benchmarks.link creates network namespaces: run it as root")
+    if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("tc")):
+        raise SystemExit("error: benchmarks.link needs ip and tc (iproute2), as root on Linux")
     lines = [{"link": link, "seconds": seconds_on(*limit)} for link, limit in tqdm(LINKS.items())]
     notes = [
-        f"Median of {STEPS} steps, {WORKERS} workers, one core each. A step is the exchange, and a "
-        "backward pass that costs almost nothing."
+        f"The time of an exchange over a link, median of {STEPS}, {WORKERS} workers, one core each."
     ]
     write("link", {"machine": machine(), "lines": lines}, table(lines), notes)
 

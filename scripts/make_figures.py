@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pictures(figure: Figure) -> Iterator[tuple[str, bytes]]:
-    """The files of a figure: the end of each name, and its content."""
+    """The files of a figure: the end of each name, and its content. The last darkens the figure."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout is computed once for all formats
     yield ".png", saved(figure, "png")

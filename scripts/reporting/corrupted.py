@@ -97,8 +97,7 @@ def _cell(runs: pd.DataFrame, corrupted: pd.DataFrame, optimizer: str, column: s
         return MISSING
     text = four_decimals(values[column].mean())
     exact = runs[(runs["optimizer"] == optimizer) & (runs["kind"] == EXACT)]
-    ours, exactly = (rows.set_index("seed")[column] for rows in (values, exact))
-    both = ours.index.intersection(exactly.index)
+    both = values.merge(exact, on="seed")
     if values["kind"].iloc[0] == EXACT or both.empty:
         return text
-    return f"{text} ({100 * ours[both].mean() / exactly[both].mean():.0f}%)"
+    return f"{text} ({100 * both[f'{column}_x'].mean() / both[f'{column}_y'].mean():.0f}%)"
