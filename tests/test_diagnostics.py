@@ -73,9 +73,10 @@ def test_the_quantities_of_simba_counted_by_hand():
     pairs = {"outvoted": (count, total), "astray_m": (m, total)}
     pairs |= {"astray_s": (s, total), "lags": (s, count)}
     for name, (a, b) in pairs.items():
-        share = (np.sign(a) == -np.sign(b))[nonzero].mean()
+        share = (np.sign(a) * np.sign(b) == -1)[nonzero].mean()
         assert why[f"{name}/items"] == pytest.approx(share), name
     assert 0 < why["outvoted/items"] < 1
+    assert ((s == 0) & (count == 0) & nonzero).any()  # two zeros do not contradict each other
     net = abs(after - seen[0][0]).mean(1) / lr
     for i in range(5):
         fifth = slice(2 * i, 2 * i + 2)  # item i is the i-th least popular

@@ -152,7 +152,7 @@ class Diagnostics:
             pairs |= {"lags": (s, self.sign_sum), "astray_s": (s, self.gradient_sum)}
         nonzero = self.gradient_sum != 0
         return {
-            f"{name}/items": float((torch.sign(a) == -torch.sign(b))[nonzero].float().mean())
+            f"{name}/items": float((torch.sign(a) * torch.sign(b) < 0)[nonzero].float().mean())
             for name, (a, b) in pairs.items()
         }
 
