@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.checks import require, require_maxlen, require_rate, require_size
 from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
@@ -38,11 +39,10 @@ class PackedTransformer(SequenceModel):
     blocks: nn.ModuleList
 
     def __init__(self, num_items: int, maxlen: int, hidden: int, heads: int, blocks: int) -> None:
-        sizes = {"maxlen": maxlen, "hidden": hidden, "heads": heads, "blocks": blocks}
-        for name, value in sizes.items():
-            _require(isinstance(value, int) and value >= 1, name, value, "an integer >= 1")
-        _require(maxlen >= 2, "maxlen", maxlen, "an integer >= 2: an item and the one after it")
-        _require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
+        require_maxlen(maxlen)
+        for name, value in {"hidden": hidden, "heads": heads, "blocks": blocks}.items():
+            require_size(name, value)
+        require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
         super().__init__(maxlen, num_keys=1 + KEYS_PER_BLOCK * blocks)
         self.item = nn.Embedding(num_items + 1, hidden)  # row 0 is for empty slots
         self.position = nn.Embedding(maxlen, hidden)
@@ -128,8 +128,8 @@ class SASRec(PackedTransformer):
     ) -> None:
         super().__init__(num_items, maxlen, hidden, heads, blocks)
         _require_block(ffn, eps)
-        _require_rate("hidden_dropout", hidden_dropout)
-        _require_rate("attention_dropout", attention_dropout)
+        require_rate("hidden_dropout", hidden_dropout)
+        require_rate("attention_dropout", attention_dropout)
         self.hidden_dropout = hidden_dropout
         self.norm = nn.LayerNorm(hidden, eps)
         self.blocks = nn.ModuleList(
@@ -238,7 +238,7 @@ class SASRecPreNorm(PackedTransformer):
     ) -> None:
         super().__init__(num_items, maxlen, hidden, heads, blocks)
         _require_block(hidden, eps)
-        _require_rate("dropout", dropout)
+        require_rate("dropout", dropout)
         self.dropout = dropout
         self.blocks = nn.ModuleList(
             PreNormBlock(maxlen, hidden, heads, dropout, eps) for _ in range(blocks)
@@ -369,15 +369,6 @@ def _other_dropout_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | No
     return (None, None) if keys is None else (keys[2], keys[3])
 
 
-def _require(valid: bool, name: str, value: object, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"model.{name} must be {expected}, got {value!r}")
-
-
-def _require_rate(name: str, value: float) -> None:
-    _require(isinstance(value, int | float) and 0 <= value < 1, name, value, "a number in [0, 1)")
-
-
 def _require_block(ffn: int, eps: float) -> None:
-    _require(isinstance(ffn, int) and ffn >= 1, "ffn", ffn, "an integer >= 1")
-    _require(isinstance(eps, int | float) and eps > 0, "eps", eps, "a number > 0")
+    require_size("ffn", ffn)
+    require(isinstance(eps, int | float) and eps > 0, "eps", eps, "a number > 0")

@@ -54,7 +54,9 @@ def training(config, data) -> Training:
     return double
 
 
-@pytest.mark.parametrize(("form", "clip"), [("sasrec", None), ("sasrec_prenorm", 0.1)])
+@pytest.mark.parametrize(
+    ("form", "clip"), [("sasrec", None), ("sasrec_prenorm", 0.1), ("fism", None)]
+)
 def test_a_joint_training_takes_the_steps_of_its_runs(toy, form, clip):
     data = prepare({"path": toy, "sha256": None, "k_core": 0}).sequences
     alone = [training(config, data) for config in configs(form, clip)]

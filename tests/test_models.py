@@ -1,4 +1,4 @@
-"""Tests of models: packed SASRec is compared with a forward pass user by user, the compiled
+"""Tests of models: packed models are compared with a forward pass user by user, the compiled
 operations with the reference, and ranks with a brute-force ranking."""
 
 import math
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from data.batches import ranking_batches, training_batches
 from data.sequences import Sequences
 from models import ranking
+from models.fism import FISM
 from models.ops import CPU, REFERENCE, Backend, backend_for, cpu, reference
 from models.packing import Packing, model_inputs
 from models.ranking import metrics, rank_targets
@@ -70,10 +71,20 @@ def by_hand_prenorm(model, items):
     return model.norm(x)[pads:]
 
 
+def by_hand_fism(model, items):
+    x = model.history.weight[items]
+    return torch.stack([x[: t + 1].mean(0) for t in range(len(items))])
+
+
 FORMS = {
-    "post": (lambda **kw: SASRec(ITEMS, MAXLEN, HIDDEN, ffn=16, **kw), by_hand_postnorm),
-    "pre": (lambda **kw: SASRecPreNorm(ITEMS, MAXLEN, HIDDEN, **kw), by_hand_prenorm),
+    "post": (lambda **kw: SASRec(ITEMS, hidden=HIDDEN, ffn=16, **kw), by_hand_postnorm),
+    "pre": (lambda **kw: SASRecPreNorm(ITEMS, hidden=HIDDEN, **kw), by_hand_prenorm),
+    "fism": (lambda heads=1, **kw: FISM(ITEMS, hidden=HIDDEN, dropout=0.2, **kw), by_hand_fism),
 }
+
+
+def build(form, maxlen=MAXLEN, heads=1):
+    return FORMS[form][0](maxlen=maxlen, heads=heads)
 
 
 def sequences(lengths, seed: int = 0) -> Sequences:
@@ -132,9 +143,9 @@ def assert_same_gradients(ours, expected, **tolerance):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("seed", range(2))
 def test_packed_loss_and_gradients_are_those_computed_user_by_user(form, heads, backend, seed):
-    build, by_hand = FORMS[form]
+    by_hand = FORMS[form][1]
     torch.manual_seed(seed)
-    model = disturbed(build(heads=heads).double())
+    model = disturbed(build(form, heads=heads).double())
     data = some_sequences(seed)
     model.backend = backend
     batch = loss_inputs(data, backend.layout, seed)
@@ -173,8 +184,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda n:
 def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, seed, heads, drop):
     """With dropout, too: it depends on the token, not on its slot."""
     torch.manual_seed(seed)
-    cls = {"post": SASRec, "pre": SASRecPreNorm}[form]
-    model = disturbed(cls(ITEMS, 50, HIDDEN, heads=heads))
+    model = disturbed(build(form, maxlen=50, heads=heads))
     data = sequences(lengths, seed)
     keys = keys_for(model, seed) if drop else None
     losses, grads = [], []
@@ -191,7 +201,7 @@ def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, 
 @pytest.mark.parametrize("form", FORMS)
 def test_hidden_states_are_those_of_a_full_forward_pass_with_every_backend(form):
     torch.manual_seed(0)
-    model = disturbed(FORMS[form][0]())
+    model = disturbed(build(form))
     states = []
     for backend in BACKENDS:
         model.backend = backend
@@ -215,7 +225,7 @@ def test_a_device_gets_operations_and_layout_together():
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("backend", "other"), [(CPU, "rows"), (REFERENCE, "flat")])
 def test_a_batch_of_another_layout_is_refused(form, backend, other):
-    model = FORMS[form][0]()
+    model = build(form)
     model.backend = backend
     data = some_sequences(0)
     message = f"the batch's layout is '{other}', the model's backend takes '{backend.layout}'"
@@ -296,7 +306,7 @@ def test_gelu_and_softplus_are_right_for_extreme_inputs(ops):
 @pytest.mark.parametrize("form", FORMS)
 def test_initial_loss_is_near_two_log_two(form):
     torch.manual_seed(0)
-    model = FORMS[form][0]()
+    model = build(form)
     loss = model.loss(**loss_inputs(some_sequences(0), model.backend.layout))
     assert loss.item() == pytest.approx(2 * math.log(2), abs=0.3)
 
