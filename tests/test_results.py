@@ -110,7 +110,7 @@ def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         f"{t}.{e}" for t in names for e in ("csv", "md", "tex")
     )
-    table = pd.read_csv(folder / "metrics.csv").set_index("SASRec with")
+    table = pd.read_csv(folder / "metrics.csv").set_index("optimizer")
     assert table["note's rank"].to_dict() == {
         "Lion": 1,
         "Simba + m": 2,
@@ -175,7 +175,7 @@ def test_missing_runs_are_printed_and_shown_in_tables(results, capsys):
     assert run(results) == 0
     assert "short-sasrec-toy: no run of simba_eq1; simba with seed 1" in capsys.readouterr().err
     table = pd.read_csv(results / "tables" / "short-sasrec-toy" / "metrics.csv")
-    lines = table.set_index("SASRec with")
+    lines = table.set_index("optimizer")
     assert lines.loc["Simba + (1)", ["HR@10", "n"]].tolist() == ["–", 0]
     assert lines.loc["Simba", "n"] == 1
 
@@ -404,7 +404,7 @@ def test_who_gains_is_told_from_the_users_that_a_training_wrote(tabled, capsys):
             for g in groups
         ]
         table = pd.read_csv((tables / by).with_suffix(".csv"))
-        assert table.columns.tolist() == ["SASRec with", "n", *names]
+        assert table.columns.tolist() == ["optimizer", "n", *names]
         for group, name in zip(groups, names, strict=True):
             cells = " │ +".join([name, *(str(group[c]) for c in ("users", "better", "worse"))])
             assert re.search(f"│ +{cells} │", output)

@@ -74,17 +74,17 @@ def test_a_variant_gets_the_worst_verdict_of_its_metrics():
     values["lion"] = [(0.0690, 0.0381, 0.145131), (0.0690, 0.0381, 0.145132)]
     values["simba"] = [(0.0195, 0.0094, 0.80)] * 2  # not reproduced, but still the highest loss
     values["sign_sgd"] = [(0.0420, 0.0213, 0.90)] * 2  # above Simba's
-    rows = made(runs(values))["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
+    rows = made(runs(values))["ablation-sasrec-beauty/metrics"].set_index("optimizer")
     assert rows.loc["Lion", "verdict"] == rows.loc["Simba + m", "verdict"] == "reproduced"
     assert rows.loc["Simba", "verdict"] == "not reproduced (Loss)"  # sign-SGD has its rank
     assert rows.loc["sign-SGD", "verdict"] == "not reproduced (Loss)"
     assert rows.loc["Lion", "HR@10 note"] == rows.loc["Lion", "HR@10 ours"].split()[0] == "0.0690"
     values["sign_sgd"] = [(0.0420, 0.0213, 0.70)] * 2
     frames = made(runs(values))
-    rows = frames["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
+    rows = frames["ablation-sasrec-beauty/metrics"].set_index("optimizer")
     assert rows.loc["Simba", "verdict"] == "same rank (Loss)"
     figures = frames["note_1"]
-    line = figures[(figures["SASRec with"] == "Simba") & (figures["metric"] == "Loss")].iloc[0]
+    line = figures[(figures["optimizer"] == "Simba") & (figures["metric"] == "Loss")].iloc[0]
     assert (line["ours − note"], line["verdict"]) == ("-0.0730", "same rank")
     order = frames["order"].iloc[0]
     assert order["by NDCG@10 on test"].startswith("Lion > Simba + m > Simba + (c = m) > sign-SGD")
@@ -95,7 +95,7 @@ def test_a_variant_gets_the_worst_verdict_of_its_metrics():
 def test_the_note_is_compared_by_the_lowest_loss():
     values = {o: [row, row] for o, (row,) in EXACT.items()}
     frame = runs(values).assign(**{"train/loss": 9.0})
-    rows = made(frame)["ablation-sasrec-beauty/metrics"].set_index("SASRec with")
+    rows = made(frame)["ablation-sasrec-beauty/metrics"].set_index("optimizer")
     assert rows.loc["Lion", "Loss ours"] == "0.1451 ± 0.0000"
 
 
@@ -120,15 +120,45 @@ def test_a_users_own_sweep_has_a_line_for_each_swept_value():
     for frame, w in zip(windows, (50, 100), strict=True):
         frame[window] = w
     rows = made(lion, adamw, *windows)["single-sasrec-NA/metrics"]
-    assert rows["SASRec with"].tolist() == ["Lion", "Simba", "Simba", "AdamW"]
+    assert rows["optimizer"].tolist() == ["Lion", "Simba", "Simba", "AdamW"]
     assert rows["window_size"].tolist() == ["–", "50", "100", "–"]
     assert rows["n"].tolist() == ["2", "1", "1", "1"]
     assert rows["Loss"].tolist() == ["0.3000 ± 0.0000", "0.5000", "0.5000", "0.2000"]
 
 
+def test_each_optimizer_at_its_best_rate_by_validation():
+    """Lion is best at 1e-3, inside its rates; sign-SGD at 3e-4, its highest."""
+    frames = []
+    for optimizer, lr, valid, ndcg in [
+        ("lion", 3e-4, 0.03, 0.9),
+        ("lion", 1e-3, 0.05, 0.4),
+        ("lion", 3e-3, 0.04, 0.8),
+        ("sign_sgd", 1e-4, 0.02, 0.9),
+        ("sign_sgd", 3e-4, 0.04, 0.3),
+    ]:
+        values = {optimizer: [(0.5, ndcg, 1.0), (0.5, ndcg + 0.1, 1.0), (0.5, ndcg + 0.2, 1.0)]}
+        frames.append(runs(values, "mine", lr=lr, swept=f"lr {lr}", **{"valid/NDCG@10": valid}))
+    lines = curves(
+        pd.concat(frames),
+        epochs=(1, 2, 3),
+        # sign-SGD never has 95% of 0.05; the curves of the other rates do not count
+        valid=lambda run, epoch: epoch / 60 if run["lr"] == 1e-3 else 0.04,
+    )
+    best = made(*frames, lines=lines)["mine-sasrec-beauty/best"].set_index("optimizer")
+    assert best["lr"].tolist() == ["1e-3", "3e-4"]  # Lion, sign-SGD
+    assert best["at the edge"].tolist() == ["no", "lr"]
+    assert best["NDCG@10 on validation"].tolist() == ["0.0500", "0.0400"]
+    assert best["NDCG@10"].tolist() == ["0.5000 ± 0.1000", "0.4000 ± 0.1000"]
+    assert best["NDCG@10, difference"].tolist() == ["–", "-0.1000 [-0.1000, -0.1000]"]
+    assert best["epochs to 95%"].tolist() == ["3", "–"]
+    only = made(*frames[3:], lines=lines)["mine-sasrec-beauty/best"]
+    assert only.columns.tolist()[-1] == "n"  # without a baseline there is nothing to compare with
+    assert "single-sasrec-beauty/best" not in made(runs({"lion": [(1, 1, 1)]}, "single"))
+
+
 def test_a_missing_variant_is_a_line_without_figures():
     values = {o: rows for o, rows in EXACT.items() if o != "simba"}
-    rows = made(runs(values, "short"))["short-sasrec-beauty/metrics"].set_index("SASRec with")
+    rows = made(runs(values, "short"))["short-sasrec-beauty/metrics"].set_index("optimizer")
     assert rows.loc["Simba"].tolist() == ["–", "–", "–", "–", "0", "–"]
     assert "place" not in rows.columns
 
@@ -141,7 +171,7 @@ def test_a_grid_is_ranked_by_valid_and_says_where_it_ends():
     rates[2].loc[rates[2]["optimizer"] == "lion", "valid/NDCG@10"] = 0.03
     rates[2] = rates[2][rates[2]["optimizer"] != "sign_sgd"]  # the largest of its own two is best
     table = grid(study(*rates))
-    lines = table.frame.set_index("SASRec with")
+    lines = table.frame.set_index("optimizer")
     assert lines.columns.tolist() == ["lr 1e-4", "lr 3e-4", "lr 1e-3", "best"]
     assert lines.loc["Lion"].tolist() == ["0.0100", "0.0200", "0.0300", "1e-3, at the edge"]
     assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.0150", "3e-4"]
@@ -221,7 +251,7 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     found = studies(results(*rates, *decays, runs(EXACT)))
     (line,) = tables(found)["tuned"].frame.to_dict("records")
     assert line == {
-        "SASRec with": "Lion",
+        "optimizer": "Lion",
         "runs": "5",
         "lr": "3e-4",
         "decay": "1.5",
@@ -323,7 +353,7 @@ def test_moves_are_those_of_the_last_diagnosed_epoch():
     ]
     diagnostics = pd.DataFrame([start | line for line in lines])
     table = made(runs(EXACT), diagnostics=diagnostics)["ablation-sasrec-beauty/moves"]
-    assert table["item embeddings with"].tolist() == ["Lion"]
+    assert table["optimizer"].tolist() == ["Lion"]
     assert (table["move by memory"][0], table["mean abs(s)/w"][0]) == ("55%", "–")
     assert (table["move against Lion"][0], table["do not move"][0]) == ("20%", "10%")
 

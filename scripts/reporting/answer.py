@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.reporting.cells import MISSING, WITH, Table
+from scripts.reporting.cells import MISSING, OPTIMIZER, Table
 from scripts.reporting.finalists import BYTES, NANOSECONDS, state_bytes, step_time
 from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
@@ -36,7 +36,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         if (stored := state_bytes(datasets, optimizer)) is None:
             continue
         bits = 32.0 if levels is None else math.log2(levels)
-        line = {WITH: label_of(optimizer), BYTES: f"{stored:g}", BITS: f"{bits:.2g}"}
+        line = {OPTIMIZER: label_of(optimizer), BYTES: f"{stored:g}", BITS: f"{bits:.2g}"}
         for dataset in names:
             of_dataset = [study for study in datasets if study.dataset == dataset]
             line[f"NDCG@10, {dataset}"] = _ndcg_cell(of_dataset, optimizer)

@@ -11,7 +11,7 @@ from scripts.reporting.style import short
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 MISSING = "–"
-WITH = "SASRec with"
+OPTIMIZER = "optimizer"  # the column with the label of an optimizer
 
 
 class Table(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from scripts.records.errors import UserError
-from scripts.reporting.cells import MISSING, WITH, Table, mean_and_std, seeds, with_interval
+from scripts.reporting.cells import MISSING, OPTIMIZER, Table, mean_and_std, seeds, with_interval
 from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study
@@ -115,7 +115,7 @@ def finalists_table(studies: Sequence[Study], root: Path) -> Table | None:
             continue
         selected = runs[runs["optimizer"] == optimizer]
         time = step_time(root, optimizer)
-        line = {WITH: label_of(optimizer), BYTES: f"{state_bytes(studies, optimizer):g}"}
+        line = {OPTIMIZER: label_of(optimizer), BYTES: f"{state_bytes(studies, optimizer):g}"}
         line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
         line |= {
             "n": str(len(selected)),

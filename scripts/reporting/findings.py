@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.reporting.cells import WITH, bracketed, seeds, signed
+from scripts.reporting.cells import OPTIMIZER, bracketed, seeds, signed
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.finalists import BestRate, best_of_rates, note_study_and_finalists
 from scripts.reporting.note import METRICS, NOTE_VALUES, VERDICTS
@@ -144,7 +144,7 @@ def verdicts(study: Study) -> dict[str, list[str]]:
     """The note's variants with each verdict, by their labels."""
     frame = metrics_with_note(study).frame
     given = frame["verdict"].str.partition(" (")[0]
-    return {verdict: frame.loc[given == verdict, WITH].tolist() for verdict in VERDICTS}
+    return {verdict: frame.loc[given == verdict, OPTIMIZER].tolist() for verdict in VERDICTS}
 
 
 def largest_steps(study: Study) -> list[Step]:

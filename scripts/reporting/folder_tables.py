@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from scripts.reporting.answer import answer
-from scripts.reporting.cells import WITH, Table
+from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.experiments import experiments
 from scripts.reporting.finalists import finalists_table, note_study_and_finalists, rate_grids
 from scripts.reporting.robustness import robustness, state_table
@@ -45,4 +45,4 @@ def runs_of_folder_table(studies: Sequence[Study], name: str, table: Table) -> p
         ):  # it needs other runs only for optimizers without one in the setting
             grids = [grid[~grid["optimizer"].isin(runs["optimizer"])] for grid in grids]
         runs = pd.concat([runs, *grids])
-    return runs[runs["optimizer"].map(label_of).isin(table.frame[WITH])]
+    return runs[runs["optimizer"].map(label_of).isin(table.frame[OPTIMIZER])]

@@ -38,6 +38,7 @@ TITLES = {  # of a study's tables that the text does not name
     "popularity": "By how often the test item occurs in training",
     "history": "By the length of the history",
     "by_epoch": "Compared with the baseline at several epochs",
+    "best": "Each optimizer at its best rate and decay",
     "grid": "At every value that was tried",
     "steps": "Step by step",
     "published": "Adam compared with published results",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.reporting.cells import MISSING, WITH, Table
+from scripts.reporting.cells import MISSING, OPTIMIZER, Table
 from scripts.reporting.finalists import BYTES, note_study_and_finalists, rate_grids, state_bytes
 from scripts.reporting.note import METRICS
 from scripts.reporting.studies import Study
@@ -25,7 +25,7 @@ def state_table(studies: Sequence[Study], _: Path) -> Table | None:
     lines = []
     for per_parameter, optimizer in known:
         selected = runs.loc[runs["optimizer"] == optimizer, column]
-        line = {WITH: label_of(optimizer), BYTES: f"{per_parameter:g}"}
+        line = {OPTIMIZER: label_of(optimizer), BYTES: f"{per_parameter:g}"}
         for other in ("lion", *REFERENCES):
             if whole := bytes_of.get(other):
                 line[f"of {label_of(other)}'s"] = f"{100 * per_parameter / whole:.3g}%"
@@ -49,7 +49,7 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     lines = []
     for optimizer in dict.fromkeys([*runs["optimizer"], *rates["optimizer"]]):
         selected = runs.loc[runs["optimizer"] == optimizer, column]
-        line = {WITH: label_of(optimizer), "n": str(len(selected))}
+        line = {OPTIMIZER: label_of(optimizer), "n": str(len(selected))}
         if len(selected) > 1:
             line |= {
                 "lowest seed": f"{selected.min():.4f}",

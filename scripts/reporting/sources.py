@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.reporting.cells import Table
+from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import NOTE_VALUES
@@ -13,7 +13,7 @@ from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import ORDER, compares_with_note
 
-LABELS = ("SASRec with", "step", "item embeddings with")  # columns that name a variant
+LABELS = (OPTIMIZER, "step")  # columns that name a variant
 COLUMN_KEYS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
 SETTINGS = ("batch_size", "corrupt", "epochs", "gradients", "max_grad_norm", "negatives", "workers")
 DIAGNOSED = ("moves", "memories")  # tables and figures of diagnosed runs alone

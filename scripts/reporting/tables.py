@@ -16,7 +16,7 @@ from scipy import stats
 from scripts.reporting import note
 from scripts.reporting.cells import (
     MISSING,
-    WITH,
+    OPTIMIZER,
     Table,
     bracketed,
     four_decimals,
@@ -35,7 +35,7 @@ from scripts.reporting.published import PUBLISHED, comparison
 from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
 from scripts.reporting.style import label_of, short
-from scripts.reporting.tuned import tuned
+from scripts.reporting.tuned import best, tuned
 
 ORDER = "by NDCG@10 on test"
 EPOCHS_COMPARED = (60, 100, 200, 300, 400, 500)  # epochs
@@ -77,7 +77,7 @@ def metrics_table(study: Study) -> Table | None:
     for optimizer, swept, selected in runs_by_variant:
         line = {
             # Columns name the swept values, but for keys such as ``corrupt``.
-            WITH: label_of(optimizer, "" if study.swept else swept),
+            OPTIMIZER: label_of(optimizer, "" if study.swept else swept),
             "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
         line |= {key.split(".")[-1]: values_in(selected[key]) for key in study.swept}
@@ -100,7 +100,7 @@ def metrics_with_note(study: Study) -> Table:
     lines = []
     for optimizer in NOTE_VALUES:
         metrics = metrics_of(study, optimizer)
-        line = {WITH: label_of(optimizer)}
+        line = {OPTIMIZER: label_of(optimizer)}
         for metric in metrics:
             line |= {f"{metric['metric']} {who}": metric[who] for who in ("note", "ours")}
         verdicts = [metric["verdict"] for metric in metrics]
@@ -112,7 +112,7 @@ def metrics_with_note(study: Study) -> Table:
     for optimizer, swept in study.variants:
         if optimizer not in NOTE_VALUES:
             selected = study.of(optimizer, swept)
-            line = {WITH: label_of(optimizer, swept), "n": str(len(selected))}
+            line = {OPTIMIZER: label_of(optimizer, swept), "n": str(len(selected))}
             ours = {f"{m} ours": mean_and_std(selected[c]) for m, c in METRICS.items()}
             lines.append(line | ours)
     caption = (
@@ -135,7 +135,7 @@ def metrics_of(study: Study, optimizer: str) -> list[dict[str, str]]:
         half, difference = note.interval_half_width(ours), ours.mean() - note_value
         lines.append(
             {
-                WITH: label_of(optimizer),
+                OPTIMIZER: label_of(optimizer),
                 "metric": metric,
                 "note": f"{note_value:.4f}",
                 "ours": mean_and_std(ours),
@@ -161,7 +161,7 @@ def paired(study: Study) -> Table | None:
     for i, (_, test) in enumerate(users.iterrows()):
         ours = study.of(test["optimizer"], test["swept"])
         theirs = baseline_of(study.baseline, study.declared.baseline, test["swept"])
-        line = {WITH: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
+        line = {OPTIMIZER: label_of(test["optimizer"], test["swept"]), "n": str(test["seeds"])}
         for metric, column in METRICS.items():
             line[f"{metric} − {base}'s"] = with_interval(differences(ours, theirs, column))
         within = equivalence_margin(ours, theirs)
@@ -171,7 +171,7 @@ def paired(study: Study) -> Table | None:
         lines.append(line | {"p, Wilcoxon": p_value(adjusted["p_wilcoxon"][i])})
     order = {label_of(*v): i for i, v in enumerate(study.variants)}
     frame = pd.DataFrame(lines).fillna(MISSING)
-    frame = frame.sort_values(WITH, key=lambda labels: labels.map(order), ignore_index=True)
+    frame = frame.sort_values(OPTIMIZER, key=lambda labels: labels.map(order), ignore_index=True)
     caption = (
         f"Differences to {base} over the n seeds that both have, with the 95% interval of "
         f"Student's t. NDCG@10 equal within: it differs from {base}'s by at most this % (two "
@@ -209,7 +209,7 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
             of_variant = variant(gains, optimizer, swept)
             if len(of_variant) == 0:
                 continue
-            line = {WITH: label_of(optimizer, swept), "n": str(of_variant["seeds"].iloc[0])}
+            line = {OPTIMIZER: label_of(optimizer, swept), "n": str(of_variant["seeds"].iloc[0])}
             lines.append(
                 line | {group_name(g): share_with_interval(g) for g in groups_of(of_variant)}
             )
@@ -259,7 +259,7 @@ def by_epoch(study: Study) -> Table | None:
         curves = variant(study.curves, optimizer, swept)
         theirs = baseline_of(study.baseline_curves, study.declared.baseline, swept)
         for quantity, column in CURVES.items():
-            line = {WITH: label_of(optimizer, swept), "difference of": quantity}
+            line = {OPTIMIZER: label_of(optimizer, swept), "difference of": quantity}
             for epoch in epochs:
                 at = theirs[theirs["epoch"] == epoch]
                 d = differences(curves[curves["epoch"] == epoch], at, column) / at[column].mean()
@@ -287,7 +287,7 @@ def grid(study: Study) -> Table | None:
     lines = []
     for optimizer in [*dict.fromkeys(o for o, _ in study.variants), *study.missing_optimizers]:
         cells = values.reindex([optimizer]).loc[optimizer]
-        line = {WITH: label_of(optimizer)}
+        line = {OPTIMIZER: label_of(optimizer)}
         line |= {f"{name} {short(value)}": four_decimals(cell) for value, cell in cells.items()}
         tried = cells.dropna()
         best = tried.idxmax() if len(tried) else None
@@ -411,6 +411,7 @@ TABLES: dict[str, Callable[[Study], Table | None]] = {
     "paired": paired,
     **{quantity: gains_by(quantity) for quantity in GROUPED_BY},
     "by_epoch": by_epoch,
+    "best": best,
     "grid": grid,
     "corrupted_ndcg": corrupted_by("NDCG@10 on test", METRICS["NDCG@10"]),
     "corrupted_loss": corrupted_by("The lowest training loss", METRICS["Loss"]),
@@ -431,7 +432,7 @@ def headline(studies: Sequence[Study]) -> Table | None:
     for study in filter(compares_with_note, studies):
         frame = metrics_with_note(study).frame
         frame = frame[frame["NDCG@10 note"] != MISSING]
-        columns = [WITH, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
+        columns = [OPTIMIZER, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
             f"NDCG@10 on test and the lowest training loss of {study.runs['epochs'].max()} epochs; "
             f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}."
@@ -607,7 +608,7 @@ def _diagnosed_table(study: Study, columns: Mapping[str, tuple[str, str]], capti
     values = last.pivot_table(index="optimizer", columns=keys, values="value")
     lines = []
     for optimizer in dict.fromkeys(o for o, _ in study.variants if o in values.index):
-        line = {"item embeddings with": label_of(optimizer)}
+        line = {OPTIMIZER: label_of(optimizer)}
         for title, cell in columns.items():
             value = values.loc[optimizer].get(cell)
             line[title] = MISSING if value is None or pd.isna(value) else f"{round(100 * value)}%"

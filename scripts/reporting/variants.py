@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.reporting.cells import WITH, Table
+from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.finalists import BYTES, state_bytes
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
@@ -56,7 +56,7 @@ def variants(studies: Sequence[Study], _: Path) -> Table | None:
     """One row per variant that has a run: what it stores, and how it moves."""
     lines = [
         {
-            WITH: label_of(optimizer),
+            OPTIMIZER: label_of(optimizer),
             BYTES: f"{stored:g}",
             "state": rule.state,
             "direction": rule.direction,
