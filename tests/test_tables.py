@@ -1,5 +1,6 @@
 """Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -7,11 +8,13 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from scripts.records.errors import UserError
 from scripts.reporting.cells import Table
 from scripts.reporting.corrupted import kinds
+from scripts.reporting.experiments import sweep_size
 from scripts.reporting.note import (
     METRICS,
     NOTE_VALUES,
@@ -514,3 +517,13 @@ def test_latex_tables_compile_and_can_be_read_on_a4(tmp_path):
     found = re.findall(r"WIDTH ([\d.]+)pt ?of ([\d.]+)pt", done.stdout)
     assert len(found) >= len(files)
     assert max(float(width) / float(page) for width, page in found) < 1.25
+
+
+@pytest.mark.parametrize("experiment", ["robustness", "search_lr_3e-4", "tuning"])
+def test_the_size_of_a_sweep_is_that_of_hydra(experiment):
+    """One lists its values itself, one takes them from another file, one does both."""
+    with initialize_config_dir(str(REPOSITORY / "configs"), version_base=None):
+        config = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
+    lists = [str(values).split(",") for values in config.hydra.sweeper.params.values()]
+    assert sweep_size(experiment) == math.prod(map(len, lists))
+    assert sweep_size("none") == 0

@@ -1,10 +1,13 @@
-"""What every experiment asks, from the first words of its file in configs/experiment."""
+"""What every experiment asks and trains, from its file in configs/experiment."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from scripts.reporting.cells import MISSING, Table
 from scripts.reporting.studies import EXPERIMENTS, Study
@@ -23,11 +26,15 @@ def experiments(studies: Sequence[Study], _: Path) -> Table | None:
                 "experiment": name,
                 "epochs": str(runs["epochs"].max()),
                 "runs": str(len(runs)),
+                "a sweep trains": str(sweep_size(name) or MISSING),
                 "datasets": ", ".join(sorted(runs["dataset"].unique())),
                 "what it asks": asks(name) or MISSING,
             }
         )
-    caption = "The experiments by their names in other tables; configs/experiment has their files."
+    caption = (
+        "The experiments by their names in other tables; configs/experiment has their files. Runs: "
+        "those of this results folder. A sweep trains: the number of runs of `-m experiment=NAME`."
+    )
     return Table(pd.DataFrame(lines), caption) if lines else None
 
 
@@ -40,3 +47,20 @@ def asks(experiment: str) -> str:
     text = " ".join(c for c in comments if not c.startswith("@package"))
     found = FIRST_QUESTION.match(text) or FIRST_SENTENCE.match(text)
     return found[0] if found else ""
+
+
+def sweep_size(experiment: str) -> int:
+    """The number of runs that ``-m experiment=NAME`` trains; 0 if the file lists no sweep."""
+    swept = _swept(experiment)
+    return math.prod(len(str(values).split(",")) for values in swept.values()) if swept else 0
+
+
+def _swept(experiment: str) -> dict[str, Any]:
+    """The lists that a sweep goes through, by key: those of the files in ``defaults``, its own."""
+    path = EXPERIMENTS / f"{experiment}.yaml"
+    content = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    swept: dict[str, Any] = {}
+    for default in content.get("defaults", []):
+        if isinstance(default, str):
+            swept |= _swept(default)
+    return swept | content.get("hydra", {}).get("sweeper", {}).get("params", {})
