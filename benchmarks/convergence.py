@@ -1,16 +1,23 @@
-"""Train two small tasks with every optimizer at its own best rate: ``make bench-optim``.
+"""Train small tasks with every optimizer at its own best rate: ``make bench-optim``.
 
-All optimizers have the same budget. First, three seeds train at each of five rates without decay.
-At the rate with the lowest mean validation loss, the same seeds train at each of three decays. Then
-three other seeds train at the best rate and decay; their results are reported on test. A setting in
-which a seed diverges is never the best.
+All optimizers of a task have the same budget. First, some seeds (three, one for ``bytes``) train at
+each of five rates without decay. At the rate with the lowest mean validation loss, the same seeds
+train at each of three decays. Then three other seeds train at the best rate and decay; their
+results are reported on test. A setting in which a seed diverges is never the best.
+
+The default tasks take minutes. MNIST (which is downloaded) and ``bytes``, a transformer of 1.3
+million parameters, take hours with all optimizers; results of other tasks and optimizers are kept:
+
+  python -m benchmarks.convergence --tasks MNIST bytes --optimizers AdamW Lion
 """
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +25,10 @@ from torch import nn
 from tqdm import tqdm
 
 import simba
-from benchmarks.report import machine, markdown, write
+from benchmarks.mnist import mnist
+from benchmarks.report import machine, markdown, read_lines, save
 from benchmarks.tasks import TASKS, Task, loss
+from benchmarks.text import source_code
 
 ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SGD_RATES = tuple(10 * r for r in ADAM_RATES)
@@ -28,8 +37,36 @@ SIGN_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 ADAM_DECAYS = (0.01, 0.1, 1.0)
 SIGN_DECAYS = tuple(10 * d for d in ADAM_DECAYS)
 SGD_DECAYS = tuple(d / 100 for d in ADAM_DECAYS)  # coupled decay: it is added to the gradient
-STEPS = {"digits": 400, "characters": 300}
-TUNING_SEEDS, SEEDS = range(100, 103), range(3)
+
+
+class Plan(NamedTuple):
+    """How a task is trained."""
+
+    task: Callable[[], Task]
+    steps: int
+    tuning_seeds: range = range(100, 103)
+
+
+PLANS = {
+    "digits": Plan(TASKS["digits"], 400),
+    "MNIST": Plan(mnist, 400),
+    "characters": Plan(TASKS["characters"], 300),
+    "bytes": Plan(source_code, 100, range(100, 101)),
+}
+SEEDS = range(3)
+
+
+def bitsandbytes(name: str) -> Callable[..., Any]:
+    """A function that makes an optimizer of bitsandbytes, which is imported only then."""
+
+    def make(params: Any, **hyperparameters: Any) -> Any:
+        return getattr(import_module("bitsandbytes").optim, name)(params, **hyperparameters)
+
+    return make
+
+
+TWO_BYTES = partial(simba.TernaryLionEF, **simba.presets.TWO_BYTES)
+ONE_BYTE = partial(simba.TernaryLionEF, **simba.presets.ONE_BYTE)
 OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, ...]]] = {
     "SGD, momentum 0.9": (partial(torch.optim.SGD, momentum=0.9), SGD_RATES, SGD_DECAYS),
     "Adam": (torch.optim.Adam, ADAM_RATES, SGD_DECAYS),
@@ -40,6 +77,11 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Any], tuple[float, ...], tuple[float, 
     "Simba + m": (simba.SimbaM, SIGN_RATES, SIGN_DECAYS),
     "Simba + (1)": (simba.SimbaEq1, SIGN_RATES, SIGN_DECAYS),
     "Simba + (c = m)": (simba.SimbaCeqM, SIGN_RATES, SIGN_DECAYS),
+    "8-bit Lion, lasting": (partial(simba.Lion8bit, least=1), SIGN_RATES, SIGN_DECAYS),
+    "Ternary Lion EF, two bytes, lasting": (TWO_BYTES, SIGN_RATES, SIGN_DECAYS),
+    "Ternary Lion EF, one byte, fine": (ONE_BYTE, SIGN_RATES, SIGN_DECAYS),
+    "bitsandbytes Lion, 8 bits": (bitsandbytes("Lion8bit"), SIGN_RATES, SIGN_DECAYS),
+    "bitsandbytes AdamW, 8 bits": (bitsandbytes("AdamW8bit"), ADAM_RATES, ADAM_DECAYS),
 }
 
 
@@ -69,12 +111,12 @@ def losses(task: Task, model: nn.Module) -> dict[str, float]:
     }
 
 
-def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
+def measure(name: str, task: Task, plan: Plan) -> dict[str, Any]:
     """Search the rate and decay of an optimizer, and train at the best ones."""
     make, rates, decays = OPTIMIZERS[name]
 
     def on_valid(lr: float, decay: float) -> float:
-        trained = [train(task, make, lr, decay, seed, steps) for seed in TUNING_SEEDS]
+        trained = [train(task, make, lr, decay, seed, plan.steps) for seed in plan.tuning_seeds]
         value = float(np.mean([losses(task, model)["valid/loss"] for model in trained]))
         return value if math.isfinite(value) else math.inf
 
@@ -82,7 +124,7 @@ def measure(name: str, task: Task, steps: int, seeds: range) -> dict[str, Any]:
     lr, _ = min(tried, key=lambda pair: tried[pair])
     tried |= {(lr, decay): on_valid(lr, decay) for decay in decays}
     lr, decay = min(tried, key=lambda pair: tried[pair])
-    runs = [losses(task, train(task, make, lr, decay, seed, steps)) for seed in seeds]
+    runs = [losses(task, train(task, make, lr, decay, seed, plan.steps)) for seed in SEEDS]
     return {
         "optimizer": name,
         "lr": lr,
@@ -114,18 +156,34 @@ def table(lines: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.convergence", description=__doc__)
-    parser.parse_args()
-    lines = []
-    for name, make in TASKS.items():
-        task = make()
-        for optimizer in tqdm(OPTIMIZERS, desc=name):
-            line = measure(optimizer, task, STEPS[name], SEEDS)
-            lines.append({"task": name, "floor": task.floor, "steps": STEPS[name], **line})
-    notes = [
-        "Mean ± sample std over seeds, at each optimizer's best rate and decay by validation loss."
-    ]
-    write("convergence", {"machine": machine(), "lines": lines}, markdown(table(lines)), notes)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.convergence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tasks", nargs="+", choices=PLANS, default=[*TASKS], metavar="TASK")
+    parser.add_argument(
+        "--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS], metavar="OPTIMIZER"
+    )
+    options = parser.parse_args()
+    about = machine()
+    for name in options.tasks:
+        plan = PLANS[name]
+        task = plan.task()
+        for optimizer in tqdm(options.optimizers, desc=name):
+            line = {"task": name, "floor": task.floor, "steps": plan.steps, "machine": about}
+            text = save_line(line | measure(optimizer, task, plan))
+    print(text)
+
+
+def save_line(line: dict[str, Any]) -> str:
+    """Add a line to the results, in place of one of the same task and optimizer."""
+    lines = {(old["task"], old["optimizer"]): old for old in read_lines("convergence")}
+    lines[line["task"], line["optimizer"]] = line
+    ordered = [lines[key] for key in itertools.product(PLANS, OPTIMIZERS) if key in lines]
+    note = "Mean ± sample std over n seeds, at the best rate and decay by validation loss."
+    results = {"machine": line["machine"], "lines": ordered}
+    return save("convergence", results, markdown(table(ordered)), [note])
 
 
 if __name__ == "__main__":

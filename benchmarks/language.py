@@ -15,28 +15,24 @@ A GPU is used if there is one; it has not been tried yet.
 
 import argparse
 import math
-import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 import simba
 from benchmarks import voters
 from benchmarks.report import machine, markdown, write
 from benchmarks.tasks import Task, loss
+from benchmarks.text import ROWS, source_code
 from benchmarks.votes import start_group
 from simba.distributed import per_byte
 
-ROWS = voters.BATCH_MULTIPLE  # per batch
-HELD_OUT = 64  # rows of each evaluation
 NUM_EVALUATIONS = 10
 RATES = (3e-4, 1e-3, 3e-3)
 LASTING = partial(simba.TernaryLionEF, **simba.presets.TWO_BYTES)
@@ -50,80 +46,6 @@ METHODS: dict[str, tuple[Callable[..., Any], voters.VoteSettings | None]] = {
 }
 
 
-class LanguageModel(nn.Module):
-    """A transformer that predicts the next byte: pre-norm, GELU, learned positions."""
-
-    def __init__(self, layers: int, size: int, context: int) -> None:
-        super().__init__()
-        self.byte = nn.Embedding(256, size)
-        self.position = nn.Parameter(0.02 * torch.randn(context, size))
-        self.blocks = nn.ModuleList(Block(size) for _ in range(layers))
-        self.norm = nn.LayerNorm(size)
-        nn.init.normal_(self.byte.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.byte(x) + self.position
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x) @ self.byte.weight.T
-
-
-class Block(nn.Module):
-    """Causal attention and a feed-forward layer, with heads of 32 columns."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.heads = size // 32
-        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.widen, self.narrow = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.narrow(F.gelu(self.widen(self.feed_forward_norm(x))))
-
-
-def sources() -> tuple[Tensor, Tensor]:
-    """The bytes of the files to train on and of those that are held out, uint8."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(p for p in folder.rglob("*.py") if "site-packages" not in p.parts)
-    parts = [[p for i, p in enumerate(files) if (i % 10 == 0) == held] for held in (False, True)]
-    train, held_out = (b"\n".join(path.read_bytes() for path in part) for part in parts)
-    return torch.frombuffer(bytearray(train), dtype=torch.uint8), torch.frombuffer(
-        bytearray(held_out), dtype=torch.uint8
-    )
-
-
-def task(layers: int, size: int, context: int, device: torch.device) -> Task:
-    """The text as a task of batches of ``ROWS`` rows of ``context`` bytes."""
-    train, held_out = (part.to(device) for part in sources())
-    span = torch.arange(context, device=device)
-
-    def rows(text: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        at = first.to(device) + span
-        return text[at].long(), text[at + 1].long()
-
-    def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            yield rows(
-                train,
-                torch.randint(len(train) - context - 1, (ROWS, 1), generator=generator),
-            )
-
-    evenly = torch.linspace(0, len(held_out) - context - 2, HELD_OUT).long().unsqueeze(1)
-    valid = rows(held_out, evenly)
-    counts = torch.bincount(train.long(), minlength=256) + 1.0
-    floor = F.nll_loss(
-        (counts / counts.sum()).log().expand(valid[1].numel(), -1), valid[1].flatten()
-    )
-    model = partial(LanguageModel, layers, size, context)
-    return Task(lambda: model().to(device), batches, valid, valid, floor.item())
-
-
 def curve(
     text: Task, name: str, lr: float, workers: int, steps: int, context: int
 ) -> list[dict[str, float]]:
@@ -134,7 +56,7 @@ def curve(
     def observe(step: int, model: nn.Module) -> None:
         if step % max(1, steps // NUM_EVALUATIONS) == 0:
             with torch.no_grad():
-                value = loss(model, *text.valid).item()
+                value = loss(model, *text.test).item()
             sent = step * bytes_per_step(model, votes, workers)
             points.append({"tokens": step * ROWS * context, "bytes": sent, "loss": value})
 
@@ -202,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    text = task(options.layers, options.size, options.context, device)
+    text = source_code(options.layers, options.size, options.context, device)
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         start_group(0, 1, folder)

@@ -1,5 +1,6 @@
 """Write a benchmark's results to results/benchmarks/NAME.json and NAME.md, and print them."""
 
+import json
 import os
 import platform
 from importlib.metadata import version
@@ -31,11 +32,22 @@ def markdown(rows: list[list[str]]) -> str:
     return render.markdown(pd.DataFrame(body, columns=head))
 
 
-def write(name: str, results: dict[str, Any], table: str, notes: list[str]) -> None:
-    """Write the results as JSON, and the table with notes and machine as Markdown."""
+def read_lines(name: str) -> list[dict[str, Any]]:
+    """The key ``lines`` of results that were written before; none without a file."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text())["lines"] if path.exists() else []
+
+
+def save(name: str, results: dict[str, Any], table: str, notes: list[str]) -> str:
+    """Write the results as JSON, and the table with notes and machine as Markdown; returns that."""
     about = ", ".join(f"{k} {v}" for k, v in results["machine"].items())
     text = f"{table}\n" + "".join(f"{note}\n" for note in [*notes, f"Machine: {about}."])
     write_json(FOLDER / f"{name}.json", results)
     write_atomically(FOLDER / f"{name}.md", text.encode())
-    print(text)
+    return text
+
+
+def write(name: str, results: dict[str, Any], table: str, notes: list[str]) -> None:
+    """``save`` the results and print them."""
+    print(save(name, results, table, notes))
     print(f"{FOLDER / name}.md, .json")

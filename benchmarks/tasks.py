@@ -44,7 +44,7 @@ def digits() -> Task:
     def model() -> nn.Module:
         return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 
-    return Task(model, batches, valid, test, _floor(train[1], test[1]))
+    return Task(model, batches, valid, test, frequency_loss(train[1], test[1]))
 
 
 def characters(context: int = 32) -> Task:
@@ -68,7 +68,7 @@ def characters(context: int = 32) -> Task:
     def model() -> nn.Module:
         return CharacterTransformer(len(known), context)
 
-    return Task(model, batches, held_out(valid), held_out(test), _floor(train, test))
+    return Task(model, batches, held_out(valid), held_out(test), frequency_loss(train, test))
 
 
 class CharacterTransformer(nn.Module):
@@ -97,7 +97,8 @@ def _parts(size: int) -> list[slice]:
     return [slice(0, a), slice(a, b), slice(b, size)]
 
 
-def _floor(train: Tensor, test: Tensor) -> float:
+def frequency_loss(train: Tensor, test: Tensor) -> float:
+    """The mean loss on ``test`` of predicting the frequencies of the classes in ``train``."""
     counts = torch.bincount(train, minlength=int(test.max()) + 1) + 1.0
     return F.nll_loss((counts / counts.sum()).log().expand(len(test), -1), test).item()
 

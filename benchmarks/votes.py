@@ -30,8 +30,7 @@ from tqdm import tqdm
 
 import simba
 from benchmarks import voters
-from benchmarks.convergence import STEPS as STEPS_OF
-from benchmarks.convergence import losses
+from benchmarks.convergence import PLANS, losses
 from benchmarks.optim import parameters
 from benchmarks.report import FOLDER, machine, markdown, write
 from benchmarks.tasks import TASKS, Task
@@ -196,8 +195,8 @@ def runs(
 
 def measure_quality() -> list[dict[str, Any]]:
     lines = []
-    for name, steps in STEPS_OF.items():
-        task = TASKS[name]()
+    for name in TASKS:
+        task, steps = TASKS[name](), PLANS[name].steps
         cells = [("Lion", FLOAT, 1), ("Ternary Lion", FLOAT, 1), *QUALITY]
         for optimizer, exchange, workers in tqdm(cells, desc=name):
             found = runs(name, task, optimizer, exchange, [1.0] * workers, steps)

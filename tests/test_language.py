@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from benchmarks import language
+from benchmarks import language, text
 
 CPU = torch.device("cpu")
 
@@ -19,9 +19,9 @@ def alone():
 
 
 def test_every_method_trains_and_votes_send_a_twentieth(alone):
-    text = language.task(1, 32, 8, CPU)
+    task = text.source_code(1, 32, 8, CPU)
     lines = [
-        {"method": name, "lr": 3e-3, "curve": language.curve(text, name, 3e-3, 2, 10, 8)}
+        {"method": name, "lr": 3e-3, "curve": language.curve(task, name, 3e-3, 2, 10, 8)}
         for name in language.METHODS
     ]
     curves = {line["method"]: line["curve"] for line in lines}
@@ -35,7 +35,7 @@ def test_every_method_trains_and_votes_send_a_twentieth(alone):
 
 
 def test_held_out_files_are_not_trained_on():
-    train, held_out = (bytes(part.numpy()) for part in language.sources())
+    train, held_out = (bytes(part.numpy()) for part in text.sources())
     assert 0.02 < len(held_out) / (len(train) + len(held_out)) < 0.3
     assert b"def heappush(" in train + held_out
     assert (b"def heappush(heap, item)" in train) != (b"def heappush(heap, item)" in held_out)
@@ -43,7 +43,7 @@ def test_held_out_files_are_not_trained_on():
 
 def test_a_byte_sees_only_those_before_it():
     torch.manual_seed(0)
-    model = language.LanguageModel(2, 64, 16)
+    model = text.LanguageModel(2, 64, 16)
     x = torch.randint(256, (1, 16))
     changed = x.clone()
     changed[0, 9] = (x[0, 9] + 1) % 256
