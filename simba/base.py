@@ -71,12 +71,12 @@ class SignOptimizer(Optimizer):
         fused: take the step in one compiled pass. On a CPU, numba compiles float32, bfloat16 and
             float16 (simba/backends/numba_cpu.py), with results bitwise identical to the eager
             step. On a CUDA GPU, torch.compile compiles every dtype (simba/backends/inductor.py);
-            this is untested on a GPU. Other tensors, and a step that torch.compile traces, take
-            the eager step.
+            this is untested on a GPU. Other tensors, SimbaWindow on a GPU, and a step that
+            torch.compile traces take the eager step.
         stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
             ``lr`` on average. The random numbers are a function of the step, the parameter's index
             and the coordinate, so results are bitwise identical in every backend and after loading
-            a checkpoint. Stores a step count per parameter. Other dtypes are rounded to nearest.
+            a checkpoint. Stores a step count per tensor. Other dtypes are rounded to nearest.
 
     Raises:
         ValueError: a hyperparameter is out of its range; a group has a hyperparameter that the

@@ -244,7 +244,8 @@ class SimbaWindow(SignOptimizer):
     """Simba as the note's text defines it: s is the sum of the last w signs; moves by eq. 4.
 
     The listing's counter keeps every sign; this variant drops a sign after w steps. State: s, one
-    byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w = 100.
+    byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w = 100;
+    and a step count per tensor. On a GPU, ``fused`` takes the eager step.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).

@@ -21,7 +21,7 @@ from scripts.records.record import decode_ranks
 from scripts.running.workers import Workers, require_worker_count
 from tests.conftest import REPOSITORY, SMALL
 from tests.forked import python
-from tests.test_models import FORMS, some_sequences
+from tests.test_models import FORMS, build, some_sequences
 from tests.test_stopping import wait_for_checkpoint
 from tests.test_train import records, results_of
 
@@ -44,7 +44,7 @@ def lines_by_us(text: str) -> list[str]:
 @pytest.mark.parametrize("form", FORMS)
 def test_the_parts_of_a_batch_add_up_to_its_loss_and_gradient_with_dropout(form, backend, workers):
     torch.manual_seed(0)
-    model = FORMS[form][0]()
+    model = build(form)
     model.backend = backend
     if backend is REFERENCE:
         model.double()

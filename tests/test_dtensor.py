@@ -3,9 +3,12 @@
 import os
 import subprocess
 
+import pytest
+
 from tests.forked import REPOSITORY, python
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one_or_an_error(tmp_path):
     command = [python(), "-m", "tests.distributed_worker"]
     running = [

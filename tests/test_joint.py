@@ -99,6 +99,7 @@ def records(root):
     return by_path
 
 
+@pytest.mark.slow
 def test_a_joint_sweep_writes_the_records_of_a_sweep(train, tmp_path):
     sweep = ["-m", "optimizer=lion,simba", "seed=0,1", "epochs=4"]
     one_by_one, joint = tmp_path / "one", tmp_path / "joint"

@@ -383,6 +383,7 @@ def test_the_error_for_a_bad_size_names_it(key, value):
         SASRec(ITEMS, **{key: value})
 
 
+@pytest.mark.slow
 def test_damaged_machine_code_on_disk_is_compiled_again(tmp_path):
     code = (
         "import torch, simba\n"

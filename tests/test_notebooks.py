@@ -70,6 +70,7 @@ def with_data(data: str):
     return notebook
 
 
+@pytest.mark.slow
 def test_the_guided_notebook_trains_a_variant_and_shows_it_beside_others(toy):
     notebook = with_data(f"data=file data.path={toy}")
     execute(notebook)
@@ -89,6 +90,7 @@ def test_what_the_guided_notebook_shows_is_committed():
     assert not re.search(r"(^|\s)/\w", printed_by(notebook)), "a path of one machine"
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_shown_without_a_traceback(monkeypatch, capsys):
     monkeypatch.syspath_prepend(NOTEBOOKS)
     monkeypatch.chdir(REPOSITORY)

@@ -163,6 +163,7 @@ def test_steps_in_chunks_in_lists_and_fused_have_the_bits_of_whole_tensors(
         assert all(torch.equal(a, b) for a, b in zip(ends[0], other, strict=True))
 
 
+@pytest.mark.slow
 def test_fused_without_numba_says_what_to_install():
     code = "import sys; sys.modules['numba'] = None; import simba, torch; simba.Lion(%s)"
     args = "[torch.nn.Parameter(torch.zeros(1))]"
@@ -394,12 +395,14 @@ def new_variant(tmp_path):
     return steps
 
 
+@pytest.mark.slow
 def test_a_new_variant_can_be_fused_and_is_recompiled_if_its_functions_change(new_variant):
     assert new_variant().stdout == new_variant().stdout == "[1.0, 0.0, -1.0]\n"
     assert new_variant(sign="-").stdout == "[-1.0, 0.0, 1.0]\n"
     assert new_variant(sign="-", factor=-2).stdout == "[2.0, 0.0, -2.0]\n"
 
 
+@pytest.mark.slow
 def test_the_error_for_a_function_that_cannot_be_fused(new_variant):
     done = new_variant(formula="unknown")
     assert "TypeError: fused=True cannot compile towards: it supports abs, choose" in done.stderr
@@ -415,6 +418,7 @@ def test_compiled_code_is_found_again_on_disk(dtype):
     assert not [held for held in closure if isinstance(held, _Intrinsic)]
 
 
+@pytest.mark.slow
 def test_fused_without_a_cache_folder(new_variant, tmp_path):
     (tmp_path / "file").touch()
     only = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}

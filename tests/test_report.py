@@ -36,6 +36,7 @@ def made_from(folder, source=RESULTS):
     return (folder / "report.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_committed_report_comes_from_the_committed_csv_files(tmp_path):
     assert made_from(tmp_path) == REPORT.read_bytes(), "run make report"
 
@@ -189,6 +190,7 @@ def page(browser, made_up_page):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.slow
 def test_the_committed_report_fits_the_window_and_draws_its_figures(browser, width, scheme):
     with opened(browser, REPORT, width, scheme) as page:
         page.evaluate("document.querySelectorAll('details').forEach(d => (d.open = true))")
@@ -199,6 +201,7 @@ def test_the_committed_report_fits_the_window_and_draws_its_figures(browser, wid
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_axe_finds_no_serious_fault(page, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)

@@ -149,6 +149,7 @@ def test_users_are_compared_one_by_one(tabled):
     assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(*pair).pvalue, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_from_the_csv_files(results, capsys):
     root = f"results.root={results}"
     assert make_figures([root]) == 2
@@ -241,6 +242,7 @@ DELETED = object()
 OTHERS = (DELETED, None, "x", [1], {"a": 1}, -1, 1e400, True)
 
 
+@pytest.mark.slow
 def test_any_damage_to_a_record_is_one_line_for_all_commands_or_changes_no_figure(results, capsys):
     for path in (results / "runs").glob("*/*/*.json"):
         if "simba_m" not in str(path):

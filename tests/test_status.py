@@ -91,6 +91,7 @@ def test_a_failed_run_is_trained_once_per_sweep_and_its_command_trains_it_alone(
     assert finished == {p: p.stat() for p in root_of(swept).rglob("*lr=0.001*")}
 
 
+@pytest.mark.slow
 def test_a_running_run_is_followed_to_its_end(status, swept, tmp_path):
     where = [*swept, f"results.root={tmp_path}", "epochs=40", "optimizer=lion"]
     process = start("scripts.train", *where)

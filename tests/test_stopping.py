@@ -75,6 +75,7 @@ def words(toy: Path, root: Path, *more: str) -> list[str]:
     return ["data=file", f"data.path={toy}", f"results.root={root}", *LONG, *more]
 
 
+@pytest.mark.slow
 def test_a_run_ends_alike_on_every_signal_and_goes_on(run_module, toy, tmp_path):
     whole, root = tmp_path / "whole", tmp_path / "stopped"
     assert run_module("scripts.train", *words(toy, whole)).returncode == 0
@@ -241,6 +242,7 @@ def damages(content: bytes) -> list[bytes]:
     return [flipped(content)[0], *cut, b"", *added, foreign(), os.urandom(1000)]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_one_line_and_never_wrong_figures(trained, tmp_path, capsys):
     assert trained(tmp_path / "whole") == 0
     assert trained(tmp_path / "stopped", stop=4) == 130
@@ -298,6 +300,7 @@ def test_an_odd_override_is_one_line_and_exit_code_2(toy, tmp_path, monkeypatch,
     assert not records(tmp_path)
 
 
+@pytest.mark.slow
 def test_text_that_hydra_cannot_parse_comes_with_a_hint(run_module):
     for override in ("seed='", "optimizer.lr=[", "data.path=a b(c"):
         done = run_module("scripts.train", override)

@@ -157,6 +157,7 @@ def test_main_may_be_called_twice_in_a_process(toy, tmp_path, monkeypatch):
     assert len(names(tmp_path / "r")) == 3
 
 
+@pytest.mark.slow
 def test_a_users_sweeps_have_tables(train, run_module, tmp_path):
     """A user's sweeps with different decays, a swept rate, and a swept window."""
     root = f"results.root={tmp_path / 'results'}"

@@ -104,6 +104,7 @@ def test_the_summary_holds_the_best_epoch_not_the_last(track, tmp_path):
     assert found != record["history"][-1]["valid/NDCG@10"]
 
 
+@pytest.mark.slow
 def test_the_environment_wins_over_what_nobody_set_and_an_override_wins_over_it(track, tmp_path):
     said = {
         "WANDB_PROJECT": "theirs",
@@ -153,6 +154,7 @@ def test_a_run_that_goes_on_is_the_same_wandb_run(start, tmp_path, sent, code):
         assert early is None or entry.items() <= early.items()
 
 
+@pytest.mark.slow
 def test_another_setting_or_a_training_by_force_is_another_wandb_run(track, tmp_path):
     for more in (["epochs=1"], [], ["force=true"]):
         done = track(*more)
@@ -197,6 +199,7 @@ def test_what_an_agent_starts_is_a_run_with_a_record(track, tmp_path):
     assert logged[0].config["optimizer.lr"] == rate["min"]
 
 
+@pytest.mark.slow
 def test_without_a_network_a_run_goes_on_offline(track, tmp_path):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # and never listens

@@ -81,6 +81,7 @@ def track(tmp_path) -> Track:
 KILLS = ("before the first epoch", "between two epochs", "before the record", "at the end")
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_or_hangs_is_one_line_and_the_next_run_is_tracked_again(
     track, tmp_path
 ):
@@ -95,6 +96,7 @@ def test_a_service_that_dies_or_hangs_is_one_line_and_the_next_run_is_tracked_ag
     assert last.artifacts
 
 
+@pytest.mark.slow
 def test_a_service_killed_during_a_training_costs_neither_it_nor_its_record(start, tmp_path):  # noqa: F811
     process = start()
     (files,) = find_runs(tmp_path / "results")

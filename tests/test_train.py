@@ -181,6 +181,7 @@ def kept_weights(root: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_file(toy, tmp_path):
     def shrink() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -33,7 +33,7 @@ def identity(config: Mapping[str, Any], data_sha256: str) -> dict[str, Any]:
     for key, value in LATER_KEYS.items():
         if identifying.get(key, value) == value:
             identifying.pop(key, None)
-    if "gradients" not in identifying:  # with float32, results do not depend on ``workers``
+    if "gradients" not in identifying:  # with float32, ``workers`` change results by rounding only
         identifying.pop("workers", None)
     data = {
         key: value

@@ -149,7 +149,7 @@ def grid(study: Study) -> Chart | None:
         f"{label_of(o)} {short(float(value))}"
         for o, value in zip(best["optimizer"], best["value"], strict=True)
     ]
-    alt = f"Figures over the {axis_label(key)}. Best by validation NDCG@10: {', '.join(described)}."
+    alt = f"Metrics over the {axis_label(key)}. Best by validation NDCG@10: {', '.join(described)}."
     return Chart(figure, _lines_are(runs, "point"), alt, _keys(study, runs))
 
 

@@ -174,7 +174,7 @@ def _seeds_table(a: Side, b: Side) -> Table:
     lines = []
     for metric, column in METRICS.items():
         d = differences(a.runs, b.runs, column)
-        line = {"figure": metric, a.name: mean_and_std(a.runs[column])}
+        line = {"metric": metric, a.name: mean_and_std(a.runs[column])}
         line |= {b.name: mean_and_std(b.runs[column]), "n": str(len(d))}
         lines.append(line | {"difference": with_interval(d) if len(d) else MISSING})
     return Table(

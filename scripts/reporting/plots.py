@@ -246,7 +246,7 @@ def note_figure(study: Study) -> Figure | None:
     """Left, the note's results and those of our runs; right, our mean relative to the note's.
 
     The bars at the right extend two standard errors of one more run to both sides of our mean. A
-    figure is reproduced if its bar contains the note's value.
+    metric is reproduced if its bar contains the note's value.
     """
     if not compares_with_note(study):
         return None

@@ -435,7 +435,8 @@ def headline(studies: Sequence[Study]) -> Table | None:
         columns = [OPTIMIZER, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
             f"NDCG@10 on test and the lowest training loss of {study.runs['epochs'].max()} epochs; "
-            f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}."
+            f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}. The verdict "
+            "is the worst of HR@10, NDCG@10 and Loss; brackets name the metrics that have it."
         )
         return Table(frame[columns], caption)
     return None

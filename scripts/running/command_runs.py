@@ -105,9 +105,9 @@ class CommandRuns:
 def trains_jointly(run: Run, workers: Workers) -> bool:
     """Whether a run trains together with others: as ``joint`` says, else on a GPU.
 
-    A run with diagnostics records each step, and so trains alone. So do a variant that keeps a
-    scale or noise of each tensor and a run whose gradients are corrupted tensor by tensor: a joint
-    training has all tensors of a run in one.
+    These train alone: a run with diagnostics, which records each step; a variant with state or
+    noise per tensor and a run with corrupted gradients, because a joint training has all tensors of
+    a run in one; and a run on several workers or under another launcher or sweeper.
 
     Raises:
         UserError: ``joint=true`` together with a launcher or sweeper plugin.

@@ -15,14 +15,15 @@ counter             mean abs(s)/w (variants with a counter; w is the bound of s)
 ==================  =====================================================================
 
 The next statistics are for item embeddings only, per fifth of the items by popularity in training
-(``1``: the rarest). They are divided by lr times the number of steps of the epoch: the distance
-of a coordinate that moves in the same direction in every step.
+(``1``: the rarest). They are averages over the steps of the epoch. Times lr, they are the distance
+of an average step.
 
 ==================  =====================================================================
-path                the mean over steps of the share of coordinates that move
+path                the share of coordinates that move
 absent              the part of the path in steps in which the item is not in the batch
-net                 the distance between a coordinate's values at the epoch's end and start,
-                    which includes weight decay
+net                 the distance between a coordinate's values at the epoch's end and start
+                    (which includes weight decay), divided by lr and the number of steps; 1
+                    for a coordinate that moves in the same direction in every step
 ==================  =====================================================================
 
 The last statistics are taken at the epoch's end. They are shares of those item coordinates whose

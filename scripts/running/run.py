@@ -34,7 +34,8 @@ from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 from scripts.running.workers import START, Workers, device_of, require_worker_count
 
-# A record's command omits these keys, so that whoever reruns it can choose them.
+# A record's command omits these overrides, so that whoever reruns it can choose them. It always has
+# results.name, the record's own name.
 NOT_IN_COMMAND = (
     *("results.root", "results.name", "data.root", "tracker.mode", "force", "save_best", "device"),
 )
@@ -276,7 +277,7 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def rerun_command(overrides: Sequence[str], name: str, workers: Workers) -> str:
-    """The command line in a run's record, without the keys NOT_IN_COMMAND."""
+    """The command line in a run's record: without NOT_IN_COMMAND, with the record's name."""
     kept = [o for o in overrides if key_of(o) not in NOT_IN_COMMAND]
     plain = re.fullmatch(r"[\w.-]+", name)  # Hydra reads other names only in quotes
     kept.append(f"results.name={name}" if plain else f"results.name='{name}'")

@@ -60,7 +60,7 @@ class Training:
         self.evaluations = 0
 
     def fit(self, save: Callable[[], None], log: Log, description: str) -> None:
-        """Train to the last epoch, or until the config's ``patience`` is exceeded.
+        """Train to the last epoch, or until ``out_of_patience``.
 
         Args:
             save: called after each evaluation.

@@ -51,8 +51,8 @@ FIELDS = 10
 P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
-# The sums over a block of this many elements fit in 32 bits. A vector register would hold half as
-# many sums of 64 bits.
+# The sums over a block of this many elements fit in 32 bits, those of squares as two halves. A
+# vector register would hold half as many sums of 64 bits.
 BLOCK = 2**12
 SUPPORTED_OPERATIONS = (
     "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
