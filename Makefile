@@ -1,6 +1,8 @@
 # `make help` lists the targets.
 PYTHON ?= python3
 PY := .venv/bin/python
+# Python compiles a module when it is first imported; pip would compile all, which takes a minute.
+PIP_INSTALL = $(PY) -m pip install --quiet --no-compile --constraint requirements.lock
 # The number of processes that share a sweep, with one thread each.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 ARGS ?=
@@ -21,11 +23,11 @@ help:  ## list the targets
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "error: Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[study]'
+	$(PIP_INSTALL) --editable '.[study]'
 	@touch $@
 
 .venv/dev: .venv/study
-	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 reproduce: .venv/study  ## ml-100k, six variants, three seeds: the table in under 10 minutes
@@ -73,7 +75,7 @@ torture: .venv/study  ## N=200 trainings killed at random moments: the records s
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.torture $(N)
 
 .venv/bench: .venv/study
-	$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
+	$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
 bench-optim: .venv/bench  ## time and memory of an optimizer's step beside other libraries, and two small tasks: minutes
