@@ -200,7 +200,7 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
             str(key)
             for _, group in configured.groupby(study["optimizer"])
             for key in group
-            if group[key].map(repr).nunique() > 1
+            if len({repr(value) for value in group[key]}) > 1
         }
         for i, values in configured[sorted(differing)].iterrows():
             known = {key: value for key, value in values.items() if not is_missing(value)}

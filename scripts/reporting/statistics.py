@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks, ndcg_at_10
@@ -148,8 +148,9 @@ def user_ndcg(record: Mapping[str, Any]) -> np.ndarray:
 
 def paths_by_seed(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[str, str]]:
     """The record paths of two variants' runs, paired by their common seeds."""
-    pairs = ours.merge(theirs, on="seed", suffixes=("", "_theirs"))
-    return list(zip(pairs["record"], pairs["record_theirs"], strict=True))
+    by_seed = dict(zip(theirs["seed"], theirs["record"], strict=True))
+    ours_by_seed = zip(ours["seed"], ours["record"], strict=True)
+    return [(record, by_seed[seed]) for seed, record in ours_by_seed if seed in by_seed]
 
 
 def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -179,7 +180,9 @@ def t_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, flo
     """Student's t confidence interval (low, high) of the mean; None for fewer than three values."""
     if len(values) < 3:
         return None
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    # the quantile and the standard error as in scipy.stats, without its checks, which take longer
+    quantile = special.stdtrit(len(values) - 1, (1 + confidence) / 2)
+    half = quantile * np.std(values, ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 

@@ -111,7 +111,11 @@ class Study:
 
     def of(self, optimizer: str, swept: str = "") -> pd.DataFrame:
         """The runs of a variant."""
-        return variant(self.runs, optimizer, swept)
+        return self._runs_by_variant.get((optimizer, swept), self.runs.iloc[:0])
+
+    @cached_property
+    def _runs_by_variant(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.runs.groupby(VARIANT)))
 
     @property
     def shown_runs(self) -> pd.DataFrame:
