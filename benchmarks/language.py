@@ -104,13 +104,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--size", type=int, default=64, help="a multiple of 32")
-    parser.add_argument("--context", type=int, default=64, help="bytes of a row")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=4, help="simulated; a divisor of 32")
+    parser.add_argument("--layers", type=int, default=2, help="number of layers")
+    parser.add_argument("--size", type=int, default=64, help="hidden size, a multiple of 32")
+    parser.add_argument("--context", type=int, default=64, help="number of bytes in a row")
+    parser.add_argument("--steps", type=int, default=200, help="number of steps")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=RATES, help="to try for each method"
+        "--workers", type=int, default=4, help="number of simulated workers, a divisor of 32"
+    )
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=RATES, help="rates to try for each method"
     )
     parser.add_argument(
         "--methods",

@@ -94,9 +94,13 @@ class KilledSweep:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.launchers", description=__doc__)
     parser.add_argument("launcher", choices=COMMANDS, help="what starts the runs")
-    parser.add_argument("runs", type=int, nargs="?", default=200, help="default: 200")
-    parser.add_argument("--kills", type=int, default=5, help="default: 5")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument(
+        "runs", type=int, nargs="?", default=200, help="number of runs (default: 200)"
+    )
+    parser.add_argument("--kills", type=int, default=5, help="number of kills (default: 5)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the moments of the kills (default: 0)"
+    )
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     signals = [signal.SIGKILL, *([signal.SIGUSR2] if args.launcher == "submitit" else [])]

@@ -115,7 +115,9 @@ def draw(lines: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("--one", nargs=2, metavar=("SIZE", "BATCH"), help="measure one, print JSON")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("SIZE", "BATCH"), help="measure one setting, print JSON"
+    )
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]))))

@@ -189,8 +189,12 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
-    parser.add_argument("kills", type=int, nargs="?", default=200, help="default: 200")
-    parser.add_argument("seed", type=int, nargs="?", default=0, help="of the moments (default: 0)")
+    parser.add_argument(
+        "kills", type=int, nargs="?", default=200, help="number of kills (default: 200)"
+    )
+    parser.add_argument(
+        "seed", type=int, nargs="?", default=0, help="seed of the moments (default: 0)"
+    )
     args = parser.parse_args()
     done: Counter[str] = Counter()
     faults: list[str] = []

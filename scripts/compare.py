@@ -25,7 +25,9 @@ from scripts.reporting.studies import studies
 def main(argv: list[str] | None = None) -> int:
     arguments = parser("scripts.compare", __doc__)
     arguments.add_argument("names", nargs=2, metavar="VARIANT", help="the two variants to compare")
-    arguments.add_argument("--dataset", help="of the runs, if an experiment was run on several")
+    arguments.add_argument(
+        "--dataset", help="dataset of the runs, if an experiment was run on several"
+    )
     arguments.add_argument("--figure", type=Path, help="draw the comparison to this PNG or PDF")
     args = parse(arguments, argv)
     all_studies = studies(load(args.root))

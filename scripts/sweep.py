@@ -22,7 +22,12 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (one per core)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        help="number of processes (default: one per core)",
+    )
     parser.add_argument(
         "--args", default="", help="more overrides as one text, quoted as in a shell"
     )
