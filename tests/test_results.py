@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy import stats
 
 from data.prepare import compose, prepare
@@ -43,9 +44,21 @@ FIRST = (
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory):
-    """The results folder of a small real study: six variants, two seeds, toy data."""
-    root = tmp_path_factory.mktemp("study")
+def study(tmp_path_factory, worker_id):
+    """The results folder of a small real study: six variants, two seeds, toy data.
+
+    One process of pytest trains it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    root = (folder if worker_id == "master" else folder.parent) / "study"
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            train_study(root)
+    return root
+
+
+def train_study(root):
+    root.mkdir()
     lines = [f"{u} " + " ".join(str((u * 7 + i) % 23 + 1) for i in range(8)) for u in range(1, 31)]
     (root / "toy.txt").write_text("\n".join(lines))
     settings = "epochs=4 eval_every=2 diagnose_every=2 batch_size=8 model.hidden=8 seed=0,1"
@@ -58,7 +71,6 @@ def study(tmp_path_factory):
         cwd=REPOSITORY,
         check=True,
     )
-    return root
 
 
 @pytest.fixture
