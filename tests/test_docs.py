@@ -54,7 +54,7 @@ def test_the_learning_rates_in_the_docs_are_those_of_the_benchmark():
     measured = {(task, name): values for task, name, *values in benchmark}
     section = (DOCS / "variants.md").read_text().split("\n## Learning rates\n")[1]
     rows = rows_of(section.split("\n## ")[0])[2:]
-    assert len(rows) == 7
+    assert len(rows) == 10
     for name, *cells in rows:
         for task, best, loss in zip(("digits", "characters"), cells[::2], cells[1::2], strict=True):
             lr, decay, exact, *_ = measured[task, name]
