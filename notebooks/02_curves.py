@@ -30,7 +30,7 @@ show_figures("curves")
 # coordinate by lr · wd per step, so it changes with the rate.
 
 # %%
-show_tables("grid")
+show_tables("lr-sasrec-beauty/grid", "lr_adamw-sasrec-beauty/grid")
 
 # %%
-show_figures("grid")
+show_figures("grid", "lr-sasrec-beauty", "lr_adamw-sasrec-beauty")
