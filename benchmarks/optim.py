@@ -45,6 +45,7 @@ def peers() -> dict[str, Callable[..., Any]]:
     import optimi
     import pytorch_optimizer
 
+    eight_bit: Any = bitsandbytes.optim  # its types do not export the classes
     return {
         "lion-pytorch Lion": lion_pytorch.Lion,
         "lion-pytorch Lion, foreach": lion_pytorch.foreach.Lion,
@@ -52,8 +53,8 @@ def peers() -> dict[str, Callable[..., Any]]:
         "pytorch-optimizer Lion, foreach": lambda p: pytorch_optimizer.Lion(p, foreach=True),
         "torch-optimi Lion": lambda p: optimi.Lion(p, lr=1e-4, foreach=False),
         "torch-optimi Lion, foreach": lambda p: optimi.Lion(p, lr=1e-4, foreach=True),
-        "bitsandbytes Lion, 8 bits": bitsandbytes.optim.Lion8bit,
-        "bitsandbytes AdamW, 8 bits": bitsandbytes.optim.AdamW8bit,
+        "bitsandbytes Lion, 8 bits": eight_bit.Lion8bit,
+        "bitsandbytes AdamW, 8 bits": eight_bit.AdamW8bit,
     }
 
 
