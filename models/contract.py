@@ -19,7 +19,8 @@ class SequenceModel(nn.Module, ABC):
 
     Args:
         maxlen: longest input sequence, in items.
-        num_keys: the number of dropout keys that ``loss`` needs per step, one per dropout layer.
+        num_keys: the number of dropout keys that ``loss`` needs per step: one per dropout layer,
+            two for attention (to tokens and to pads).
 
     Attributes:
         backend: the operations that the model computes with, and the layout of its batches. The

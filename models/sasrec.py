@@ -17,7 +17,7 @@ from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
 
-KEYS_PER_BLOCK = 4  # attention to tokens, attention to pads, two more
+KEYS_PER_BLOCK = 4  # of dropout: attention to tokens, attention to pads, outputs of two sublayers
 
 
 class PackedTransformer(SequenceModel):
@@ -33,7 +33,7 @@ class PackedTransformer(SequenceModel):
         blocks: the number of transformer blocks.
 
     Raises:
-        ValueError: a size is below 1, or heads do not divide hidden.
+        ValueError: a size is too small, or heads do not divide hidden.
     """
 
     blocks: nn.ModuleList

@@ -49,8 +49,8 @@ class SignOptimizer(Optimizer):
     simba/directions.py. The optimizer stores one state tensor per memory: m in the parameter's
     dtype, a counter in int8 if its bound fits, else in int16.
 
-    A memory can move its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: with a NaN
-    gradient, only weight decay moves the coordinate, and counters do not change. An infinite
+    A memory can move its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: a NaN
+    gradient adds nothing to a counter, and a coordinate moves only by a counter. An infinite
     gradient counts by its sign. NaN and infinity stay in ``m`` for all later steps, and an infinite
     ``m`` moves its coordinate in one direction from then on: check the loss.
 
@@ -75,8 +75,9 @@ class SignOptimizer(Optimizer):
             torch.compile traces take the eager step.
         stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
             ``lr`` on average. The random numbers are a function of the step, the parameter's index
-            and the coordinate, so results are bitwise identical in every backend and after loading
-            a checkpoint. Stores a step count per tensor. Other dtypes are rounded to nearest.
+            and the coordinate, so results are bitwise identical in the eager and the numba step and
+            after loading a checkpoint. Stores a step count per tensor. It changes nothing for
+            float32 and float64.
 
     Raises:
         ValueError: a hyperparameter is out of its range; a group has a hyperparameter that the

@@ -5,7 +5,7 @@ module derives values from them and passes them in ``ParamState.per_tensor``:
 
 - ``state``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
-- ``totals``: (parameters, 2) int64, to which the step adds ``simba.scale.sums`` of each gradient;
+- ``totals``: (parameters, 2) int64, to which the step adds ``simba.scale.sums`` of each x;
   ``row``: the row of this parameter in it;
 - ``key``: the key of the tensor's noise (simba/noise.py); ``offset``: the index of its first
   coordinate, which is above 0 for a chunk of a tensor;

@@ -61,8 +61,8 @@ class Variant:
 class ParamState(NamedTuple):
     """A parameter with its gradient and memories, all of one shape (``signs`` has planes first).
 
-    ``per_tensor`` holds the values of this tensor and step, for variants with per-tensor state;
-    simba/per_tensor.py lists them. It is empty for other variants.
+    ``per_tensor`` holds the values of this tensor and step, for variants with per-tensor state
+    and for stochastic rounding; simba/per_tensor.py lists them. It is empty otherwise.
     """
 
     p: Tensor
