@@ -43,9 +43,8 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
         if b1 == 0 or b2 == 1:
             raise ValueError(f"{owner}: betas must satisfy b1 > 0 and b2 < 1, got {(b1, b2)!r}")
     if hyperparameters.get("least", 0) > hyperparameters.get("bound", INT16):
-        raise ValueError(
-            f"{owner}: least must be <= bound={hyperparameters['bound']}, got {hyperparameters['least']!r}"
-        )
+        least, bound = hyperparameters["least"], hyperparameters["bound"]
+        raise ValueError(f"{owner}: least must be <= bound={bound!r}, got {least!r}")
 
 
 def check_no_foreign(owner: str, group: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:

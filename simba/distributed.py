@@ -51,8 +51,9 @@ class VoteState:
         spacing: gradients are divided by ``spacing`` times the scale, > 0.
         error_feedback: add a vote's rounding error to the next x (Karimireddy et al. 2019, arXiv
             1901.09847). The error is clamped to [-d, d], where d is the distance between adjacent
-            votes (1 for ``levels=3``, 2 for ``levels=2``). Each worker stores one tensor per
-            parameter, of its size, 1-d, and of the gradient's dtype (float16 and bfloat16: float32).
+            votes (1 for ``levels=3``, 2 for ``levels=2``). Each worker stores one 1-d
+            tensor per parameter, of its size, in the gradient's dtype (float16 and bfloat16:
+            float32).
         seed: selects u, an integer >= 0. u is a function of seed, step, worker, parameter and
             coordinate, so a resumed run gets the same numbers.
         process_group: the workers; None: all.

@@ -4,9 +4,10 @@ The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) 
 For the gradients of SASRec, this gives about the least squared error with the three levels -c, 0
 and c if gradients below half of this mean become 0 (Lloyd 1982).
 
-The sums of a step are computed in integers (only those of the first gradient in float64). They do not depend on the order of summation, so they are bitwise
-identical in every backend. Scaled gradients are clamped to ``MAX_SCALED_GRADIENT`` first, so that
-one outlier does not turn the votes of all other coordinates into 0.
+The sums of a step are computed in integers, so they do not depend on the order of summation and are
+bitwise identical in every backend. Scaled gradients are clamped to ``MAX_SCALED_GRADIENT`` first,
+so that one outlier does not turn the votes of all other coordinates into 0. The first scale is
+computed in float64, always by torch.
 """
 
 from collections.abc import Sequence
@@ -71,8 +72,9 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
 
 
 def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
-    """The scales (n,) for the next step, from this step's scales (n,) and the tensors' ``sums``,
-    ``totals`` (n, 2)."""
+    """The scales (n,) for the next step, from this step's scales (n,) and the ``sums`` of each
+    tensor, ``totals`` (n, 2).
+    """
     abs_sum, square_sum = totals.double().unbind(-1)
     measured = spacing * scales * (square_sum / abs_sum).float()
     return torch.where(abs_sum > 0, scales + RATE * (measured - scales), scales)
