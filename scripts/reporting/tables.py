@@ -15,6 +15,7 @@ from scipy import stats
 
 from scripts.reporting import note
 from scripts.reporting.cells import (
+    COUNTS,
     MISSING,
     OPTIMIZER,
     Table,
@@ -295,10 +296,11 @@ def grid(study: Study) -> Table | None:
         if len(tried) and best in (tried.index[0], tried.index[-1]):
             line["best"] += ", at the edge"
         lines.append(line)
-    n = study.runs["seed"].nunique()
+    n, fewest = study.runs["seed"].nunique(), study.fewest_seeds()
+    mean_of = seeds(n) if n == fewest else f"{COUNTS[fewest]} to {seeds(n)}"
     caption = (
         f"NDCG@10 on validation at its best epoch for every {name}, {study.runs['epochs'].max()} "
-        f"epochs, {seeds(n) if n == 1 else f'mean of {seeds(n)}'}. A best value at the "
+        f"epochs, {mean_of if n == 1 else f'mean of {mean_of}'}. A best value at the "
         "edge of those tried may not be the best there is."
     )
     return Table(pd.DataFrame(lines), caption)
