@@ -185,8 +185,10 @@ def ranking_batches(
 
     Raises:
         KeyError: the split is unknown.
-        ValueError: the layout is unknown.
+        ValueError: the layout or ``mask_seen`` is unknown.
     """
+    if mask_seen not in ("none", "others", "all"):
+        raise ValueError(f"mask_seen must be 'none', 'others' or 'all', got {mask_seen!r}")
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):
         batch = data.evaluated[first : first + batch_size]

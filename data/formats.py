@@ -532,7 +532,7 @@ def _read_parquet(path: Path, settings: ReadSettings) -> Table:
 
 
 def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
-    """Read ids: integers as integers, floats as integers if they are whole, all others as text."""
+    """Read ids: signed integers and whole floats as integers, all others as text."""
     import pyarrow as pa
 
     dtype = column.type

@@ -1,4 +1,4 @@
-"""Write the CSV files from all records: ``python -m scripts.aggregate``.
+"""Write the CSV files from all finished records: ``python -m scripts.aggregate``.
 
 It writes runs.csv, curves.csv, paired.csv, gains.csv and diagnostics.csv; docs/results.md explains
 their columns. Examples:

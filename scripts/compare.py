@@ -48,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
                 "dataset; a training writes it"
             )
         if args.figure:
-            comparison.draw(compared).savefig(args.figure)
+            try:
+                comparison.draw(compared).savefig(args.figure)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"--figure {args.figure}: cannot be written: {reason}") from None
             print(args.figure)
     return 0
 

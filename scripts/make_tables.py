@@ -8,6 +8,7 @@ Its folder holds the tables that apply to it:
 - by_epoch: differences to the baseline at several epochs;
 - popularity, history: differences to the baseline for groups of users;
 - grid: NDCG@10 at every value of the one key that the study sweeps over;
+- best: each optimizer at its best rate and decay, if the study sweeps over them;
 - corrupted_ndcg, corrupted_loss: NDCG@10 and loss with corrupted gradients;
 - steps: what each change adds, for an experiment that declares steps;
 - published: Adam compared with the results that the note's author published for it;

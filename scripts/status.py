@@ -16,7 +16,7 @@ examples:
   python -m scripts.status --watch experiment=ablation   again and again, until all have ended
 
 The overrides are those of python -m scripts.train -m. Below the table stands a command for each
-failed run: it trains this run alone.
+run whose training failed: it trains this run alone.
 """
 
 

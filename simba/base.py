@@ -49,8 +49,9 @@ class SignOptimizer(Optimizer):
     simba/directions.py. The optimizer stores one state tensor per memory: m in the parameter's
     dtype, a counter in int8 if its bound fits, else in int16.
 
-    A memory can move its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: a NaN
-    gradient adds nothing to a counter, and a coordinate moves only by a counter. An infinite
+    A memory can move its coordinate even if the gradient is zero. ``sign(NaN)`` is 0: with a
+    NaN gradient, a coordinate moves by its memory or not at all (not at all with sign-SGD, Lion and
+    Simba + (1)), and a counter gets no vote, but still decays if it is a decaying one. An infinite
     gradient counts by its sign. NaN and infinity stay in ``m`` for all later steps, and an infinite
     ``m`` moves its coordinate in one direction from then on: check the loss.
 
@@ -64,7 +65,8 @@ class SignOptimizer(Optimizer):
         defaults: the variant's hyperparameters.
         maximize: ascend instead of descend.
         foreach: step small tensors together; False: tensor by tensor. Variants with per-tensor
-            state (simba/per_tensor.py) always step tensor by tensor.
+            state (simba/per_tensor.py) always step tensor by tensor, and so does stochastic
+            rounding.
         capturable: allow capture in a CUDA graph. ``lr`` may then be a tensor on the GPU, and may
             be changed in place between replays.
         differentiable: must be False; the derivative of a sign is zero.
@@ -181,6 +183,7 @@ class SignOptimizer(Optimizer):
 
         Raises:
             RuntimeError: a gradient is sparse or a parameter complex; no parameter is then changed.
+            TypeError: ``fused`` is set, and numba cannot compile the variant's functions.
         """
         CHECK_CAPTURE(self)
         loss = None
@@ -220,7 +223,10 @@ class SignOptimizer(Optimizer):
         g = p.grad
         assert g is not None
         if g.is_sparse:
-            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            raise RuntimeError(
+                f"{type(self).__name__} does not support sparse gradients: create nn.Embedding "
+                "with sparse=False"
+            )
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
         by_tensor = per_tensor.needs_state(self.variant, p, group)

@@ -31,7 +31,7 @@ variant               vote                    remembers s by          and
 Simba, window         --                      ``window_count``        the last w signs
 Simba, leaky          sign(g)                 ``leaky_count``         --
 Ternary Lion          ``nearest``             ``leaky_count``         --
-Ternary Lion, EF      ``nearest_with_error``  ``lasting_count``       e: ``rounding_error``
+Ternary Lion EF       ``nearest_with_error``  ``lasting_count``       e: ``rounding_error``
 8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 

@@ -37,7 +37,7 @@ class VoteState:
     A coordinate's gradient is divided by ``spacing`` times the scale of its tensor, which is
     ``sum(g^2) / sum(abs(g))`` of this worker's gradient (simba/scale.py), to give x.
 
-    - ``levels=3``: the vote is the nearest of -1, 0 and 1 to x.
+    - ``levels=3``: the vote is the nearest of -1, 0 and 1 to x, and 0 where x is 0.
     - ``levels=2``: the vote is ``sign(x + u)``, -1 or 1, with u uniform in [-1, 1). Its expected
       value is ``clamp(x, -1, 1)``.
 

@@ -72,8 +72,11 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
 
 
 def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
-    """The scales (n,) for the next step, from this step's scales (n,) and the ``sums`` of each
-    tensor, ``totals`` (n, 2).
+    """``scale + RATE (spacing scale sum(x^2) / sum(abs(x)) - scale)``, the scales of the next step.
+
+    Args:
+        scales: (n,) the scales of this step.
+        totals: (n, 2) the ``sums`` of each tensor's x.
     """
     abs_sum, square_sum = totals.double().unbind(-1)
     measured = spacing * scales * (square_sum / abs_sum).float()

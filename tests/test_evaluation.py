@@ -8,6 +8,7 @@ import torch
 
 from data.batches import ranking_batches
 from data.prepare import prepare
+from data.sequences import Sequences
 from models.ops import CPU
 from models.packing import Packing, model_inputs
 from models.ranking import metrics
@@ -107,3 +108,11 @@ def test_repeats_are_ranked_as_the_config_says(tmp_path, mask_seen):
                 bool(scores[user, i - 1] >= scores[user, target - 1]) for i in rivals
             )
         assert ranks[user] == expected
+
+
+def test_an_unknown_mask_is_an_error():
+    data = Sequences(np.array([1, 2, 3], dtype=np.int32), np.array([0, 3]), 3)
+    with pytest.raises(
+        ValueError, match="mask_seen must be 'none', 'others' or 'all', got 'other'"
+    ):
+        next(ranking_batches(data, "test", 10, 5, mask_seen="other"))

@@ -299,7 +299,9 @@ def test_the_commands_behind_a_table_train_its_runs_and_no_other():
     expected = sorted(runs_csv["record"])
     found = []
     for command in commands(runs_csv):
-        words = dict(word.split("=", 1) for word in command.split()[4:])
+        start, _, rest = command.partition(" -m scripts.train -m ")
+        assert start.startswith("torchrun") == ("experiment=workers" in rest)
+        words = dict(word.split("=", 1) for word in rest.split())
         del words["results.root"]
         own = runs_csv[
             (runs_csv["experiment"] == words.pop("experiment"))

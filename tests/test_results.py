@@ -372,6 +372,12 @@ def test_two_variants_are_compared_over_seeds_and_users(tabled, tmp_path, capsys
     cells = " │ +".join(str(users[name]) for name in ("users", "better", "worse"))
     assert re.search(f"│ +{cells} │", output)
     assert figure.stat().st_size > 0
+    for wrong in ("curves.foo", "missing/curves.png"):
+        arguments = ["short/simba", "short/lion", root, "--figure", str(tmp_path / wrong)]
+        assert compare(arguments) == 2
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: --figure {tmp_path / wrong}: cannot be written: ")
+        assert message.count("\n") == 1
     record = next((tabled / "runs").glob("*/simba_m/*seed1.json"))
     assert compare([str(record), "short/lion", root]) == 0
     assert "│ 1 │" in capsys.readouterr().out

@@ -46,7 +46,7 @@ class Operations(Protocol):
         """LayerNorm(residual + dropout(x + bias)): x and residual (..., D), bias (D,)."""
 
     def gelu(self, x: Tensor, bias: Tensor) -> Tensor:
-        """GELU(x + bias): x (..., F), bias (F,)."""
+        """GELU(x + bias), exact, not by tanh: x (..., F), bias (F,)."""
 
     def embed(self, weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings of the input items and of the items to score, gathered in one operation.
@@ -83,8 +83,9 @@ class Operations(Protocol):
         dropout_keys: Tensor | None,
         pad_kv: Tensor | None = None,
     ) -> Tensor:
-        """Causal softmax attention (R, L, D): a token attends to the tokens of its sequence up to
-        and including itself.
+        """Causal attention (R, L, D): ``softmax(q k^T / sqrt(W)) v`` per head.
+
+        A token attends to the tokens of its sequence up to and including itself.
 
         For dropout, the weight with which token t and head h attend to the token j positions before
         t has the index (t * H + h) * M + j under the first dropout key. The weight of pad j has

@@ -75,7 +75,9 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a record: {' '.join(str(error).split())}") from None
     fault = _fault(record)
     if fault:
-        raise UserError(f"{path}: not a record: {fault}; delete it and train again")
+        raise UserError(
+            f"{path}: not a record: {fault}; if a training wrote it, delete it and train again"
+        )
     return record
 
 

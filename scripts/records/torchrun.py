@@ -2,6 +2,8 @@
 
 import os
 
+START = "torchrun --standalone --nproc-per-node={} -m scripts.train"
+
 
 def started_by_torchrun() -> bool:
     """Whether torchrun, or a launcher that sets the same variables, has started this process."""

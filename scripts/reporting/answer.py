@@ -54,7 +54,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
 
 
 def _ndcg_cell(studies: Sequence[Study], optimizer: str) -> str:
-    """The mean NDCG@10 of an optimizer, in % of its baseline's."""
+    """The mean NDCG@10 of an optimizer, in % of its baseline's (for the baseline, its value)."""
     column = METRICS["NDCG@10"]
     for study in studies:
         selected = study.of(optimizer)

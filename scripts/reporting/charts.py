@@ -117,7 +117,7 @@ def curves(study: Study) -> Chart | None:
     diamonds = " Diamonds are the note's losses." if compares_with_note(study) else ""
     caption = (
         f"{_lines_are(points)} The dotted line is the loss of guessing: of a model that gives "
-        f"every item the same score.{diamonds}"
+        f"every item the score 0.{diamonds}"
     )
     ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
     described = [

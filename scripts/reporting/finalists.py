@@ -155,7 +155,8 @@ def steps_timed(root: Path) -> Table | None:
     ]
     caption = (
         f"One step of {SIZE} parameters in one tensor, float32, one thread of a processor. Fused: "
-        "compiled into one pass. int8 and int16 are the dtypes of a counter; our runs have int16. "
+        "compiled into one pass. int8 and int16 are the dtypes of Simba's counter; our runs have "
+        "int16. "
         "First step, warm: the time of the first step if the compiled code is already on disk. "
         "Medians of rounds; the ratio to an in-place add is taken within each round."
     )

@@ -115,7 +115,7 @@ def versus_baseline(study: Study, optimizer: str) -> VersusBaseline:
 
 
 def with_less_state(studies: Sequence[Study]) -> list[VersusBaseline]:
-    """The variants in the note's setting that keep less than its baseline, the best first.
+    """The variants in the note's setting that store less than its baseline, the best first.
 
     They are those of the studies that take their baseline from the note's setting.
     """

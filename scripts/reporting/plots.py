@@ -66,7 +66,7 @@ MOVES_BY_EPOCH = {  # diagnostics drawn over the epochs
     ("counter", "items"): "mean |s| / w of counters\n(item embeddings)",
 }
 DISTANCES = {  # diagnostics of the last diagnosed epoch, drawn over the items' popularity
-    "absent": "steps in which an item moves while\nnot in the batch, in % of all steps",
+    "absent": "share of coordinates that move\nwhile the item is not in the batch",
     "net": "net distance per epoch, in % of that\nwith all steps in one direction",
 }
 NAMES = {"lr": "learning rate", "weight_decay": "weight decay"}  # of swept keys

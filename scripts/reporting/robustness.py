@@ -15,7 +15,7 @@ REFERENCES = ("adamw",)  # compared by bytes of state alone
 
 
 def state_table(studies: Sequence[Study], _: Path) -> Table | None:
-    """The optimizer state of every variant in the note's setting, the smallest first."""
+    """The state of every variant in the note's setting and of AdamW, the smallest first."""
     runs = _runs(studies)
     if runs is None:
         return None

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from scripts.records.torchrun import START
 from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
@@ -68,11 +70,17 @@ def commands(runs: pd.DataFrame) -> list[str]:
     lines = []
     for (experiment, model, dataset), own in runs.groupby(STUDY, sort=False):
         if (EXPERIMENTS / f"{experiment}.yaml").is_file():
-            start = (
-                f"python -m scripts.train -m experiment={experiment} model={model} data={dataset}"
-            )
+            start = _start(str(experiment))
+            start += f" -m experiment={experiment} model={model} data={dataset}"
             lines += [f"{start} {words} results.root=results/reproduced" for words in sweeps(own)]
     return lines
+
+
+def _start(experiment: str) -> str:
+    """How a training of an experiment is started: by torchrun if its file says ``workers``."""
+    content = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
+    workers = content.get("workers")
+    return START.format(workers) if workers else "python -m scripts.train"
 
 
 def sweeps(runs: pd.DataFrame) -> list[str]:

@@ -71,7 +71,10 @@ class Study:
 
     @cached_property
     def swept(self) -> list[str]:
-        """The columns of ``runs`` that the study sweeps over, without optimizers and seeds."""
+        """The columns of ``runs`` that the study sweeps over: epochs, lr, weight_decay, a.b keys.
+
+        Other keys, such as ``corrupt``, are only in the text ``swept`` of a run.
+        """
         candidates = ["epochs", "lr", "weight_decay", *(str(c) for c in self.runs if "." in str(c))]
         by_optimizer = self.runs.groupby("optimizer")
         return [c for c in candidates if (by_optimizer[c].nunique(dropna=False) > 1).any()]

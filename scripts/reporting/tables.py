@@ -152,7 +152,7 @@ def metrics_of(study: Study, optimizer: str) -> list[dict[str, str]]:
 
 
 def paired(study: Study) -> Table | None:
-    """One line per variant: differences to the baseline over seeds, and tests over users."""
+    """One row per variant: differences to the baseline over seeds, and tests over users."""
     users = study.paired[study.paired["seeds"] > 1]
     if users.empty:
         return None

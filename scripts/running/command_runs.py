@@ -125,7 +125,7 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
 
 
 def train_jointly(runs: list[Run]) -> int:
-    """Train runs that differ in optimizer and seed alone; returns the exit code.
+    """Train runs of one ``joint_key`` jointly; returns the exit code.
 
     All epochs are trained jointly; then each run is tested and recorded by itself.
     """
@@ -150,7 +150,7 @@ def train_jointly(runs: list[Run]) -> int:
                     joint.write_back(i)
                     evaluated.append(run)
             except RunFailed as failure:
-                code = print_error(run.record_failure(failure))
+                code = max(code, print_error(run.record_failure(failure)))
                 runs.remove(run)
         for run in evaluated:
             run.save()
@@ -159,7 +159,7 @@ def train_jointly(runs: list[Run]) -> int:
             with run.trace:
                 run.complete()
         except ERRORS as error:
-            code = print_error(error)
+            code = max(code, print_error(error))
     return code
 
 

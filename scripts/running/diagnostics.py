@@ -15,8 +15,8 @@ counter             mean abs(s)/w (variants with a counter; w is the bound of s)
 ==================  =====================================================================
 
 The next statistics are for item embeddings only, per fifth of the items by popularity in training
-(``1``: the rarest). They are averages over the steps of the epoch. Times lr, they are the distance
-of an average step.
+(``1``: the rarest). They are averages over the steps of the epoch. Multiplied by lr,
+``path`` and ``net`` are distances per step.
 
 ==================  =====================================================================
 path                the share of coordinates that move

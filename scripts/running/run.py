@@ -22,6 +22,7 @@ from scripts.records.files import locked, write_json
 from scripts.records.record import differences, digest, identity, read_record
 from scripts.records.run_files import RunFiles
 from scripts.records.status import read_status
+from scripts.records.torchrun import START
 from scripts.records.users import Users, users_path, write_users
 from scripts.running import weights
 from scripts.running.config import checked
@@ -32,7 +33,7 @@ from scripts.running.provenance import REPOSITORY, provenance
 from scripts.running.trace import Trace
 from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
-from scripts.running.workers import START, Workers, device_of, require_worker_count
+from scripts.running.workers import Workers, device_of, require_worker_count
 
 # A record's command omits these overrides, so that whoever reruns it can choose them. It always has
 # results.name, the record's own name.

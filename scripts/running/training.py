@@ -131,7 +131,7 @@ class Training:
             yield batch, rng.integers(2**32, size=(self.model.num_keys, 2))
 
     def end_epoch(self, epoch: int, loss: float) -> bool:
-        """Append an epoch to the history and evaluate it if the config's ``eval_every`` says so.
+        """Append an epoch to the history; evaluate it if ``eval_every`` divides it or it is last.
 
         Returns:
             Whether the epoch was evaluated.
@@ -275,7 +275,8 @@ class Training:
         if state is None or state["hash"] != config_hash:
             return None
         if self.diagnostics and state["diagnostics"] is None:
-            return None  # the checkpoint's run recorded no diagnostics
+            print(f"{path}: has no diagnostics; the run starts again", file=sys.stderr)
+            return None
         print(f"{path}: resuming after epoch {len(state['history'])}", file=sys.stderr)
         return state
 

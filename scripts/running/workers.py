@@ -17,11 +17,10 @@ from torch import Tensor
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.stopping import WorkerLost
-from scripts.records.torchrun import is_rank_zero, started_by_torchrun
+from scripts.records.torchrun import START, is_rank_zero, started_by_torchrun
 
 T = TypeVar("T")
 ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of the command follow
-START = "torchrun --standalone --nproc-per-node={} -m scripts.train"
 
 
 class SingleWorkerError(UserError):

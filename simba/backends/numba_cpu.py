@@ -7,7 +7,8 @@ as in the eager step.
 
 The loop needs contiguous memory. Non-contiguous tensors, and tensors whose strides differ, are
 copied chunk by chunk. The first step compiles the loop in about a second. The machine code is
-cached on disk; loading it takes half a second. This module is the only one that needs numba.
+cached on disk; loading it takes half a second. Only this module of the package
+needs numba.
 """
 
 import hashlib
