@@ -110,8 +110,8 @@ class SASRec(PackedTransformer):
         eps: LayerNorm's epsilon.
 
     Raises:
-        ValueError: a size is below 1, heads do not divide hidden, a rate is outside [0, 1), or eps
-            is not above 0.
+        ValueError: a size is too small, heads do not divide hidden, a rate is outside [0, 1), or
+            eps is not above 0.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class SASRecPreNorm(PackedTransformer):
         eps: LayerNorm's epsilon.
 
     Raises:
-        ValueError: a size is below 1, heads do not divide hidden, the rate is outside [0, 1), or
+        ValueError: a size is too small, heads do not divide hidden, the rate is outside [0, 1), or
             eps is not above 0.
     """
 

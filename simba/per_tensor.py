@@ -42,7 +42,8 @@ def prepare_step(
     """Compute ``ParamState.per_tensor`` for the coming step.
 
     The first call creates the per-tensor state. On a GPU and under ``capturable`` the numbers are
-    tensors, because a CUDA graph would replay the Python numbers of the captured step.
+    tensors, because a CUDA graph would replay the Python numbers of the captured step. SimbaWindow,
+    which cannot be captured, has Python numbers always.
 
     Args:
         states: parameters of one device and dtype.

@@ -31,8 +31,9 @@ from scripts.running.tracking import Log
 class Training:
     """The training of one run: model, optimizer, epochs, evaluations and history, without files.
 
-    All random numbers are a function of (seed, epoch). A run that is resumed from a checkpoint
-    is therefore bitwise identical to an uninterrupted one.
+    All random numbers are functions of the seed, the epoch and the batch; those of stochastic
+    rounding, of ``optimizer.seed`` and the step. A run that is resumed from a checkpoint is
+    therefore bitwise identical to an uninterrupted one.
 
     Args:
         config: a checked config, see scripts/running/config.py.
