@@ -78,7 +78,7 @@ torture: .venv/study  ## N=200 trainings killed at random moments: the records s
 	$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
-bench-optim: .venv/bench  ## time and memory of an optimizer's step beside other libraries, and two small tasks: minutes
+bench-optim: .venv/bench  ## time and memory of an optimizer's step beside other libraries, and two small tasks: tens of minutes
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(call quoted,$(ARGS))
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.memory
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence

@@ -5,8 +5,9 @@ each of five rates without decay. At the rate with the lowest mean validation lo
 train at each of three decays. Then three other seeds train at the best rate and decay; their
 results are reported on test. A setting in which a seed diverges is never the best.
 
-The default tasks take minutes. MNIST (which is downloaded) and ``bytes``, a transformer of 1.3
-million parameters, take hours with all optimizers; results of other tasks and optimizers are kept:
+The default tasks take tens of minutes. MNIST (which is downloaded) and ``bytes``, a transformer of
+1.3 million parameters, take hours with all optimizers. Earlier results of other tasks and
+optimizers are kept:
 
   python -m benchmarks.convergence --tasks MNIST bytes --optimizers AdamW Lion
 """

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.tasks import Task, frequency_loss
+from benchmarks.voters import BATCH_MULTIPLE
 
-ROWS = 32  # per batch
+ROWS = BATCH_MULTIPLE  # per batch
 HELD_OUT = 64  # rows for validation, and as many for test
 
 

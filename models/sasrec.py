@@ -127,7 +127,8 @@ class SASRec(PackedTransformer):
         eps: float = 1e-12,
     ) -> None:
         super().__init__(num_items, maxlen, hidden, heads, blocks)
-        _require_block(ffn, eps)
+        require_size("ffn", ffn)
+        _require_eps(eps)
         require_rate("hidden_dropout", hidden_dropout)
         require_rate("attention_dropout", attention_dropout)
         self.hidden_dropout = hidden_dropout
@@ -237,7 +238,7 @@ class SASRecPreNorm(PackedTransformer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(num_items, maxlen, hidden, heads, blocks)
-        _require_block(hidden, eps)
+        _require_eps(eps)
         require_rate("dropout", dropout)
         self.dropout = dropout
         self.blocks = nn.ModuleList(
@@ -369,6 +370,5 @@ def _other_dropout_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | No
     return (None, None) if keys is None else (keys[2], keys[3])
 
 
-def _require_block(ffn: int, eps: float) -> None:
-    require_size("ffn", ffn)
+def _require_eps(eps: float) -> None:
     require(isinstance(eps, int | float) and eps > 0, "eps", eps, "a number > 0")

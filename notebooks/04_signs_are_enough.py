@@ -71,7 +71,7 @@ show_tables("lasting-sasrec-beauty/metrics", "lasting-sasrec-beauty/paired")
 # ## Other models
 # Do the variants equal Lion with other models, too? The pre-norm SASRec and a factorization model
 # without hidden layers were trained on ml-100k for 50 epochs. Each optimizer has the best of five
-# learning rates by NDCG@10 on validation.
+# or six learning rates by NDCG@10 on validation.
 
 # %%
 show_tables("other_models-fism-ml-100k/best", "other_models-sasrec_prenorm-ml-100k/best")

@@ -27,7 +27,7 @@ from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
 from scripts.reporting.sources import runs_of_row
 from scripts.reporting.statistics import differences, groups, holm, t_interval
-from scripts.reporting.studies import studies
+from scripts.reporting.studies import Declaration, declared, studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
 from scripts.reporting.tables import by_epoch, grid, tables
 from tests.conftest import REPOSITORY
@@ -527,3 +527,18 @@ def test_the_size_of_a_sweep_is_that_of_hydra(experiment):
     lists = [str(values).split(",") for values in config.hydra.sweeper.params.values()]
     assert sweep_size(experiment) == math.prod(map(len, lists))
     assert sweep_size("none") == 0
+
+
+def test_an_empty_experiment_file_declares_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.reporting.studies.EXPERIMENTS", tmp_path)
+    (tmp_path / "mine_is_empty.yaml").write_text("# nothing yet\n")
+    assert sweep_size("mine_is_empty") == 0
+    assert declared("mine_is_empty") == Declaration()
+
+
+def test_the_grid_counts_any_number_of_seeds():
+    frames = [
+        runs({"lion": [(0.1, 0.05, 0.3)] * n}, "mine", lr=lr, swept=f"lr {lr}")
+        for lr, n in ((1e-4, 11), (3e-4, 12))
+    ]
+    assert "mean of 11 to 12 seeds" in grid(study(*frames)).caption

@@ -83,5 +83,9 @@ def p_value(p: float) -> str:
 
 def seeds(n: int) -> str:
     """``one seed``, ``five seeds``."""
-    word = COUNTS[n] if n < len(COUNTS) else str(n)
-    return f"{word} seed{'' if n == 1 else 's'}"
+    return f"{count(n)} seed{'' if n == 1 else 's'}"
+
+
+def count(n: int) -> str:
+    """A number in words up to ten, above in digits."""
+    return COUNTS[n] if n < len(COUNTS) else str(n)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from scripts.reporting.cells import MISSING, Table
-from scripts.reporting.studies import EXPERIMENTS, Study
+from scripts.reporting.studies import EXPERIMENTS, Study, experiment_file
 
 FIRST_QUESTION = re.compile(r".{0,110}?\?")
 FIRST_SENTENCE = re.compile(r".*?(?<!eq)\.(?= |$)")
@@ -57,8 +56,7 @@ def sweep_size(experiment: str) -> int:
 
 def _swept(experiment: str) -> dict[str, Any]:
     """The lists that a sweep goes through, by key: those of the files in ``defaults``, its own."""
-    path = EXPERIMENTS / f"{experiment}.yaml"
-    content = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    content = experiment_file(experiment)
     swept: dict[str, Any] = {}
     for default in content.get("defaults", []):
         if isinstance(default, str):

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from scripts.records.torchrun import START
 from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import NOTE_VALUES
-from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study
+from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study, experiment_file
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import ORDER, compares_with_note
 
@@ -78,8 +77,7 @@ def commands(runs: pd.DataFrame) -> list[str]:
 
 def _start(experiment: str) -> str:
     """How a training of an experiment is started: by torchrun if its file says ``workers``."""
-    content = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text())
-    workers = content.get("workers")
+    workers = experiment_file(experiment).get("workers")
     return START.format(workers) if workers else "python -m scripts.train"
 
 

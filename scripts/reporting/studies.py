@@ -195,6 +195,13 @@ def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame
 
 
 @cache
+def experiment_file(experiment: str) -> dict[str, Any]:
+    """The content of an experiment's file alone, without its ``defaults``; empty without a file."""
+    path = EXPERIMENTS / f"{experiment}.yaml"
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+@cache
 def declared(experiment: str) -> Declaration:
     """The declaration of an experiment's file; the default one if there is no such file.
 
@@ -203,14 +210,12 @@ def declared(experiment: str) -> Declaration:
     Raises:
         UserError: the file's ``study`` has an unknown key.
     """
-    path = EXPERIMENTS / f"{experiment}.yaml"
-    if not path.is_file():
-        return Declaration()
-    content: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    content = experiment_file(experiment)
     swept = content.get("hydra", {}).get("sweeper", {}).get("params", {}).get("optimizer", "")
     optimizers = tuple(o.strip() for o in str(swept).split(",") if o.strip())
     try:
         return Declaration(optimizers=optimizers, **(content.get("study") or {}))
     except TypeError as error:
         reason = str(error).removeprefix("Declaration.__init__() ")
+        path = EXPERIMENTS / f"{experiment}.yaml"
         raise UserError(f"{path}: study: {reason}") from None

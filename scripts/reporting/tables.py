@@ -15,11 +15,11 @@ from scipy import stats
 
 from scripts.reporting import note
 from scripts.reporting.cells import (
-    COUNTS,
     MISSING,
     OPTIMIZER,
     Table,
     bracketed,
+    count,
     four_decimals,
     mean_and_std,
     p_value,
@@ -297,7 +297,7 @@ def grid(study: Study) -> Table | None:
             line["best"] += ", at the edge"
         lines.append(line)
     n, fewest = study.runs["seed"].nunique(), study.fewest_seeds()
-    mean_of = seeds(n) if n == fewest else f"{COUNTS[fewest]} to {seeds(n)}"
+    mean_of = seeds(n) if n == fewest else f"{count(fewest)} to {seeds(n)}"
     caption = (
         f"NDCG@10 on validation at its best epoch for every {name}, {study.runs['epochs'].max()} "
         f"epochs, {mean_of if n == 1 else f'mean of {mean_of}'}. A best value at the "

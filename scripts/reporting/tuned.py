@@ -15,7 +15,7 @@ from scripts.reporting.cells import (
 )
 from scripts.reporting.note import METRICS
 from scripts.reporting.statistics import differences
-from scripts.reporting.studies import Study, variant
+from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, short
 
 VALID = "valid/NDCG@10"
@@ -30,7 +30,7 @@ def best(study: Study) -> Table | None:
     keys = [key for key in ("lr", "weight_decay") if key in study.swept]
     if not keys or study.declared.tuning or study.declared.shown_elsewhere:
         return None
-    means = study.runs.groupby(["optimizer", "swept"])[VALID].mean()
+    means = study.runs.groupby(VARIANT)[VALID].mean()
     chosen = {o: means.loc[o].idxmax() for o in dict.fromkeys(o for o, _ in study.variants)}
     base = study.declared.baseline
     base_runs = study.of(base, chosen[base]) if base in chosen else study.runs.iloc[:0]
@@ -49,8 +49,8 @@ def best(study: Study) -> Table | None:
         line |= {"n": str(len(runs))}
         if len(base_runs):
             d = differences(runs, base_runs, METRICS["NDCG@10"])
-            is_base = optimizer == base or not len(d)
-            line |= {"NDCG@10, difference": MISSING if is_base else with_interval(d)}
+            compared = optimizer != base and len(d)
+            line |= {"NDCG@10, difference": with_interval(d) if compared else MISSING}
             curve = variant(study.curves, optimizer, swept).groupby("epoch")[VALID].mean()
             reached = curve.index[curve >= target]
             line |= {"epochs to 95%": str(reached[0]) if len(reached) else MISSING}
@@ -83,14 +83,14 @@ def tuned(studies: Sequence[Study]) -> Table | None:
     runs = pd.concat([study.runs for study in tuning])
     lines = []
     for _, selected in runs.groupby("optimizer"):
-        best = selected.sort_values(VALID, kind="stable").iloc[-1]
-        line = {OPTIMIZER: label_of(str(best["optimizer"])), "runs": str(len(selected))}
-        line |= {"lr": short(best["lr"]), "decay": short(best["weight_decay"])}
-        line |= {"NDCG@10 on validation": four_decimals(best[VALID])}
-        line |= {name: four_decimals(best[column]) for name, column in METRICS.items()}
-        edges = ["lr"] if best["lr"] in (selected["lr"].min(), selected["lr"].max()) else []
-        edges += ["decay"] if best["weight_decay"] == selected["weight_decay"].max() else []
-        lines.append((best[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
+        chosen = selected.sort_values(VALID, kind="stable").iloc[-1]
+        line = {OPTIMIZER: label_of(str(chosen["optimizer"])), "runs": str(len(selected))}
+        line |= {"lr": short(chosen["lr"]), "decay": short(chosen["weight_decay"])}
+        line |= {"NDCG@10 on validation": four_decimals(chosen[VALID])}
+        line |= {name: four_decimals(chosen[column]) for name, column in METRICS.items()}
+        edges = ["lr"] if chosen["lr"] in (selected["lr"].min(), selected["lr"].max()) else []
+        edges += ["decay"] if chosen["weight_decay"] == selected["weight_decay"].max() else []
+        lines.append((chosen[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
     lines.sort(key=lambda pair: -pair[0])
     epochs = int(runs["epochs"].max())
     caption = (
