@@ -60,12 +60,16 @@ def load() -> None:
         training.ranks("valid")
 
 
-def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A command and its stdin, stdout and stderr."""
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """A command and its stdin, stdout and stderr; None if the connection closes before."""
     start, files, *_ = socket.recv_fds(connection, 4, 3)
-    content = b""
-    while len(content) < int.from_bytes(start, "big"):
-        content += connection.recv(2**16)
+    content, missing = b"", int.from_bytes(start, "big")
+    while start and len(content) < missing and (part := connection.recv(2**16)):
+        content += part
+    if not start or len(content) < missing:
+        for file in files:
+            os.close(file)
+        return None
     return json.loads(content), files
 
 
@@ -145,7 +149,11 @@ def serve(listener: socket.socket) -> None:
                 os.kill(process, signal.SIGKILL)
         if listener in ready:
             connection, _ = listener.accept()
-            command, files = receive(connection)
+            received = receive(connection)
+            if received is None:
+                connection.close()
+                continue
+            command, files = received
             process = os.fork()
             if process == 0:
                 signal.set_wakeup_fd(-1)
@@ -155,7 +163,8 @@ def serve(listener: socket.socket) -> None:
             for file in files:
                 os.close(file)
             running[process] = connection
-            connection.sendall(b"%d\n" % process)
+            with suppress(OSError):  # it has closed: the next round kills the process
+                connection.sendall(b"%d\n" % process)
     for process in running:
         os.kill(process, signal.SIGKILL)
 

@@ -26,6 +26,7 @@ if sys.argv[1] not in ("-m", "-c"):  # Python's other options
 ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
 command = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
 content = json.dumps(command | {{"python": sys.argv[0], "ignored": ignored}}).encode()
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there is a process to pass them on to
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [len(content).to_bytes(4, "big")], [0, 1, 2])
@@ -34,6 +35,7 @@ answers = server.makefile()
 process = int(answers.readline())
 for number in set(SIGNALS) - set(ignored):
     signal.signal(number, lambda number, _: os.kill(process, number))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 code = int(answers.readline())
 if code < 0:
     signal.signal(-code, signal.SIG_DFL)
