@@ -173,6 +173,19 @@ def test_rerun_takes_its_training_along(run_module, toy, tmp_path):
     assert not alive(toy)
 
 
+def test_a_fork_can_be_stopped_while_it_starts():
+    def printed() -> str:
+        return subprocess.check_output([python(), "-c", "print(1)"], text=True, timeout=60)
+
+    assert printed() == "1\n"
+    for step in range(40):
+        with subprocess.Popen([python(), "-c", "import time; time.sleep(60)"]) as process:
+            time.sleep(step / 400)
+            process.terminate()
+            assert process.wait(timeout=30) == -signal.SIGTERM
+    assert printed() == "1\n"
+
+
 @pytest.fixture
 def trained(toy, monkeypatch):
     """scripts.train in this process; with ``stop``, Ctrl-C comes in that epoch."""
