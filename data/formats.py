@@ -174,7 +174,7 @@ def _read_lines(path: Path) -> Table:
     ends = np.cumsum(counts)
     return Table(
         format="pairs: user item" if max(counts) == 1 else "lines: user item item ...",
-        separator="blanks",
+        separator="whitespace",
         columns={"user": None, "item": None, "time": None},
         user=Ids(np.repeat(users, counts), list(user_codes)),
         item=Ids(np.array(items), list(item_codes)),

@@ -115,6 +115,7 @@ def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
         row = int(bad.to_numpy().argmax())
         raise DataError(
             f"{path}: {table.location(row)}: timestamp {quoted(times.iloc[row])} is neither a "
-            "number nor an ISO date (2020-03-09 20:56:38), or its type differs from the first"
+            "number nor an ISO date (2020-03-09 20:56:38), or its type differs from the first; "
+            "correct it, set data.time_column=NAME, or data.time_column=false for the file's order"
         )
     return converted

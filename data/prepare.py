@@ -101,12 +101,18 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
     k = 0 if cfg.get("k_core") is None else cfg["k_core"]
     frame = k_core(interactions.frame, k)
     if len(frame) == 0:
-        raise DataError(f"{path}: zero users left after data.k_core={k}")
+        raise DataError(f"{path}: zero users left after data.k_core={k}: set a smaller k")
     sequences = to_sequences(frame)
     if len(sequences.evaluated) == 0:
-        raise DataError(f"{path}: zero users with three interactions or more: nothing to hold out")
+        raise DataError(
+            f"{path}: zero users with three interactions or more: nothing to hold out; check "
+            "data.user_column and data.item_column"
+        )
     if len(sequences.trainable()) == 0:
-        raise DataError(f"{path}: zero users with two training items: nothing to train on")
+        raise DataError(
+            f"{path}: zero users with two training items: nothing to train on; users need four "
+            "interactions or more"
+        )
     user_ids = [interactions.ids["user"][i] for i in np.unique(frame["user"])]
     _check_negatives(path, sequences, user_ids)
     understood = interactions.understood | _repeats(sequences) | _first_user(interactions, frame)

@@ -24,7 +24,12 @@ from scripts.reporting.studies import studies
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     arguments = parser("scripts.compare", __doc__)
-    arguments.add_argument("names", nargs=2, metavar="VARIANT", help="the two variants to compare")
+    arguments.add_argument(
+        "names",
+        nargs=2,
+        metavar="VARIANT",
+        help="two of: EXPERIMENT/OPTIMIZER, EXPERIMENT (all of its variants), the file of a record",
+    )
     arguments.add_argument(
         "--dataset", help="dataset of the runs, if an experiment was run on several"
     )

@@ -26,7 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file of a record")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
-        "--items", type=ids, metavar="ID,ID,...", help="one user's items, quoted as in CSV"
+        "--items",
+        type=ids,
+        metavar="ID,ID,...",
+        help="one user's items, the oldest first; an id with a comma stands in double quotes",
     )
     given.add_argument(
         "--histories", type=Path, metavar="FILE", help="users and items in a format of docs/data.md"

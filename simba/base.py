@@ -145,7 +145,10 @@ class SignOptimizer(Optimizer):
             if group["fused"] and any(p.is_cpu for p in group["params"]):
                 from simba.backends import numba_cpu as _  # noqa: F401  (raises without numba)
             if group["capturable"] and self.variant.windowed:
-                raise ValueError(f"{type(self).__name__}: capturable must be false")
+                raise ValueError(
+                    f"{type(self).__name__}: capturable must be false, because each step writes "
+                    "another part of the stored signs, which a CUDA graph cannot select"
+                )
             for p in group["params"]:
                 self._check_parameter(p, group)
         except Exception:
@@ -161,11 +164,12 @@ class SignOptimizer(Optimizer):
                 )
             owner += " with stochastic_rounding"
         if per_tensor.needs_state(self.variant, p, group):
+            use = "its scale or noise is that of a whole tensor; use DistributedDataParallel"
             # A sharded parameter is a DTensor (FSDP2) or a view of a flat parameter (FSDP1).
             if hasattr(p, "to_local"):
-                raise ValueError(f"{owner} does not support DTensor parameters (FSDP2)")
+                raise ValueError(f"{owner} does not support DTensor parameters (FSDP2): {use}")
             if in_flat_parameter(p):
-                raise ValueError(f"{owner} does not support FSDP's flat parameters")
+                raise ValueError(f"{owner} does not support FSDP's flat parameters: {use}")
 
     @overload
     def step(self, closure: None = None) -> None: ...

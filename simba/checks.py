@@ -20,8 +20,9 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
         hyperparameters: a complete group, without ``params``; names without a range are ignored.
 
     Raises:
-        ValueError: a value is out of its range, or ``differentiable`` is set. The error names the
-            hyperparameter, its range and its value.
+        ValueError: a value is out of its range; ``differentiable`` is set; with ``gain``, b1 is 0
+            or b2 is 1; or ``least`` exceeds ``bound``. The error names the hyperparameter and its
+            value.
         RuntimeError: both ``fused`` and ``foreach`` are set.
     """
     for name, value in hyperparameters.items():

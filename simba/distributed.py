@@ -201,6 +201,7 @@ def vote_hook(
 
     Raises:
         RuntimeError: the gradients are sparse or complex.
+        ValueError: the VoteState was created without a parameter of the bucket.
     """
     buffer = bucket.buffer()
     if buffer.is_sparse or buffer.is_complex():

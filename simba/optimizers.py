@@ -419,10 +419,11 @@ class TernaryLionEF(SignOptimizer):
 
 
 class Lion8bit(SignOptimizer):
-    """Lion with a counter s of one byte instead of m, a scale per tensor, stochastic rounding.
+    """Lion with a counter s of one byte instead of m: ``s <- clamp(round(b2 s + gain x))``.
 
-    The gradient itself is not rounded; it is divided by the tensor's scale (simba/scale.py). State:
-    s, one byte for bounds <= 127, else two, and a step count and a scale per tensor.
+    x is the gradient, divided by ``spacing`` times the tensor's scale (simba/scale.py). The sum is
+    rounded stochastically and clamped to [-bound, bound]; x itself is not rounded. State: s, one
+    byte for bounds <= 127, else two, and a step count and a scale per tensor.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).

@@ -94,7 +94,7 @@ def test_what_a_strength_means():
         ("flip-1.5", "the strength of flip must be from 0 to 1, got '1.5'"),
         ("levels-4", "an odd integer >= 3"),
         ("levels-3.5", "an odd integer >= 3"),
-        ("noise-nan", "the strength of noise must be >= 0, got 'nan'"),
+        ("noise-nan", "the strength of noise must be a finite number >= 0, got 'nan'"),
         ("top-0", "above 0, at most 1"),
         ("melt-1", "KIND one of flip, noise"),
     ],

@@ -328,7 +328,7 @@ def test_a_full_disk_is_said_of_a_sweeps_own_file_too(train, tmp_path):
     (folder / "multirun.yaml").symlink_to("/dev/full")
     done = train("-m", "seed=0,1")
     assert done.returncode == 2
-    assert done.stderr.endswith("cannot be written: the disk is full\n")
+    assert "cannot be written: the disk is full; results.root=DIR" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

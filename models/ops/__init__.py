@@ -60,14 +60,14 @@ class Operations(Protocol):
             (R, L, D) and (R, L, 1 + K, D).
         """
 
-    def bce(self, hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+    def bce(self, hidden: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
         """Binary cross-entropy, a scalar: mean softplus(-positive) + mean softplus(negative).
 
         A score is the dot product of a token's hidden state and a candidate's embedding.
 
         Args:
             hidden: (R, L, D).
-            candidates: (R, L, 1 + K, D), the target's embedding first, then the negatives'.
+            embedded: (R, L, 1 + K, D), the target's embedding first, then the negatives'.
             mask: (R, L) bool, whether a slot holds a token. The means are over these slots.
         """
 

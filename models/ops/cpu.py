@@ -44,8 +44,8 @@ def embed(weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Te
     return _Embed.apply(weight, items, candidates)
 
 
-def bce(hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
-    return _Bce.apply(hidden, candidates, mask)
+def bce(hidden: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
+    return _Bce.apply(hidden, embedded, mask)
 
 
 def attention(
@@ -172,21 +172,21 @@ class _Embed(Function):
 
 class _Bce(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
-        dscores = hidden.new_empty(candidates.shape[:-1])
-        loss = kernels.bce(_rows(hidden), _rows3(candidates), _flat(mask), _rows(dscores))
-        ctx.save_for_backward(hidden, candidates, dscores)
+    def forward(ctx: Any, hidden: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
+        dscores = hidden.new_empty(embedded.shape[:-1])
+        loss = kernels.bce(_rows(hidden), _rows3(embedded), _flat(mask), _rows(dscores))
+        ctx.save_for_backward(hidden, embedded, dscores)
         return hidden.new_tensor(loss)
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, Tensor, None]:
-        hidden, candidates, dscores = ctx.saved_tensors
-        dhidden, dcandidates = torch.empty_like(hidden), torch.empty_like(candidates)
+        hidden, embedded, dscores = ctx.saved_tensors
+        dhidden, dembedded = torch.empty_like(hidden), torch.empty_like(embedded)
         kernels.bce_backward(
-            *(np.float32(dloss.item()), _rows(hidden), _rows3(candidates), _rows(dscores)),
-            *(_rows(dhidden), _rows3(dcandidates)),
+            *(np.float32(dloss.item()), _rows(hidden), _rows3(embedded), _rows(dscores)),
+            *(_rows(dhidden), _rows3(dembedded)),
         )
-        return dhidden, dcandidates, None
+        return dhidden, dembedded, None
 
 
 class _Attention(Function):

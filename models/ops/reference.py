@@ -62,8 +62,8 @@ def embed(weight: Tensor, items: Tensor, candidates: Tensor) -> tuple[Tensor, Te
     return x[..., 0, :], x[..., 1:, :]
 
 
-def bce(hidden: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
-    scores = (candidates * hidden.unsqueeze(-2)).sum(-1)  # (R, L, 1 + K)
+def bce(hidden: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
+    scores = (embedded * hidden.unsqueeze(-2)).sum(-1)  # (R, L, 1 + K)
     positive = F.softplus(-scores[..., 0])
     negative = F.softplus(scores[..., 1:]).mean(-1)
     return torch.where(mask, positive + negative, 0.0).sum() / mask.sum()

@@ -62,12 +62,12 @@ def locked(path: Path) -> Iterator[bool]:
     """Try to take the lock file ``path``; the context's value is whether this process holds it.
 
     The file is removed when the context ends. Processes that run the same sweep divide its runs by
-    these locks. The system releases the lock of a killed process. Without flock, the file's
-    existence is the lock. The file names its host and process, so that a process on the same host
-    detects the lock of a killed one.
+    these locks. The system releases the lock of a killed process. With SIMBA_LOCKS=soft, for
+    file systems without flock, the file's existence is the lock. The file names its host and
+    process, so that a process on the same host detects the lock of a killed one.
 
     Raises:
-        UserError: the lock file cannot be written.
+        UserError: the file system has no flock, or the lock file cannot be written.
     """
     lock = (SoftFileLock if os.environ.get(LOCKS) == "soft" else FileLock)(path, blocking=False)
     try:
@@ -94,7 +94,7 @@ def cannot_write(path: Path | str, error: Exception) -> UserError:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     if getattr(error, "errno", None) == errno.ENOSPC:
         reason = "the disk is full"
-    return UserError(f"{path}: cannot be written: {reason}")
+    return UserError(f"{path}: cannot be written: {reason}; results.root=DIR sets another folder")
 
 
 def _strict(value: Any) -> Any:

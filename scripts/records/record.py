@@ -67,11 +67,13 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a record and check the keys that reporting uses.
 
     Raises:
-        UserError: the file is not a record, or it is damaged.
+        UserError: the file cannot be read, is not a record, or is damaged.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a record: {' '.join(str(error).split())}") from None
     fault = _fault(record)
     if fault:

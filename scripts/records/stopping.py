@@ -36,7 +36,8 @@ class WorkerLost(KeyboardInterrupt):
 def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorate a main function: after a signal, it prints ``line`` to stderr and returns a code.
 
-    The exit code is 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
+    The exit code is 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP), or 1 if another of torchrun's
+    workers has ended (``WorkerLost``, which has a line of its own).
 
     A second signal ends the process at once, which is as safe as ``kill -9``. A signal that is
     ignored at the start, as SIGHUP under nohup, remains ignored.

@@ -32,7 +32,11 @@ def users_path(root: Path, dataset: str, data: Mapping[str, Any]) -> Path:
 
 
 def write_users(path: Path, users: Users) -> None:
-    """Write a dataset's users, one line each; raises UserError if the file cannot be written."""
+    """Write a dataset's users: a header, and one line per user.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     lines = [",".join(Users._fields), *(f"{a},{b}" for a, b in zip(*users, strict=True))]
     write_atomically(path, "\n".join([*lines, ""]).encode())
 

@@ -235,7 +235,7 @@ def steps(study: Study) -> Chart | None:
         return None
     figure.update_yaxes(autorange="reversed", ticklabelstandoff=6)
     largest = float(study.runs["train/min_loss"].max())
-    figure.update_xaxes(range=[0, 1.05 * largest], title_text=TITLES["train/loss"])
+    figure.update_xaxes(range=[0, 1.05 * largest], title_text=GRID_TITLES["train/min_loss"])
     each = "one run" if study.runs["seed"].nunique() == 1 else "a mean, each point a run"
     caption = (
         f"The lowest training loss: each bar is {each}. "

@@ -52,7 +52,10 @@ TITLES = {
     "train/loss": "training loss (lower is better)",
     "valid/NDCG@10": "NDCG@10 on validation (higher is better)",
 }
-GRID_TITLES = {"train/min_loss": TITLES["train/loss"], "valid/NDCG@10": TITLES["valid/NDCG@10"]}
+GRID_TITLES = {  # of one value per run
+    "train/min_loss": "lowest training loss (lower is better)",
+    "valid/NDCG@10": "best NDCG@10 on validation (higher is better)",
+}
 PARTS_OF_MOVES = {  # the bars of the diagnostics: how a step relates to Lion's
     "agreement": ("#0072B2", "as Lion would"),
     "rests": ("#8C8C8C", "does not move"),
@@ -237,7 +240,7 @@ def steps(study: Study) -> Figure | None:
             axis.annotate("", (mean, y), (before, y), arrowprops=arrow)
         before = mean
     axis.set_yticks([])
-    axis.set(xlabel=TITLES["train/loss"], xlim=(0, None), ylim=(len(changes) - 0.7, -0.8))
+    axis.set(xlabel=GRID_TITLES["train/min_loss"], xlim=(0, None), ylim=(len(changes) - 0.7, -0.8))
     axis.spines["left"].set_visible(False)
     return figure
 

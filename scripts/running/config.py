@@ -128,7 +128,8 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
             if not key.startswith("_"):
                 numbers = value if isinstance(value, list) else [value]
                 valid = all(v is None or isinstance(v, int | float) for v in numbers)
-                _require(valid, f"{group}.{key}", value, "a number")
+                expected = "a number, true, false, null, or a list of these"
+                _require(valid, f"{group}.{key}", value, expected)
                 finite = all(v is None or math.isfinite(v) for v in numbers)
                 # JSON has no NaN and no infinity
                 _require(finite, f"{group}.{key}", value, "finite")
@@ -170,7 +171,8 @@ def _require_all(section: Any, names: type, prefix: str = "") -> None:
     """Raises UserError for a removed key (~KEY), which would get the default of the dataclass."""
     for name in (each.name for each in fields(names)):
         if isinstance(section, DictConfig) and name not in section:
-            raise UserError(f"~{prefix}{name}: this key cannot be removed")
+            key = f"{prefix}{name}"
+            raise UserError(f"~{key}: this key cannot be removed; set {key}=VALUE")
 
 
 def _require(valid: bool, key: str, value: Any, expected: str) -> None:

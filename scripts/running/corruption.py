@@ -3,7 +3,8 @@
 The config's ``corrupt`` is ``KIND-STRENGTH``, such as ``flip-0.1``. A strength x means:
 
 - ``flip``: each element changes its sign with probability x.
-- ``noise``: a normal random number is added, of standard deviation x times the tensor's RMS.
+- ``noise``: a normal random number is added. Its standard deviation is x times the root mean
+  square (RMS) of the tensor's gradient.
 - ``scramble``: each element is multiplied by exp(x z), z a standard normal number. Its sign stays.
 - ``levels``: each element is rounded to the nearest of x equidistant values from -a to a, where a
   is the largest absolute value of the tensor. x is odd: 3 values are -a, 0 and a.
@@ -82,12 +83,12 @@ def _is_at_least_0(x: float) -> bool:
 
 KINDS = {
     "flip": Kind(flip, _is_probability, "from 0 to 1"),
-    "noise": Kind(noise, _is_at_least_0, ">= 0"),
-    "scramble": Kind(scramble, _is_at_least_0, ">= 0"),
+    "noise": Kind(noise, _is_at_least_0, "a finite number >= 0"),
+    "scramble": Kind(scramble, _is_at_least_0, "a finite number >= 0"),
     "levels": Kind(levels, lambda x: x >= 3 and x % 2 == 1, "an odd integer >= 3"),
     "top": Kind(top, lambda x: 0 < x <= 1, "above 0, at most 1"),
     "spike": Kind(spike, _is_probability, "from 0 to 1"),
-    "scale": Kind(scale, _is_at_least_0, ">= 0"),
+    "scale": Kind(scale, _is_at_least_0, "a finite number >= 0"),
 }
 
 

@@ -79,9 +79,15 @@ class Diagnostics:
         every: int,
     ) -> None:
         if not isinstance(optimizer, SignOptimizer):
-            raise UserError("diagnose_every: only simba's own optimizers can be diagnosed")
+            raise UserError(
+                f"diagnose_every={every}: only simba's own optimizers can be diagnosed, not "
+                f"{type(optimizer).__name__}; set diagnose_every=null"
+            )
         if not isinstance(model, PackedTransformer):
-            raise UserError("diagnose_every: only models of models.sasrec can be diagnosed")
+            raise UserError(
+                f"diagnose_every={every}: only models of models.sasrec can be diagnosed, not "
+                f"{type(model).__name__}; set diagnose_every=null"
+            )
         self.optimizer, self.every = optimizer, every
         self.items = model.item.weight
         self.group = optimizer.param_groups[0]

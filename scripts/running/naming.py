@@ -60,6 +60,9 @@ def record_name(config: dict[str, Any], names: dict[str, str]) -> str:
     Args:
         config: the checked config.
         names: the result of ``choices``.
+
+    Raises:
+        UserError: an override removes a key (~KEY).
     """
     values = overridden()
     if config["results"]["name"] is not None:
@@ -90,7 +93,7 @@ def overridden() -> dict[str, str]:
         if key in NOT_IN_NAME or key.split(".")[0] in WITHOUT_EFFECT:
             continue
         if override.type == OverrideType.DEL:
-            raise UserError(f"~{key}: this key cannot be removed")
+            raise UserError(f"~{key}: this key cannot be removed; set {key}=VALUE")
         values[key] = as_text(override.value())
     return values
 

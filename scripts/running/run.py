@@ -303,7 +303,11 @@ def key_of(override: str) -> str:
 
 
 def pick_device(device: str) -> torch.device:
-    """Raises UserError for a GPU that is not there."""
+    """The device of the config's ``device``; ``auto``: a GPU if torch finds one.
+
+    Raises:
+        UserError: there is no GPU, or this host has fewer GPUs than workers.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no GPU; use device=cpu or auto")
     if device == "auto":

@@ -60,7 +60,7 @@ def rendered(states: Sequence[State]) -> Group:
 
 
 def summary(states: Sequence[State]) -> Text:
-    """The number of runs in each state, and when all will be done."""
+    """The number of runs in each phase, and when all will be done."""
     counts = Counter(state.phase for state in states)
     line = Text(f"{len(states)} run{'' if len(states) == 1 else 's'}: ")
     for i, (phase, style) in enumerate(STYLES.items()):
@@ -91,7 +91,7 @@ def stale_remark(seconds: float) -> str:
 def table(states: Sequence[State]) -> Table:
     """A row per run, in the order of STYLES: failed runs first."""
     lines = Table(box=SIMPLE, pad_edge=False)
-    lines.add_column("state")
+    lines.add_column("phase")
     lines.add_column("run", overflow="fold")
     for name in ("epoch", "loss", "ETA"):
         lines.add_column(name, justify="right", no_wrap=True)

@@ -86,9 +86,10 @@ def step_chunked(variant: Variant, state: ParamState, hparams: dict[str, Any]) -
 
 
 def chunks(state: ParamState, max_elements: int) -> Iterator[ParamState]:
-    """Divide a state into chunks of at most ``max_elements``, in the parameter's memory order.
+    """Divide a state into chunks in the parameter's memory order.
 
-    A chunk is never smaller than one slice along the parameter's outermost dimension.
+    A chunk has at most ``max_elements``, or one slice along the outermost dimension if that is
+    larger.
     """
     state = flat(state)
     length = state.p.shape[0] if state.p.dim() else 1
