@@ -55,6 +55,11 @@ NOTE_VALUES: dict[str, Published] = {
 BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sign(m)
 
 VERDICTS = ("reproduced", "same rank", "not reproduced")
+RULE = (
+    "A metric is reproduced if the note's value lies in the prediction interval for one more run "
+    "of ours. Otherwise it has the same rank if the variant's place among the note's variants is "
+    "the same as in the note; else it is not reproduced."
+)
 
 
 def has_note_setting(runs: pd.DataFrame) -> bool:

@@ -31,7 +31,7 @@ from scripts.reporting.cells import (
     with_interval,
 )
 from scripts.reporting.corrupted import corrupted_by
-from scripts.reporting.note import BY_SIGN_M, METRICS, NOTE_VALUES, VERDICTS
+from scripts.reporting.note import BY_SIGN_M, METRICS, NOTE_VALUES, RULE, VERDICTS
 from scripts.reporting.published import PUBLISHED, comparison
 from scripts.reporting.statistics import Group, differences, holm, t_interval
 from scripts.reporting.studies import RUN, VARIANT, Study, baseline_of, variant
@@ -119,7 +119,8 @@ def metrics_with_note(study: Study) -> Table:
     caption = (
         "The note's results and ours: HR@10 and NDCG@10 on test, with the weights of the epoch "
         "that was best on validation; Loss is the lowest training loss of all epochs; mean ± "
-        "sample std over n seeds. Verdicts: scripts/reporting/note.py."
+        "sample std over n seeds. The verdict is the worst of the three; brackets name the metrics "
+        f"that have it. {RULE}"
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -438,7 +439,8 @@ def headline(studies: Sequence[Study]) -> Table | None:
         caption = (
             f"NDCG@10 on test and the lowest training loss of {study.runs['epochs'].max()} epochs; "
             f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}. The verdict "
-            "is the worst of HR@10, NDCG@10 and Loss; brackets name the metrics that have it."
+            "is the worst of HR@10, NDCG@10 and Loss; brackets name the metrics that have it. "
+            f"{RULE}"
         )
         return Table(frame[columns], caption)
     return None

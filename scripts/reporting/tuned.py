@@ -19,6 +19,8 @@ from scripts.reporting.studies import VARIANT, Study, variant
 from scripts.reporting.style import label_of, short
 
 VALID = "valid/NDCG@10"
+KEYS = {"lr": "lr", "weight_decay": "decay"}  # the columns that are tuned, and their names
+EDGE = "At the edge: no lower or no higher value was tried, so the best may lie beyond."
 TARGET = 0.95  # of the baseline's validation NDCG@10
 
 
@@ -27,7 +29,7 @@ def best(study: Study) -> Table | None:
 
     The best one has the highest NDCG@10 on validation, as a mean over seeds.
     """
-    keys = [key for key in ("lr", "weight_decay") if key in study.swept]
+    keys = [key for key in KEYS if key in study.swept]
     if not keys or study.declared.tuning or study.declared.shown_elsewhere:
         return None
     means = study.runs.groupby(VARIANT)[VALID].mean()
@@ -42,8 +44,7 @@ def best(study: Study) -> Table | None:
         for key in study.swept:
             line[key.split(".")[-1]] = short(runs[key].iloc[0])
         tried = study.runs.loc[study.runs["optimizer"] == optimizer]
-        edges = [k for k in keys if _is_edge(runs[k].iloc[0], tried[k])]
-        line |= {"at the edge": ", ".join(edges) or "no"}
+        line |= {"at the edge": _at_the_edge(runs.iloc[0], tried, keys)}
         line |= {"NDCG@10 on validation": four_decimals(means[optimizer, swept])}
         line |= {name: mean_and_std(runs[column]) for name, column in METRICS.items()}
         line |= {"n": str(len(runs))}
@@ -67,12 +68,21 @@ def best(study: Study) -> Table | None:
             "interval (Student's t). The last column has the first evaluated epoch with 95% of "
             f"{name}'s NDCG@10 on validation."
         )
-    caption += " At the edge: no lower or no higher value was tried, so the best may lie beyond."
+    caption += f" {EDGE}"
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 
-def _is_edge(value: float, tried: pd.Series) -> bool:
-    return tried.nunique() > 1 and value in (tried.min(), tried.max())
+def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) -> str:
+    """The keys of which the chosen run has the lowest or highest of several values, as text.
+
+    A lowest value of 0 is no edge, as there is no lower one.
+    """
+    edges = []
+    for key in keys:
+        low, high = tried[key].min(), tried[key].max()
+        if low < high and (chosen[key] == high or chosen[key] == low > 0):
+            edges.append(KEYS[key])
+    return ", ".join(edges) or "no"
 
 
 def tuned(studies: Sequence[Study]) -> Table | None:
@@ -88,15 +98,13 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         line |= {"lr": short(chosen["lr"]), "decay": short(chosen["weight_decay"])}
         line |= {"NDCG@10 on validation": four_decimals(chosen[VALID])}
         line |= {name: four_decimals(chosen[column]) for name, column in METRICS.items()}
-        edges = ["lr"] if chosen["lr"] in (selected["lr"].min(), selected["lr"].max()) else []
-        edges += ["decay"] if chosen["weight_decay"] == selected["weight_decay"].max() else []
-        lines.append((chosen[VALID], line | {"at the edge": ", ".join(edges) or "no"}))
+        line |= {"at the edge": _at_the_edge(chosen, selected, list(KEYS))}
+        lines.append((chosen[VALID], line))
     lines.sort(key=lambda pair: -pair[0])
     epochs = int(runs["epochs"].max())
     caption = (
         "Each optimizer at its best rate and decay: the best of its runs by NDCG@10 on validation, "
         f"{epochs} epochs, {seeds(runs['seed'].nunique())}. HR@10 and NDCG@10 are on test, Loss is "
-        "the lowest training loss. At the edge: the optimizer was tried with no lower or no higher "
-        "rate, or with no higher decay, so the best may lie beyond."
+        f"the lowest training loss. {EDGE}"
     )
     return Table(pd.DataFrame([line for _, line in lines]), caption)
