@@ -22,7 +22,8 @@
 #   It is the lowest of all epochs, as in the note.
 #
 # HR@10 and NDCG@10 are on test, with the weights of the epoch that was best on validation. The note
-# names no dataset, model or hyperparameter. We assume the setting of its author's public benchmark
+# names SASRec, but not its form, no dataset, and not the settings of its runs. We assume the setting
+# of its author's public benchmark
 # of Lion: SASRec on Amazon Beauty. For the five optimizers other than Lion, the weight decay is a
 # guess.
 #

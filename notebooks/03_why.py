@@ -88,8 +88,8 @@ show_tables("moves")
 
 # %% [markdown]
 # ## The content of the memories
-# Why does a counter of signs move coordinates in a wrong direction? Some runs (`short`: the first
-# 60 epochs of the same runs) also recorded statistics of the memories. At an epoch's end, they
+# Why does a counter of signs move coordinates in a wrong direction? Some runs (`short`: 60
+# epochs with the same setting and seed) also recorded statistics of the memories. At an epoch's end, they
 # compare each memory with the sum of the epoch's gradients, for all coordinates of items that had a
 # gradient in the epoch. How often do the two have opposite signs?
 

@@ -51,9 +51,6 @@ show_tables("steps")
 # %%
 show_tables("finalists-sasrec-beauty/metrics", "finalists-sasrec-beauty/paired")
 
-# %%
-show_tables("finalists-sasrec-beauty/by_epoch")
-
 # %% [markdown]
 # ## Rare items, and a counter that keeps its sign
 # With ternary votes, NDCG@10 falls for users whose test item is rare. Our explanation: a rare item

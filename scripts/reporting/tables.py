@@ -515,17 +515,17 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
     last, at_200 = (
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
-    rows = [(base.experiment, base.runs, METRICS)]
-    rows += [(s.experiment, _stand_ins(s), METRICS) for s in departed]
+    rows = [(base.experiment, base.runs, base.runs, METRICS)]
+    rows += [(s.experiment, _stand_ins(s), base.runs, METRICS) for s in departed]
     rows += [
-        (f"{base.experiment}, last epoch", last, {"Loss": "train/loss"}),
-        (f"{base.experiment}, epoch 200", at_200, {"Loss": "train/loss"}),
+        (f"{base.experiment}, last epoch", last, last, {"Loss": "train/loss"}),
+        (f"{base.experiment}, epoch 200", at_200, at_200, {"Loss": "train/loss"}),
     ]
-    for setting, runs, metrics in rows:
+    for setting, runs, with_std, metrics in rows:
         for metric, column in metrics.items():
             explained = 0
             for optimizer, published in NOTE_VALUES.items():
-                known = base.of(optimizer)[METRICS[metric]]
+                known = with_std.loc[with_std["optimizer"] == optimizer, column]
                 ours = runs.loc[runs["optimizer"] == optimizer, column]
                 ours = ours if len(ours) else known
                 note_value = published[list(METRICS).index(metric)]
