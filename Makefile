@@ -6,9 +6,25 @@ PIP_INSTALL = $(PY) -m pip install --quiet --no-compile --constraint requirement
 # The number of processes that share a sweep, with one thread each.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 ARGS ?=
-# Neither make nor a shell must expand ARGS: recipes use it only in quotes.
+A ?=
+B ?=
+# Neither make nor a shell must expand these: recipes use them only in quotes.
 override ARGS := $(value ARGS)
-export ARGS
+override A := $(value A)
+override B := $(value B)
+export ARGS A B
+# "python -m MODULE WORDS..." with the words of ARGS, which may be quoted as in a shell.
+define RUN
+import os, runpy, shlex, sys
+try:
+    sys.argv = [*sys.argv[1:], *shlex.split(os.environ["ARGS"])]
+except ValueError as error:
+    print(f"error: ARGS: {error}", file=sys.stderr)
+    sys.exit(2)
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+endef
+export RUN
+run = $(PY) -c "$$RUN"
 quoted = $(foreach word,$(1),'$(subst ','\'',$(word))')
 # SWEEP keeps your runs apart from the committed ones; ARGS may set another results.root.
 SWEEP = $(PY) -m scripts.sweep --jobs $(call quoted,$(JOBS)) results.root=results/reproduced --args "$$ARGS"
@@ -48,11 +64,11 @@ tables: csv  ## CSV files and tables from the committed records
 figures: csv  ## the figures from the committed records
 	@$(PY) -m scripts.make_figures $(call quoted,$(filter results.root=%,$(ARGS)))
 
-compare: .venv/study  ## two variants user by user: make compare A=finalists/lion_8bit B=ablation/lion
-	@$(PY) -m scripts.compare $(call quoted,$(A) $(B)) $(call quoted,$(ARGS))
+compare: .venv/study  ## compare two variants, user by user: make compare A=finalists/lion_8bit B=ablation/lion
+	@$(run) scripts.compare "$$A" "$$B"
 
 status: .venv/study  ## how far your runs are: make status ARGS="--watch experiment=ablation"
-	@$(PY) -m scripts.status results.root=results/reproduced $(call quoted,$(ARGS))
+	@$(run) scripts.status results.root=results/reproduced
 
 report: csv  ## results/report.html: all results in one page, from the committed records
 	@$(PY) -m scripts.report $(call quoted,$(filter results.root=%,$(ARGS)))
@@ -63,28 +79,27 @@ notebooks: .venv/dev  ## execute the notebooks from their .py halves; the last o
 		--log-level ERROR --ExecutePreprocessor.record_timing=False *.ipynb
 
 test: .venv/dev  ## the tests in minutes; SLOW=1 adds the slow ones, COV=1 reports which lines run
-	OMP_NUM_THREADS=1 $(PY) -c 'import os, shlex, sys, pytest; sys.exit(pytest.main([*sys.argv[1:], *shlex.split(os.environ["ARGS"])]))' \
-		-n $(call quoted,$(JOBS)) --dist worksteal $(if $(or $(SLOW),$(ARGS)),,-m 'not slow') $(if $(COV),--cov --cov-report=term-missing:skip-covered)
+	OMP_NUM_THREADS=1 $(run) pytest -n $(call quoted,$(JOBS)) --dist worksteal $(if $(or $(SLOW),$(ARGS)),,-m 'not slow') $(if $(COV),--cov --cov-report=term-missing:skip-covered)
 
 N ?= 10000
 fuzz: .venv/dev  ## N=10000 random files through data.prepare: each is read or gives a one-line error
 	OMP_NUM_THREADS=1 $(PY) -W error -m tests.fuzz_data $(N)
 
 torture: N = 200
-torture: .venv/study  ## N=200 trainings killed at random moments: the records stay the same
+torture: .venv/study  ## trainings killed N=200 times, at random moments: the records stay the same
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.torture $(N)
 
 .venv/bench: .venv/study
 	$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
-bench-optim: .venv/bench  ## time and memory of an optimizer's step beside other libraries, and two small tasks: tens of minutes
-	OMP_NUM_THREADS=1 $(PY) -m benchmarks.optim $(call quoted,$(ARGS))
+bench-optim: .venv/bench  ## an optimizer's step: time and bytes, compared with other libraries; then trains two small tasks: tens of minutes
+	OMP_NUM_THREADS=1 $(run) benchmarks.optim
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.memory
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.convergence
 
-bench: .venv/study  ## speed and size beside installed peers (python -m benchmarks.peers): minutes
-	$(PY) -m benchmarks.speed $(call quoted,$(ARGS))
+bench: .venv/study  ## training speed, compared with other libraries (python -m benchmarks.peers installs them), and its growth with data: minutes
+	$(run) benchmarks.speed
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.scale
 
 test-examples:  ## the examples for Lightning and Hugging Face, in an environment of their own

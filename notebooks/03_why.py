@@ -29,7 +29,7 @@
 
 # %% [markdown]
 # ## The main result
-# The bars show the share of moves **against Lion** (dark).
+# The bars show the share of all steps in which a coordinate moves **against Lion** (dark).
 
 # %%
 from show import show_figures, show_tables
@@ -73,13 +73,13 @@ show_tables("moves")
 # smaller distance per epoch than with the other variants.
 #
 # **Variants with a memory nearly always move.** They move coordinates without a gradient in more
-# than half of all steps, mostly by their memory. With all of them, a rare item has a path of about
-# the same length. Their net distances differ less from each other than from that of sign-SGD. For
-# variants by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or always the
-# memory) matters early, and hardly at the end (`by_epoch` in `01_tables`). On item embeddings, the
-# counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For variants by sign(s),
-# the choice matters at the end, too: Simba + (1) uses the gradient more often than Simba, and
-# learns more.
+# than half of all steps, mostly by their memory. With all of them, a rare item moves in about the
+# same share of steps. Their net distances differ less from each other than from that of sign-SGD.
+# For variants that move by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or
+# always the memory) matters early, and hardly at the end (`by_epoch` in `01_tables`). On item
+# embeddings, the counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For
+# variants by sign(s), the choice matters at the end, too: Simba + (1) uses the gradient more often
+# than Simba, and learns more.
 #
 # **Limits.** On all other parameters the order is different: Simba + (1) and sign-SGD agree with
 # Lion more often than the two variants that learn as well as Lion. These are few of the model's
@@ -88,8 +88,8 @@ show_tables("moves")
 
 # %% [markdown]
 # ## The content of the memories
-# Why does a counter of signs move coordinates in a wrong direction? Some runs (`short`: 60
-# epochs with the same setting and seed) also recorded statistics of the memories. At an epoch's end, they
+# Why does a counter of signs move coordinates in a wrong direction? Some runs (`short`: 60 epochs
+# with the same setting and seed) also recorded statistics of the memories. At an epoch's end, they
 # compare each memory with the sum of the epoch's gradients, for all coordinates of items that had a
 # gradient in the epoch. How often do the two have opposite signs?
 
@@ -102,7 +102,7 @@ show_tables("memories")
 # well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
 # two of ten cases, its counter in nearly five, as random signs would. All counters and all m here
 # are similar. (m is itself a weighted sum of gradients, so it must be closer to the sum. But the
-# counter is surprisingly far from it.) Two shares of this are measured:
+# counter is surprisingly far from it.) Two reasons for these contradictions were measured:
 #
 # - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
 #   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten
@@ -110,5 +110,5 @@ show_tables("memories")
 # - **The counter lags.** It does not decay: to change its sign, it needs as many opposite signs as
 #   it has counted. In two to three of ten cases it contradicts even the sum of the epoch's signs.
 #
-# A counter that decays can therefore improve only the second. The experiment `causes` tests both:
+# A counter that decays can therefore correct only the lag. The experiment `causes` tests both:
 # it lets the counter decay, and it gives small gradients the vote 0.

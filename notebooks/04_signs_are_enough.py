@@ -22,10 +22,10 @@
 # %% [markdown]
 # ## From Simba to Lion, step by step
 # The runs are on Beauty, with 100 of the note's 500 epochs and two seeds. A counter of only the
-# last 100 signs closes half of the gap in loss, and a counter that decays three fifths in all. A
-# vote of 0 for small gradients closes three tenths. Moving coordinates that have no gradient closes
-# 2% of the gap in loss, and none of the gap in NDCG@10. Each step also changes the constants that
-# go with it; the table names them.
+# last 100 signs closes half of the gap in loss. A counter that decays closes three fifths. A vote
+# of 0 for small gradients closes three tenths. Moving coordinates that have no gradient closes 2%
+# of the gap in loss, and none of the gap in NDCG@10. Each step also changes the constants that go
+# with it; the table names them.
 
 # %%
 from show import show_figures, show_tables
@@ -39,14 +39,14 @@ show_tables("steps")
 # Our reading, which these runs do not prove: a sign gives every gradient the same weight. But an
 # item has a small gradient when it is drawn as a negative that the model already ranks low, and a
 # large one when it is the target. With signs, many small gradients outvote a few large ones. A vote
-# of 0 for small gradients removes most of this effect on the loss, and error feedback most of what
-# remains in NDCG@10.
+# of 0 for small gradients closes most of the remaining gap in loss. Error feedback closes most of
+# the remaining gap in NDCG@10.
 
 # %% [markdown]
 # ## How near to Lion?
-# The runs have 500 epochs in the note's setting. They compare ternary votes with two bytes and
-# with one byte of state, and Lion with one byte of state, with Lion in float32 (from the
-# ablation).
+# The runs have 500 epochs in the note's setting. They compare three variants with Lion (whose runs
+# are those of the ablation): Ternary Lion EF with two bytes of state, Ternary Lion EF with one
+# byte, and 8-bit Lion.
 
 # %%
 show_tables("finalists-sasrec-beauty/metrics", "finalists-sasrec-beauty/paired")
@@ -54,9 +54,9 @@ show_tables("finalists-sasrec-beauty/metrics", "finalists-sasrec-beauty/paired")
 # %% [markdown]
 # ## Rare items, and a counter that keeps its sign
 # With ternary votes, NDCG@10 falls for users whose test item is rare. Our explanation: a rare item
-# has no gradient in most steps. Lion's m then decays, but keeps its sign. A counter decays to zero,
-# and the sign of a rounding error that does not decay remains. In the following runs the error
-# decays as the counter does, and the counter keeps its sign.
+# has no gradient in most steps. Lion's m then decays, but keeps its sign. A counter decays to zero.
+# The direction is then the sign of the rounding error, which does not decay. In the following runs
+# the error decays as the counter does, and the counter keeps its sign.
 
 # %%
 show_figures("gains", "finalists-sasrec-beauty", "lasting-sasrec-beauty")

@@ -92,7 +92,7 @@ fused: true
 # %%
 SETTING = f"{DATA} epochs={EPOCHS} eval_every=3 batch_size=32 tracker.mode=disabled"
 OWN = "--config-dir=. optimizer=cautious force=true save_best=true"
-run(f"python -m scripts.train {OWN} {SETTING}")
+run(f"python -m scripts.train -m {OWN} {SETTING}")
 
 # %% [markdown]
 # The same setting for three variants of the repository; `-m` trains one after the other:
@@ -126,18 +126,19 @@ show_tables("reproduce-sasrec-ml-100k/metrics")
 # the data.
 
 # %%
-(record,) = Path("results").glob("runs/*/cautious/*.json")
+record, *_ = Path("results").glob("runs/*/cautious/*.json")
 run(f"python -m scripts.recommend {record} --items 1,7,22 --top 5")
 
 # %% [markdown]
 # ## Your turn
-# Change `agreeing`, run that cell, and then all cells from *Training* on. For example:
+# Change `agreeing`, and run all cells from this one on. For example:
 #
 # - Move by the gradient where the memory contradicts it: `torch.sign(g)` instead of `0.0`.
-# - Count signs instead of averaging gradients: use `s` instead of `m`,
-#   `remember = {"s": saturating_count}`, and `window_size` instead of `beta2`, as in
-#   `simba.Simba`.
+# - Count signs instead of averaging gradients: import `saturating_count` instead of `average`, use
+#   `s` instead of `m`, `remember = {"s": saturating_count}`, and `window_size=128` instead of
+#   `beta2=0.99`, in the class and in the config, as in `simba.Simba`.
 #
 # To give your variant a place in the repository and in its tests, follow
 # [the variants, and how to add one](../docs/variants.md). To train three seeds for 50 epochs and
-# compare with the last table, replace `SETTING` by `experiment=reproduce` and add `seed=0,1,2`.
+# compare with the table of the committed runs, set
+# `SETTING = f"{DATA} experiment=reproduce seed=0,1,2"`.

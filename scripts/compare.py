@@ -1,7 +1,8 @@
 """Compare two variants over seeds, over users and by groups of users.
 
-A variant is named by EXPERIMENT/OPTIMIZER, by EXPERIMENT for all its variants, or by the file of a
-record. Examples:
+A variant is named by EXPERIMENT/OPTIMIZER, by EXPERIMENT/OPTIMIZER/VALUES if the experiment sweeps
+over more than optimizers and seeds (VALUES as in a table, such as lr 3e-4), by EXPERIMENT for all
+its variants, or by the file of a record. Examples:
 
   python -m scripts.compare finalists/ternary_lion_ef ablation/lion --dataset beauty
   python -m scripts.compare finalists ablation/lion --dataset beauty

@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     given.add_argument(
         "--histories", type=Path, metavar="FILE", help="users and items in a format of docs/data.md"
     )
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="number per user (10)")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="K", help="number of items per user (default: 10)"
+    )
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     parser.add_argument(
         "overrides", nargs="*", metavar="data.KEY=VALUE", help="e.g. data.root=DIR, data.path=PATH"

@@ -1,7 +1,7 @@
 """Write results/report.html, one page that tells and shows all: ``python -m scripts.report``.
 
-It is made from the committed CSV files and benchmarks alone and needs no network to be read. Its
-words stand in scripts/reporting/templates/report.md. Examples:
+The page is made from the CSV files and benchmarks of the results folder alone. It can be read
+without a network. Its words stand in scripts/reporting/templates/report.md. Examples:
 
   python -m scripts.report
   python -m scripts.report results.root=results/reproduced

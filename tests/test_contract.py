@@ -31,7 +31,7 @@ def train_mine(train, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("joint", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_example_of_the_page_trains(train_mine, tmp_path, joint):
     done = train_mine(CODE, "epochs=20", "optimizer=adam", f"joint={joint}")
     assert done.returncode == 0, done.stderr

@@ -82,6 +82,7 @@ def test_parts_of_few_users_may_be_empty_and_lose_nobody():
             assert np.array_equal(np.concatenate(pairs, axis=1), whole)
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_process_and_one_of_them_tells_it(run_module, toy, tmp_path):
     """The last batch has one user, so one worker has none. A diverging run stops no other."""
     sweep = ["-m", "model=sasrec,sasrec_prenorm", "optimizer=adam", "optimizer.lr=1e-3,1e36"]
@@ -249,6 +250,7 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_workers_agree_on_values_and_errors_and_notice_an_end(tmp_path):
     environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     running = [

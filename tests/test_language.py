@@ -18,6 +18,7 @@ def alone():
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_every_method_trains_and_votes_send_a_twentieth(alone):
     task = text.source_code(1, 32, 8, CPU)
     lines = [

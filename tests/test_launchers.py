@@ -147,6 +147,7 @@ def test_locks_do_without_flock(tmp_path, error, environment):
     assert not (tmp_path / "run.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_file_system_that_refuses_locks_is_one_line(run_module, toy, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_FLOCK.format(error="ENOLCK"))
     run = words(toy, tmp_path / "r")

@@ -244,6 +244,7 @@ def test_a_packing_that_contradicts_its_layout_is_refused():
         Packing(slots, slots, slots, "row")
 
 
+@pytest.mark.slow
 def test_kernels_compile_if_no_cache_folder_can_be_written(tmp_path):
     """The paths of all cache folders are files, so not even root can write there."""
     copy = tmp_path / "models"

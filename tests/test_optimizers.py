@@ -186,6 +186,7 @@ print(p.tolist())
 """
 
 
+@pytest.mark.slow
 def test_numbas_own_import_error_is_shown(tmp_path):
     (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
@@ -195,6 +196,7 @@ def test_numbas_own_import_error_is_shown(tmp_path):
     assert "pip install numba" not in done.stderr
 
 
+@pytest.mark.slow
 def test_fused_steps_where_numba_may_not_compile():
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", FUSED]

@@ -294,6 +294,7 @@ def test_figures_follow_the_scheme(page):
         page.wait_for_function(f"document.querySelector('{line}'{colour}')")
 
 
+@pytest.mark.slow
 def test_the_commands_behind_a_table_train_its_runs_and_no_other():
     runs_csv = load(RESULTS).runs
     expected = sorted(runs_csv["record"])

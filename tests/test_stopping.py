@@ -145,6 +145,7 @@ def test_kills_at_random_moments_change_no_record(run_module):
     assert counts["differences"] == counts["leftovers"] == "0"
 
 
+@pytest.mark.slow
 def test_a_sweeps_mistake_is_told_once(run_module, toy, tmp_path):
     for override, message in (
         ("epoch=3", "Could not override 'epoch'"),
@@ -369,6 +370,26 @@ def test_make_runs_nothing_that_args_holds(tmp_path, target, text):
         called = (tmp_path / "called").read_text().splitlines()
         if target in ("reproduce", "paper"):
             assert called[called.index("--args") + 1] == text
+
+
+def test_make_splits_args_as_a_shell_does(tmp_path):
+    """The real Makefile; its status prints its arguments."""
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    for path in ("pyproject.toml", "requirements.lock", ".venv/study", "scripts/__init__.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "scripts" / "status.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    (tmp_path / ".venv" / "bin").mkdir()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+
+    def status(text: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "status", f"ARGS={text}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert "'name=a b', '$(x)']" in status("'name=a b' $(x)").stdout
+    unclosed = status("'a")
+    assert "error: ARGS: No closing quotation" in unclosed.stderr
+    assert "Traceback" not in unclosed.stderr
 
 
 @pytest.mark.parametrize("target", ["reproduce", "paper"])

@@ -70,6 +70,7 @@ def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_p
     assert not names(tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_a_preset_names_the_extra_that_it_lacks(run_module, tmp_path):
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "__init__.py").touch()  # hides all plugins

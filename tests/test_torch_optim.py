@@ -224,6 +224,7 @@ def test_a_compiled_pass_over_all_tensors_is_the_eager_step(name, more):
         torch.testing.assert_close(p, q, rtol=2e-7, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_compiled_pass_rounds_stochastically_as_the_eager_step_does():
     params, optimizer = run(simba.Lion, {}, steps=3, **ROUNDS)
     others = parameters(torch.bfloat16)
@@ -600,6 +601,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(
     name=st.sampled_from(sorted(OPTIMIZERS)),

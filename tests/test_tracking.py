@@ -167,7 +167,7 @@ def test_another_setting_or_a_training_by_force_is_another_wandb_run(track, tmp_
 def test_what_an_agent_starts_is_a_run_with_a_record(track, tmp_path):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    sweep = yaml.safe_load((REPOSITORY / "configs/wandb/sweep.yaml").read_text())
+    sweep = yaml.safe_load((REPOSITORY / "docs/wandb_sweep.yaml").read_text())
     rate = sweep["parameters"]["optimizer.lr"]
     assert rate["min"] < rate["max"]  # numbers: YAML takes 1e-5 for text
     drawn = [("lion", rate["min"]), ("lion", rate["max"]), ("simba", rate["max"])]

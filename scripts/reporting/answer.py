@@ -43,12 +43,12 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
     caption = (
-        "Optimizer state, bits per vote (the value that is used instead of a gradient; 32: the "
-        "gradient itself), and the mean NDCG@10 on test: for Lion the value, for the others % of "
-        "Lion's with the same seeds; in brackets the number of seeds. EF: with error feedback. "
-        "Lasting: the counter keeps its sign, and the error decays. Fine: 15 values of the counter "
-        "and 17 of the error instead of 31 and 7. The step is compiled into one pass (fused), on "
-        "one thread."
+        "Optimizer state; bits per vote (a vote is the value that is used instead of a gradient; "
+        "32 bits: the gradient itself); and the mean NDCG@10 on test: for Lion the value, for "
+        "the others % of Lion's with the same seeds; in brackets the number of seeds. EF: with "
+        "error feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 "
+        "values of the counter and 17 of the error instead of 31 and 7. The step is compiled into "
+        "one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption)
 

@@ -2,8 +2,9 @@
 
 The note's tables have HR@10, NDCG@10 and the loss of each variant. The note
 (https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names SASRec, but not its
-form, no dataset, and not the settings of its runs. The setting below is our assumption: its author used it in a public benchmark of
-Lion (RecBoard). For the other variants, the weight decay is a guess, too.
+form, no dataset, and not the settings of its runs. The setting below is our
+assumption: its author used it in a public benchmark of Lion (RecBoard). For the other variants, the
+learning rate and the weight decay are guesses, too.
 """
 
 import math
@@ -57,8 +58,9 @@ BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sig
 VERDICTS = ("reproduced", "same rank", "not reproduced")
 RULE = (
     "A metric is reproduced if the note's value lies in the prediction interval for one more run "
-    "of ours. Otherwise it has the same rank if the variant's place among the note's variants is "
-    "the same as in the note; else it is not reproduced."
+    "of ours: mean ± 2 std sqrt(1 + 1/n). If not, its verdict is same rank if the variant has the "
+    "rank among the six, by this metric, that it has in the note, and not reproduced if it has "
+    "another."
 )
 
 

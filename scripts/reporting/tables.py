@@ -119,8 +119,8 @@ def metrics_with_note(study: Study) -> Table:
     caption = (
         "The note's results and ours: HR@10 and NDCG@10 on test, with the weights of the epoch "
         "that was best on validation; Loss is the lowest training loss of all epochs; mean ± "
-        "sample std over n seeds. The verdict is the worst of the three; brackets name the metrics "
-        f"that have it. {RULE}"
+        "sample std over n seeds. Each metric has a verdict; the variant's is the worst of the "
+        f"three. Brackets name the metrics that have it. {RULE}"
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -438,9 +438,9 @@ def headline(studies: Sequence[Study]) -> Table | None:
         columns = [OPTIMIZER, "NDCG@10 note", "NDCG@10 ours", "Loss note", "Loss ours", "verdict"]
         caption = (
             f"NDCG@10 on test and the lowest training loss of {study.runs['epochs'].max()} epochs; "
-            f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}. The verdict "
-            "is the worst of HR@10, NDCG@10 and Loss; brackets name the metrics that have it. "
-            f"{RULE}"
+            f"ours are mean ± sample std over {seeds(study.runs['seed'].nunique())}. HR@10, "
+            "NDCG@10 and Loss each have a verdict. The variant's is the worst of the three; "
+            f"brackets name the metrics that have it. {RULE}"
         )
         return Table(frame[columns], caption)
     return None
@@ -454,8 +454,9 @@ def note_table(name: str) -> Callable[[Sequence[Study]], Table | None]:
             lines = [line for o in note.TABLES[name] for line in metrics_of(study, o)]
             caption = (
                 "The note's results and ours, metric by metric. The interval is that of one more "
-                "run of ours (Student's t). The verdict uses two standard errors, which is "
-                "narrower, so it may be strict where the interval contains 0."
+                "run of ours (Student's t). The verdict uses a narrower interval, ± 2 std sqrt(1 + "
+                "1/n), so a metric may be not reproduced although the interval shown here contains "
+                "0."
             )
             return Table(pd.DataFrame(lines), caption)
         return None

@@ -73,14 +73,13 @@ def best(study: Study) -> Table | None:
 
 
 def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) -> str:
-    """The keys of which the chosen run has the lowest or highest of several values, as text.
+    """The keys of which the chosen run has the lowest or the highest value tried, as text.
 
     A lowest value of 0 is no edge, as there is no lower one.
     """
     edges = []
     for key in keys:
-        low, high = tried[key].min(), tried[key].max()
-        if low < high and (chosen[key] == high or chosen[key] == low > 0):
+        if chosen[key] == tried[key].max() or chosen[key] == tried[key].min() > 0:
             edges.append(KEYS[key])
     return ", ".join(edges) or "no"
 
