@@ -37,12 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--figure", type=Path, help="draw the comparison to this PNG or PDF")
     args = parse(arguments, argv)
     all_studies = studies(load(args.root))
-    a, b = (comparison.find(all_studies, name, args.dataset) for name in args.names)
+    if args.figure and args.figure.suffix not in (".png", ".pdf"):
+        raise UserError(f"--figure {args.figure}: its name must end with .png or .pdf")
+    a, b = (comparison.find(args.root, all_studies, name, args.dataset) for name in args.names)
     pairs = comparison.pairs(a, b)
     if args.figure and len(pairs) > 1:
         raise UserError(
             f"--figure draws a single comparison, but the names match {len(pairs)}; give "
-            "EXPERIMENT/OPTIMIZER for both"
+            "EXPERIMENT/OPTIMIZER for both, with /VALUES where there are several"
         )
     for one, other in pairs:
         compared = comparison.compare(args.root, one, other)

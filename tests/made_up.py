@@ -16,7 +16,8 @@ DIAGNOSTICS = [*RUN, "epoch", "quantity", "part", "value"]
 
 def runs(values, experiment="ablation", dataset="beauty", model="sasrec", **more):
     """Runs with ``values[optimizer] = [(HR, NDCG, loss) of seed 0, of seed 1, ...]``."""
-    setting = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5, "swept": "", "setting_hash": "same"}
+    setting = {"epochs": 500, "lr": 1e-4, "weight_decay": 0.5, "swept": "", "overrides": ""}
+    setting |= {"setting_hash": "same"}
     lines = []
     for optimizer, seeds in values.items():
         for seed, figures in enumerate(seeds):

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from scripts.make_figures import pictures
-from scripts.reporting import plots
+from scripts.reporting import charts, plots
 from scripts.reporting.collect import load
 from scripts.reporting.note import METRICS, NOTE_VALUES, verdict
 from scripts.reporting.studies import studies
@@ -101,11 +101,13 @@ def test_grid():
 def test_beside_the_note():
     values = {o: [(0.01 * i, 0.02, 0.3)] * 2 for i, o in enumerate(NOTE_VALUES)}
     figure = plots.note_figure(study(runs(values)))
-    points, note = figure.axes[0].lines[2:4]  # of sign-SGD
+    note, points = figure.axes[0].lines[2:4]  # of sign-SGD
     assert list(points.get_xdata()) == [0.01, 0.01]
     assert note.get_xdata()[0] == NOTE_VALUES["sign_sgd"].hr
-    assert figure.axes[4].lines[1].get_xdata()[0] == NOTE_VALUES["lion"].loss
+    assert figure.axes[4].lines[0].get_xdata()[0] == NOTE_VALUES["lion"].loss
     assert plots.note_figure(study(runs(values, "short"))) is None
+    without_lion = study(runs({o: v for o, v in values.items() if o != "lion"}))
+    assert plots.note_figure(without_lion).axes[0].lines[0].get_xdata()[0] == NOTE_VALUES["lion"].hr
 
 
 def test_a_bar_crosses_the_notes_figure_if_it_is_reproduced():
@@ -171,6 +173,15 @@ def test_memories_are_those_of_the_last_diagnosed_epoch():
     assert np.isnan(widths[1][0])  # Lion has no counter: a dash, not 0%
     assert "–" in [text.get_text() for text in figure.axes[1].texts]
     assert widths[1][1:] == pytest.approx(widths[0][1:])
+    of_lion = study(runs({"lion": TWO["lion"]}), diagnostics=frame[frame["optimizer"] == "lion"])
+    assert charts.memories(of_lion) is not None  # no variant has a counter
+
+
+def test_a_sweep_over_settings_has_no_diagnostics_of_its_mean():
+    values = {(quantity, "items", 10): lambda i, seed: 0.9 for quantity in plots.MEMORIES}
+    rates = [runs(TWO, lr=lr, swept=f"lr {lr:g}", record=f"{lr}") for lr in (1e-4, 3e-4)]
+    rates = [frame.assign(record=frame["record"] + frame.index.map(str)) for frame in rates]
+    assert plots.memories(study(*rates, diagnostics=diagnostics(values))) is None
 
 
 def test_gains_are_drawn_with_their_intervals():

@@ -1,24 +1,31 @@
 """results/report.html: made from the CSV files alone, and usable in a real browser."""
 
+import json
 import re
+import shlex
 import shutil
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
+from scripts.aggregate import main as aggregate
+from scripts.make_figures import main as make_figures
+from scripts.make_tables import main as make_tables
+from scripts.records.record import digest, identity
 from scripts.report import main as report
 from scripts.reporting.collect import load
 from scripts.reporting.report import TEMPLATES
 from scripts.reporting.sources import commands, runs_behind, runs_of_row
 from scripts.reporting.studies import studies
-from scripts.reporting.style import OTHERS, STYLES, on_dark, short
+from scripts.reporting.style import OTHERS, STYLES, on_dark
 from scripts.reporting.tables import tables
 from scripts.reporting.tuned import tuned
+from scripts.running.plan import plan
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, gains, results, runs
+from tests.test_frozen import composed
 
 RESULTS = REPOSITORY / "results"
 REPORT = RESULTS / "report.html"
@@ -294,29 +301,43 @@ def test_figures_follow_the_scheme(page):
         page.wait_for_function(f"document.querySelector('{line}'{colour}')")
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "records",
+    [
+        ["beauty/lion/ablation-*seed0"],
+        ["beauty/sign_sgd/ablation-*seed0", "beauty/ternary_lion_ef/finalists-*seed0"],
+        ["beauty/*/one_byte-*"],
+        ["beauty/ternary_lion_byte_balanced/lasting-*seed0"],
+        ["beauty/lion/short-*"],
+        ["ml-100k/lion/clipping-*"],
+    ],
+)
+def test_a_part_of_a_study_has_tables_figures_and_a_report(tmp_path, records):
+    for pattern in records:
+        for path in (RESULTS / "runs").glob(f"{pattern}.json"):
+            copied = tmp_path / path.relative_to(RESULTS)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copied)
+    for command in (aggregate, make_tables, make_figures, report):
+        assert command([f"results.root={tmp_path}"]) == 0
+
+
 def test_the_commands_behind_a_table_train_its_runs_and_no_other():
+    """Every run of every command composes to the config of a record, each record once."""
     runs_csv = load(RESULTS).runs
-    expected = sorted(runs_csv["record"])
+    records = [json.loads((RESULTS / name).read_text()) for name in runs_csv["record"]]
+    expected = {(r["config_hash"], r["seed"], r["experiment"]) for r in records}
     found = []
     for command in commands(runs_csv):
         start, _, rest = command.partition(" -m scripts.train -m ")
         assert start.startswith("torchrun") == ("experiment=workers" in rest)
-        words = dict(word.split("=", 1) for word in rest.split())
-        del words["results.root"]
-        own = runs_csv[
-            (runs_csv["experiment"] == words.pop("experiment"))
-            & (runs_csv["model"] == words.pop("model"))
-            & (runs_csv["dataset"] == words.pop("data"))
-        ]
-        for values in product(*(value.split(",") for value in words.values())):
-            run = own
-            for key, value in zip(words, values, strict=True):
-                column = key if key in own else key.removeprefix("optimizer.")
-                run = run[run[column].map(short) == ("" if value == "null" else value)]
-            (record,) = run["record"]
-            found.append(record)
-    assert sorted(found) == expected
+        for overrides in plan(shlex.split(rest)).runs:
+            words = [word for word in overrides if not word.startswith("results.root=")]
+            config = composed(shlex.join(["scripts.train", *words]))
+            (experiment,) = (w.partition("=")[2] for w in words if w.startswith("experiment="))
+            identifying = identity(config, config["data"]["sha256"])
+            found.append((digest(identifying), config["seed"], experiment))
+    assert sorted(found) == sorted(expected)
 
 
 def test_the_records_of_the_tuned_are_the_runs_that_it_shows():

@@ -27,6 +27,7 @@ from scripts.records.errors import UserError
 from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
 from scripts.records.run_files import RunFiles
 from scripts.records.users import read_users, users_path
+from scripts.reporting import comparison
 from scripts.reporting.collect import load
 from scripts.reporting.note import NOTE_VALUES
 from scripts.reporting.plots import figures
@@ -39,7 +40,7 @@ from tests.forked import python
 FIRST = (
     "dataset,model,experiment,optimizer,seed,epochs,lr,weight_decay,best_epoch,test/HR@10,"
     "test/NDCG@10,valid/NDCG@10,train/loss,train/min_loss,targets_per_second,eval_seconds,"
-    "peak_rss_mib,state_bytes_per_param,record,commit,setting_hash,swept"
+    "peak_rss_mib,state_bytes_per_param,record,commit,setting_hash,overrides,swept"
 )
 
 
@@ -372,11 +373,15 @@ def test_two_variants_are_compared_over_seeds_and_users(tabled, tmp_path, capsys
     cells = " │ +".join(str(users[name]) for name in ("users", "better", "worse"))
     assert re.search(f"│ +{cells} │", output)
     assert figure.stat().st_size > 0
-    for wrong in ("curves.foo", "missing/curves.png"):
+    for wrong, why in (
+        ("curves.foo", "its name must end with .png or .pdf"),
+        ("curves", "its name must end with .png or .pdf"),
+        ("missing/curves.png", "cannot be written: "),
+    ):
         arguments = ["short/simba", "short/lion", root, "--figure", str(tmp_path / wrong)]
         assert compare(arguments) == 2
         message = capsys.readouterr().err
-        assert message.startswith(f"error: --figure {tmp_path / wrong}: cannot be written: ")
+        assert message.startswith(f"error: --figure {tmp_path / wrong}: {why}")
         assert message.count("\n") == 1
     record = next((tabled / "runs").glob("*/simba_m/*seed1.json"))
     assert compare([str(record), "short/lion", root]) == 0
@@ -444,6 +449,25 @@ def test_a_comparison_of_an_experiment_is_one_of_each_of_its_variants(tabled, ca
     output = capsys.readouterr().out
     assert "Simba (short) minus Simba (short)" in output
     assert "Simba (short) minus Lion" not in output
+
+
+def test_the_file_of_a_record_names_this_file_and_no_other(tabled, tmp_path, capsys):
+    ours = next((tabled / "runs").glob("*/simba_m/*seed1.json"))
+    elsewhere = tmp_path / "elsewhere" / ours.relative_to(tabled)
+    assert compare([str(elsewhere), str(ours), f"results.root={tabled}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {elsewhere}: no record in ")
+    theirs = next((tabled / "runs").glob("*/simba_m/*seed0.json"))
+    both = comparison.find(tabled, studies(load(tabled)), str(ours), None)
+    both += comparison.find(tabled, studies(load(tabled)), str(theirs), None)
+    same_seed = [
+        both[0],
+        both[1]._replace(runs=both[1].runs.assign(seed=both[0].runs["seed"].item())),
+    ]
+    table = comparison.tables(comparison.compare(tabled, *same_seed))[0].frame
+    assert [name for name in table if name.endswith((", A", ", B"))] == [
+        "Simba + m (short), A",
+        "Simba + m (short), B",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["", "\0", "popularity,history\n1,2\n", "1,2\n" * 31, "cut"])

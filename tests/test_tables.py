@@ -1,6 +1,5 @@
 """Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
-import math
 import re
 import shutil
 import subprocess
@@ -8,11 +7,11 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from scripts.records.errors import UserError
 from scripts.reporting.cells import Table
+from scripts.reporting.collect import load
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.experiments import sweep_size
 from scripts.reporting.note import (
@@ -25,13 +24,16 @@ from scripts.reporting.note import (
 )
 from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
-from scripts.reporting.sources import runs_of_row
+from scripts.reporting.sources import runs_behind, runs_of_row
 from scripts.reporting.statistics import differences, groups, holm, t_interval
 from scripts.reporting.studies import Declaration, declared, studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
 from scripts.reporting.tables import by_epoch, grid, tables
+from scripts.running.plan import plan
 from tests.conftest import REPOSITORY
 from tests.made_up import EXACT, curves, gains, results, runs, study
+
+RESULTS = REPOSITORY / "results"
 
 
 def made(*frames, **more) -> dict[str, pd.DataFrame]:
@@ -163,7 +165,7 @@ def test_a_missing_variant_is_a_line_without_figures():
     values = {o: rows for o, rows in EXACT.items() if o != "simba"}
     rows = made(runs(values, "short"))["short-sasrec-beauty/metrics"].set_index("optimizer")
     assert rows.loc["Simba"].tolist() == ["–", "–", "–", "–", "0", "–"]
-    assert "place" not in rows.columns
+    assert not {"rank", "note's rank"} & set(rows.columns)
 
 
 def test_a_grid_is_ranked_by_valid_and_says_where_it_ends():
@@ -402,6 +404,10 @@ def test_markdown_and_latex_distinguish_text_from_numbers():
     assert r"$\pm$" in code
     assert r"\caption{50\% of \$m\$}" in code
     assert r"\label{tab:study:metrics}" in code
+    assert r"\label{tab:single-50-off:metrics}" in latex(Table(frame, ""), "single-50%off/metrics")
+    odd = latex(Table(pd.DataFrame({"a^b": ["c~d", "e\\f"]}), ""), "x")
+    for text in (r"a\textasciicircum{}b", r"c\textasciitilde{}d", r"e\textbackslash{}f"):
+        assert text in odd
 
 
 def test_every_optimizer_has_a_label_and_a_colour_that_stay():
@@ -522,10 +528,7 @@ def test_latex_tables_compile_and_can_be_read_on_a4(tmp_path):
 @pytest.mark.parametrize("experiment", ["robustness", "search_lr_3e-4", "tuning"])
 def test_the_size_of_a_sweep_is_that_of_hydra(experiment):
     """One lists its values itself, one takes them from another file, one does both."""
-    with initialize_config_dir(str(REPOSITORY / "configs"), version_base=None):
-        config = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
-    lists = [str(values).split(",") for values in config.hydra.sweeper.params.values()]
-    assert sweep_size(experiment) == math.prod(map(len, lists))
+    assert sweep_size(experiment) == len(plan([f"experiment={experiment}"]).runs)
     assert sweep_size("none") == 0
 
 
@@ -534,6 +537,67 @@ def test_an_empty_experiment_file_declares_nothing(tmp_path, monkeypatch):
     (tmp_path / "mine_is_empty.yaml").write_text("# nothing yet\n")
     assert sweep_size("mine_is_empty") == 0
     assert declared("mine_is_empty") == Declaration()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study: {answers: true", "not YAML: "),
+        ("[lion, simba]", "must have keys and values, got list"),
+        ("hydra: 3", "hydra must have keys and values, got 3"),
+        ("hydra:\nstudy:", None),
+        ("study: {steps: [lion, simba]}", "study: Cannot merge"),
+        ("study: {steps: {lion: a}}", "study.steps: two steps or more are needed"),
+        ("study: {baseline: [lion]}", "study.baseline: "),
+        ('study: {compares_with_note: "perhaps"}', "study.compares_with_note: "),
+        ("study: {of: lion}", "Key 'of' not in 'Declaration'"),
+        ("hydra: {sweeper: {params: {seed: 'range(0,5)'}}}", None),
+    ],
+)
+def test_a_mistake_in_an_experiments_file_is_one_line(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr("scripts.reporting.studies.EXPERIMENTS", tmp_path)
+    name = f"mine_{abs(hash(text))}"  # contents are cached by name
+    (tmp_path / f"{name}.yaml").write_text(text)
+    if message is None:
+        assert declared(name) == Declaration()
+        assert sweep_size(name) == 0  # range(0,5) is for Hydra to count
+        return
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        declared(name)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_swept_key_separates_the_rows_of_a_table():
+    def of(lr, batch, ndcg):
+        swept = f"batch_size {batch}, lr {lr:g}"
+        values = {"lion": [(0.1, ndcg, 0.5)]}
+        return runs(values, "mine", lr=lr, batch_size=batch, swept=swept)
+
+    made = tables([study(of(1e-3, 8, 0.01), of(1e-3, 16, 0.02), of(1e-2, 8, 0.03))])
+    frame = made["mine-sasrec-beauty/metrics"].frame
+    assert not frame[["optimizer", "lr", "batch_size"]].duplicated().any()
+    assert "mine-sasrec-beauty/grid" not in made  # it would average over batch sizes
+
+
+def test_patience_makes_no_sweep_over_epochs():
+    frame = runs({"lion": [(0.1, 0.02, 0.5), (0.1, 0.03, 0.5)]}, "mine")
+    frame["epochs"] = [3, 4]
+    assert study(frame).swept == []
+    assert study(frame.assign(swept=["epochs 3", "epochs 4"])).swept == ["epochs"]
+
+
+def test_the_baseline_of_another_experiment_is_labelled_so_and_leads_to_its_runs():
+    for made in studies(load(RESULTS)):
+        if f"{made.name}/metrics" not in (shown := tables([made])):
+            continue
+        behind = runs_behind([made], f"{made.name}/metrics")
+        frame = shown[f"{made.name}/metrics"].frame
+        keys = ["optimizer", *(key.split(".")[-1] for key in made.swept)]
+        assert not frame[[k for k in keys if k in frame]].duplicated().any(), made.name
+        for _, row in frame.iterrows():
+            if "n" in row:
+                assert len(runs_of_row(behind, row)) == int(row["n"]), (made.name, row["optimizer"])
 
 
 def test_the_grid_counts_any_number_of_seeds():

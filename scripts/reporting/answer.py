@@ -50,7 +50,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         "values of the counter and 17 of the error instead of 31 and 7. The step is compiled into "
         "one pass (fused), on one thread."
     )
-    return Table(pd.DataFrame(lines), caption)
+    return Table(pd.DataFrame(lines), caption) if lines else None
 
 
 def _ndcg_cell(studies: Sequence[Study], optimizer: str) -> str:

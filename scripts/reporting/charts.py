@@ -312,7 +312,8 @@ def memories(study: Study) -> Chart | None:
         return None
     last = last_diagnosed(study.diagnostics)
     shares = last.pivot_table(index="optimizer", columns="quantity", values="value")
-    shares = shares.reindex([o for o, _ in study.variants if o in shares.index])
+    rows = [o for o, _ in study.variants if o in shares.index]
+    shares = shares.reindex(rows, columns=list(MEMORIES))
     colours = ("#0072B2", "#E69F00", "#009E73")
     bars = {}
     for colour, (quantity, title) in zip(colours, MEMORIES.items(), strict=True):

@@ -6,6 +6,7 @@ users of such a comparison, and ``diagnostics.csv`` one per quantity and epoch o
 diagnostics. docs/results.md explains their columns.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,15 @@ from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks, digest, read_record
 from scripts.records.users import Users, read_users, users_path
 from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
-from scripts.reporting.studies import RUN, STUDY, VARIANT
+from scripts.reporting.studies import RUN, STUDY, VARIANT, key_columns
 from scripts.reporting.style import short
 
 FIXED_KEYS = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
+# Keys of a record's command that columns of runs.csv have, or that change no result.
+ELSEWHERE = {
+    *("seed", "experiment", "results.name", "results.root", "data.root", "force", "save_best"),
+    *("joint", "device"),
+}
 COST_COLUMNS = {  # columns of a run, with their number of decimals
     "targets_per_second": 0,
     "eval_seconds": 3,
@@ -107,14 +113,14 @@ def load(root: Path) -> Results:
             raise UserError(f"{path} does not exist; run `python -m scripts.aggregate` first")
         try:
             # A dataset may be called NA, so pandas must not read text as a missing value.
-            text = dict.fromkeys([*RUN, "swept", "record", "commit", "setting_hash"], str)
+            text = dict.fromkeys([*RUN, *TEXTS], str)
             frame = pd.read_csv(path, dtype=text | {"seed": int}, keep_default_na=False)
             lacking = REQUIRED[name] - set(frame.columns)
             if lacking:
                 raise ValueError(f"no column {', '.join(sorted(lacking))}")
             for column in NUMBERS & set(frame.columns):
                 frame[column] = pd.to_numeric(frame[column])
-            for column in (str(c) for c in frame if "." in str(c)):  # swept keys
+            for column in key_columns(frame) if name == "runs" else ():
                 numbers = pd.to_numeric(frame[column], errors="coerce")
                 if numbers[frame[column] != ""].notna().all():
                     frame[column] = numbers
@@ -137,6 +143,7 @@ def load(root: Path) -> Results:
     return Results(*frames)
 
 
+TEXTS = ("swept", "record", "commit", "setting_hash", "overrides")
 NUMBERS = {
     *("epochs", "lr", "weight_decay", "best_epoch", "test/HR@10", "test/NDCG@10", "valid/NDCG@10"),
     *("train/loss", "train/min_loss", "epoch", "value", "seeds", "users", "better", "worse"),
@@ -145,7 +152,7 @@ NUMBERS = {
 REQUIRED = {
     "runs": {
         *(*RUN, "swept", "lr", "test/HR@10", "test/NDCG@10", "train/loss", "train/min_loss"),
-        *("record", "commit", "setting_hash", "epochs", "weight_decay", "best_epoch"),
+        *("record", "commit", "setting_hash", "overrides", "epochs", "weight_decay", "best_epoch"),
         *("valid/NDCG@10", "state_bytes_per_param"),
     },
     "curves": {"record", "epoch", "train/loss", "valid/NDCG@10"},
@@ -178,8 +185,16 @@ def runs_row(record: dict[str, Any], path: Path) -> dict[str, Any]:
             "record": path.as_posix(),
             "commit": record.get("commit"),
             "setting_hash": digest(setting),
+            "overrides": overrides(record["command"]),
         }
     )
+
+
+def overrides(command: str) -> str:
+    """The overrides in a record's command that train the same run with any seed and folder."""
+    words = shlex.split(command)
+    given = words[words.index("scripts.train") + 1 :]
+    return shlex.join(word for word in given if word.partition("=")[0] not in ELSEWHERE)
 
 
 def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:

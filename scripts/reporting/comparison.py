@@ -58,21 +58,28 @@ class Comparison(NamedTuple):
     groups: dict[str, list[Group]]  # by each key of GROUPED_BY; empty if no training wrote users
 
 
-def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]:
+def find(root: Path, studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]:
     """The variants that a name stands for.
 
     Args:
+        root: the results folder, which holds the records.
         name: ``EXPERIMENT``, for all its variants; ``EXPERIMENT/OPTIMIZER``, with ``/SWEPT`` behind
             it if the experiment sweeps over more; or the file of a record.
         dataset: that of the runs; None if there is only one.
 
     Raises:
-        UserError: there is no such run, or the name stands for runs of several datasets.
+        UserError: there is no such run, or the name stands for runs of several datasets or models.
     """
-    for study in studies:
-        runs = study.runs[study.runs["record"].map(name.endswith)]
-        if len(runs):
-            return [_side(study, runs)]
+    if name.endswith(".json"):
+        path = Path(name).resolve()
+        for study in studies:
+            runs = study.runs[[(root / r).resolve() == path for r in study.runs["record"]]]
+            if len(runs):
+                return [_side(study, runs)]
+        raise UserError(
+            f"{name}: no record in {root / 'runs.csv'}; set results.root=DIR, or run "
+            f"`python -m scripts.aggregate results.root={root}`"
+        )
     experiment, _, named = name.strip("/").partition("/")
     matching = [s for s in studies if s.experiment == experiment and dataset in (None, s.dataset)]
     if not matching:
@@ -80,8 +87,10 @@ def find(studies: Sequence[Study], name: str, dataset: str | None) -> list[Side]
         where = f" on {dataset}" if dataset else ""
         raise UserError(f"{name}: no experiment{where} and no record; there are {known}")
     if len(matching) > 1:
-        several = ", ".join(study.dataset for study in matching)
-        raise UserError(f"{name} was run on {several}; choose one with --dataset")
+        several = ", ".join(f"{study.dataset} with {study.model}" for study in matching)
+        raise UserError(
+            f"{name} was run on {several}; choose one with --dataset, or name a record's file"
+        )
     (study,) = matching
     variants = {"/".join(filter(None, v)): study.of(*v) for v in study.variants}
     chosen = [v for v in variants if named in ("", v) or v.startswith(f"{named}/")]
@@ -115,6 +124,8 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     Raises:
         UserError: they have no seed in common, or were tested on different users.
     """
+    if a.name == b.name and not a.runs.equals(b.runs):  # such as two records of one variant
+        a, b = a._replace(name=f"{a.name}, A"), b._replace(name=f"{b.name}, B")
     dataset, other = (str(side.runs["dataset"].iloc[0]) for side in (a, b))
     if dataset != other:
         raise UserError(f"{a.name} and {b.name} were run on different datasets: {dataset}, {other}")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.reporting.cells import MISSING, Table
-from scripts.reporting.studies import EXPERIMENTS, Study, experiment_file
+from scripts.reporting.studies import EXPERIMENTS, Study, experiment_file, sweeper_params
 
 FIRST_QUESTION = re.compile(r".{0,110}?\?")
 FIRST_SENTENCE = re.compile(r".*?(?<!eq)\.(?= |$)")
@@ -49,16 +49,21 @@ def asks(experiment: str) -> str:
 
 
 def sweep_size(experiment: str) -> int:
-    """The number of runs that ``-m experiment=NAME`` trains; 0 if the file lists no sweep."""
-    swept = _swept(experiment)
-    return math.prod(len(str(values).split(",")) for values in swept.values()) if swept else 0
+    """The number of runs that ``-m experiment=NAME`` trains.
+
+    0 if the file lists no sweep, or has a sweep such as ``range(0,5)`` or lists of lists.
+    """
+    lists = [str(values) for values in _swept(experiment).values()]
+    if not lists or any(set("([{") & set(values) for values in lists):
+        return 0
+    return math.prod(len(values.split(",")) for values in lists)
 
 
 def _swept(experiment: str) -> dict[str, Any]:
     """The lists that a sweep goes through, by key: those of the files in ``defaults``, its own."""
     content = experiment_file(experiment)
     swept: dict[str, Any] = {}
-    for default in content.get("defaults", []):
+    for default in content.get("defaults") or []:
         if isinstance(default, str):
             swept |= _swept(default)
-    return swept | content.get("hydra", {}).get("sweeper", {}).get("params", {})
+    return swept | sweeper_params(experiment)

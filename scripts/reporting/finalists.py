@@ -95,7 +95,7 @@ def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
     return [
         s
         for s in studies
-        if (s.model, s.dataset) == (base.model, base.dataset) and s.swept == ["lr"]
+        if (s.model, s.dataset) == (base.model, base.dataset) and s.grid_key == "lr"
     ]
 
 
@@ -152,6 +152,7 @@ def steps_timed(root: Path) -> Table | None:
             "first step, warm, s": f"{line['first_step_warm']:.2f}",
         }
         for line in lines(root, "optim")
+        if SIZE in line
     ]
     caption = (
         f"One step of {SIZE} parameters in one tensor, float32, one thread of a processor. Fused: "

@@ -120,7 +120,7 @@ def with_less_state(studies: Sequence[Study]) -> list[VersusBaseline]:
     They are those of the studies that take their baseline from the note's setting.
     """
     base, finalists = note_study_and_finalists(studies)
-    if base is None:
+    if base is None or base.of(base.declared.baseline).empty:
         return []
     most = float(base.of(base.declared.baseline)["state_bytes_per_param"].iloc[0])
     compared = [b for study in finalists for b in _all_versus_baseline(study)]
@@ -129,6 +129,8 @@ def with_less_state(studies: Sequence[Study]) -> list[VersusBaseline]:
 
 def with_as_much_state(study: Study) -> list[VersusBaseline]:
     """A study's variants that keep as much as its baseline or more, the best first."""
+    if study.of(study.declared.baseline).empty:
+        return []
     most = float(study.of(study.declared.baseline)["state_bytes_per_param"].iloc[0])
     return sorted(
         (b for b in _all_versus_baseline(study) if b.bytes >= most), key=lambda b: -b.percent
@@ -178,13 +180,20 @@ class ByteDivision(NamedTuple):
     lion: float  # the baseline's, over the same seeds
 
 
-def best_byte(study: Study) -> ByteDivision:
-    """The variant with one byte of a study that has the best NDCG@10 on validation."""
+def best_byte(study: Study) -> ByteDivision | None:
+    """The variant with one byte of a study that has the best NDCG@10 on validation.
+
+    None if there is no such run, or none of the baseline with the same seed.
+    """
     column = "valid/NDCG@10"
     one = study.runs[study.runs["state_bytes_per_param"] == 1]
+    if one.empty:
+        return None
     best = one.sort_values(column, kind="stable").iloc[-1]
     baseline = variant(study.baseline, study.declared.baseline)
     same = baseline[baseline["seed"] == best["seed"]]
+    if same.empty:
+        return None
     return ByteDivision(str(best["swept"]), float(best[column]), float(same[column].iloc[0]))
 
 

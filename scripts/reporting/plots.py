@@ -125,10 +125,10 @@ def curves(study: Study) -> Figure | None:
 
 def grid_runs(study: Study) -> pd.DataFrame | None:
     """The runs of a study that sweeps over one number, which is in ``value``; else None."""
-    if len(study.swept) != 1:
+    if study.grid_key is None:
         return None
-    (key,) = study.swept
-    runs = study.runs.assign(swept="", value=pd.to_numeric(study.runs[key], errors="coerce"))
+    values = pd.to_numeric(study.runs[study.grid_key], errors="coerce")
+    runs = study.runs.assign(swept="", value=values)
     return None if runs["value"].isna().any() else runs
 
 
@@ -264,11 +264,13 @@ def note_figure(study: Study) -> Figure | None:
         runs, relative = axes[i]
         for y, (optimizer, published) in enumerate(NOTE_VALUES.items()):
             ours, theirs = study.of(optimizer)[column], float(published[i])
+            colour = style_of(optimizer).colour
+            runs.plot(theirs, y, "D", color=colour, mfc="white", ms=6, zorder=0)
+            if ours.empty:
+                continue
             mean = ours.mean() / theirs - 1
             half = 2 * note.prediction_se(ours, len(ours)) / theirs
-            colour = style_of(optimizer).colour
             runs.plot(ours, [y] * len(ours), "o", color=colour, alpha=0.6)
-            runs.plot(theirs, y, "D", color=colour, mfc="white", ms=6, zorder=0)
             relative.plot([mean - half, mean + half], [y, y], color=colour, lw=3)
         runs.set(title=metric)
         runs.set_xlim(left=0)

@@ -17,6 +17,10 @@ WIDTH = 100  # columns of text where there is no terminal
 LATEX_WIDTH = 110  # characters of small print in a page's width
 COLUMN_GAP = 3  # columns of text between two columns of a table
 NUMBER = re.compile(r"[-+−<\d\[]")
+ESCAPES = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+)
 SYMBOLS = {"±": r"$\pm$", "−": "$-$", MISSING: "--", ">": "$>$", "<": "$<$"}
 
 
@@ -54,9 +58,10 @@ def latex(table: Table, name: str) -> str:
         f"\\begin{{adjustbox}}{{max width=\\textwidth}}\n{_tabular(part)}\\end{{adjustbox}}\n"
         for part in narrow(table.frame, LATEX_WIDTH)
     )
+    label = re.sub(r"[^\w.:+=-]", "-", name.replace("/", ":"))
     return (
         "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_escaped(table.caption)}}}\n\\label{{tab:{name.replace('/', ':')}}}\n"
+        f"\\caption{{{_escaped(table.caption)}}}\n\\label{{tab:{label}}}\n"
         f"\\footnotesize\n{parts}\\end{{table}}\n"
     )
 
@@ -111,7 +116,7 @@ def is_numeric_column(column: pd.Series) -> bool:
 
 
 def _escaped(text: str) -> str:
-    text = re.sub(r"([&%$#_{}])", r"\\\1", text)
+    text = text.translate(ESCAPES)
     for symbol, code in SYMBOLS.items():
         text = text.replace(symbol, code)
     return text

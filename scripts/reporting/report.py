@@ -7,6 +7,7 @@ and filters; both are written into the page.
 
 import itertools
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -263,8 +264,11 @@ class Page:
         return f"\n\n@@block {len(self.blocks) - 1}@@\n\n"
 
     def _sources(self, runs: pd.DataFrame) -> dict[str, Any]:
+        first = runs["record"].iloc[0]
         return {
             "commands": commands(runs),
+            "rerun": f"python -m scripts.rerun {shlex.quote(str(self.root / first))}",
+            "args": "" if self.root == Path("results") else f" ARGS=results.root={self.root}",
             "commits": commits(runs),
             "runs": _described(runs),
         }

@@ -1,22 +1,22 @@
 """What stands behind a table or a figure: its runs, and the command that trains them again."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from scripts.records.torchrun import START
-from scripts.reporting.cells import OPTIMIZER, Table
+from scripts.reporting.cells import MISSING, OPTIMIZER, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import NOTE_VALUES
-from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study, experiment_file
+from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study, experiment_file, key_columns
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import ORDER, compares_with_note
 
 LABELS = (OPTIMIZER, "step")  # columns that name a variant
-COLUMN_KEYS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}  # columns and keys
-SETTINGS = ("batch_size", "corrupt", "epochs", "gradients", "max_grad_norm", "negatives", "workers")
+SINGLE = "single"  # the experiment of runs without one
 DIAGNOSED = ("moves", "memories")  # tables and figures of diagnosed runs alone
 
 
@@ -27,7 +27,8 @@ def runs_behind(studies: Sequence[Study], name: str, table: Table | None = None)
         if study.name == study_name:
             if kind in DIAGNOSED:
                 return study.runs.merge(study.diagnostics[RUN].drop_duplicates(), on=RUN)
-            return study.shown_runs
+            runs = study.shown_runs
+            return runs.assign(own=runs["experiment"] == study.experiment)
     if name == "tuned":
         return pd.concat([study.runs for study in studies if study.declared.tuning])
     if table is not None and "experiment" in table.frame:
@@ -46,32 +47,36 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     if "setting" in row:
         runs = runs[runs["experiment"] == row["setting"].partition(",")[0]]
     for column in set(LABELS) & set(row.index):
-        whole = [label_of(*v) for v in zip(runs["optimizer"], runs["swept"], strict=True)]
-        runs = runs[
-            (runs["optimizer"].map(label_of) == row[column])
-            | (pd.Series(whole, runs.index, dtype=str) == row[column])
-        ]
+        labels = [label_of(*v) for v in zip(runs["optimizer"], runs["swept"], strict=True)]
+        whole = pd.Series(labels, runs.index, dtype=str)
+        if "own" in runs:  # a baseline of another experiment is labelled so
+            whole = whole.where(runs["own"], whole + " (" + runs["experiment"] + ")")
+        exact = whole == row[column]
+        runs = runs[exact if exact.any() else runs["optimizer"].map(label_of) == row[column]]
     if ORDER in row:
         runs = runs[runs["optimizer"].isin(NOTE_VALUES)]
     if "gradient" in row and (corrupted := corrupted_runs(runs)) is not None:
         same = (corrupted["kind"] == row["gradient"]) & (corrupted["strength"] == row["strength"])
         runs = runs[same.reindex(runs.index)]
-    for column in map(str, runs):
-        if column in ("lr", "weight_decay") or "." in column:
-            shown = row.get(column.split(".")[-1])
-            if shown is not None:
-                runs = runs[runs[column].map(short) == shown]
+    for column in key_columns(runs):
+        shown = row.get(column.split(".")[-1])
+        if shown is not None and column != "epochs":
+            runs = runs[runs[column].map(lambda v: MISSING if _is_empty(v) else short(v)) == shown]
     return runs
 
 
 def commands(runs: pd.DataFrame) -> list[str]:
-    """Commands that train the runs again; runs without an experiment's file have only records."""
+    """Commands that train the runs again, as few as possible.
+
+    Runs of an experiment that has no file have only records.
+    """
     lines = []
-    for (experiment, model, dataset), own in runs.groupby(STUDY, sort=False):
-        if (EXPERIMENTS / f"{experiment}.yaml").is_file():
-            start = _start(str(experiment))
-            start += f" -m experiment={experiment} model={model} data={dataset}"
-            lines += [f"{start} {words} results.root=results/reproduced" for words in sweeps(own)]
+    for name, own in runs.groupby("experiment", sort=False):
+        experiment = str(name)
+        if experiment == SINGLE or (EXPERIMENTS / f"{experiment}.yaml").is_file():
+            words = [] if experiment == SINGLE else [f"experiment={experiment}"]
+            start = " ".join([_start(experiment), "-m", *words])
+            lines += [f"{start} {sweep} results.root=results/reproduced" for sweep in sweeps(own)]
     return lines
 
 
@@ -82,26 +87,18 @@ def _start(experiment: str) -> str:
 
 
 def sweeps(runs: pd.DataFrame) -> list[str]:
-    """The overrides of a study's runs: as few sweeps as give these runs and no other."""
-    keys = {
-        c: COLUMN_KEYS.get(c, c)
-        for c in map(str, runs)
-        if c in COLUMN_KEYS or c in SETTINGS or "." in c
-    }
-    varying = {column: key for column, key in keys.items() if runs[column].nunique(False) > 1}
-    lines = [
-        {"optimizer": str(run["optimizer"])}
-        | {
-            key: "null" if _is_empty(run[column]) else short(run[column])
-            for column, key in varying.items()
-            if column in SETTINGS or not _is_empty(run[column])  # not every optimizer has the key
-        }
-        | {"seed": str(run["seed"])}
-        for _, run in runs.sort_values("seed", kind="stable").iterrows()
-    ]
-    for key in ("seed", "optimizer", *varying.values()):
+    """The overrides of an experiment's runs: as few sweeps as give these runs and no other."""
+    lines = []
+    for _, run in runs.sort_values("seed", kind="stable").iterrows():
+        words = [word.partition("=") for word in shlex.split(run["overrides"])]
+        lines.append({key: value for key, _, value in words} | {"seed": str(run["seed"])})
+    keys = dict.fromkeys(key for line in lines for key in line)
+    for key in ("seed", *(key for key in keys if key != "seed" and not key.startswith("--"))):
         lines = _joined(lines, key)
-    return [" ".join(f"{key}={value}" for key, value in line.items()) for line in lines]
+    return [
+        shlex.join(f"{key}={value}" if value else key for key, value in line.items())
+        for line in lines
+    ]
 
 
 def _is_empty(value: Any) -> bool:

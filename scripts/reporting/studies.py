@@ -6,13 +6,16 @@ configs/experiment declares its tables under ``study``. Without this key, a stud
 that applies to it.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
 from scripts.reporting.note import NOTE_VALUES
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 STUDY = ["experiment", "model", "dataset"]
 RUN = ["dataset", "model", "experiment", "optimizer", "seed"]
 VARIANT = ["optimizer", "swept"]
+RESULTS = {  # the columns of runs.csv that are not keys of the config
+    *(*RUN, "swept", "overrides", "best_epoch", "record", "commit", "setting_hash"),
+    *("targets_per_second", "eval_seconds", "peak_rss_mib", "state_bytes_per_param"),
+}
+IN_LABELS = {"corrupt", "gradients", "workers"}  # keys that a variant's label names
+SWEPT_PARTS = re.compile(r", (?=[^\W\d]\w* )")  # between two keys in a text ``swept``
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
 
@@ -71,13 +80,29 @@ class Study:
 
     @cached_property
     def swept(self) -> list[str]:
-        """The columns of ``runs`` that the study sweeps over: epochs, lr, weight_decay, a.b keys.
+        """The columns of ``runs`` that the study sweeps over, without those of IN_LABELS.
 
-        Other keys, such as ``corrupt``, are only in the text ``swept`` of a run.
+        The column epochs has the trained epochs, which also differ where ``patience`` ends a run.
         """
-        candidates = ["epochs", "lr", "weight_decay", *(str(c) for c in self.runs if "." in str(c))]
+        keys = [c for c in key_columns(self.runs) if c not in IN_LABELS]
+        if not any("epochs" in keys_of(text) for text in self.runs["swept"]):
+            keys.remove("epochs")
         by_optimizer = self.runs.groupby("optimizer")
-        return [c for c in candidates if (by_optimizer[c].nunique(dropna=False) > 1).any()]
+        return [c for c in keys if (by_optimizer[c].nunique(dropna=False) > 1).any()]
+
+    def in_label(self, swept: str) -> str:
+        """The part of a text ``swept`` whose keys are no columns of ``swept``."""
+        columns = {key.split(".")[-1] for key in self.swept}
+        parts = SWEPT_PARTS.split(swept)
+        return ", ".join(part for part in parts if part.split(" ")[0] not in columns)
+
+    @property
+    def grid_key(self) -> str | None:
+        """The only key that the study sweeps over; None if there are none or several."""
+        if len(self.swept) != 1 or any(self.in_label(text) for text in self.runs["swept"]):
+            return None
+        values = self.runs[self.swept[0]]
+        return None if (values.isna() | (values == "")).any() else self.swept[0]
 
     @cached_property
     def variants(self) -> list[tuple[str, str]]:
@@ -140,6 +165,16 @@ class Study:
         return int(self.runs.groupby(VARIANT)["seed"].nunique().min())
 
 
+def key_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns of runs.csv that are keys of the config, as some study sweeps over them."""
+    return [c for c in map(str, runs) if c not in RESULTS and "/" not in c]
+
+
+def keys_of(swept: str) -> list[str]:
+    """The last parts of the keys in a text ``swept``."""
+    return [part.split(" ")[0] for part in SWEPT_PARTS.split(swept)]
+
+
 def studies(results: "Results") -> list[Study]:
     """All studies of a results folder.
 
@@ -151,6 +186,7 @@ def studies(results: "Results") -> list[Study]:
     for key, runs in results.runs.groupby(STUDY):
         keys = tuple(map(str, key))
         experiment, model, dataset = keys
+        one_setting = bool((runs["swept"] == "").all())
         study = Study(
             experiment=experiment,
             model=model,
@@ -159,7 +195,8 @@ def studies(results: "Results") -> list[Study]:
             curves=of_study(curves, keys),
             paired=of_study(results.paired, keys),
             gains=of_study(results.gains, keys),
-            diagnostics=of_study(results.diagnostics, keys),
+            # They have no column for what a study sweeps over.
+            diagnostics=of_study(results.diagnostics, keys).iloc[: None if one_setting else 0],
             baseline=of_study(results.runs, baseline_study(keys)),
             baseline_curves=of_study(curves, baseline_study(keys)),
             declared=declared(experiment),
@@ -196,9 +233,36 @@ def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame
 
 @cache
 def experiment_file(experiment: str) -> dict[str, Any]:
-    """The content of an experiment's file alone, without its ``defaults``; empty without a file."""
+    """The content of an experiment's file alone, without its ``defaults``; empty without a file.
+
+    Raises:
+        UserError: the file is not a YAML mapping.
+    """
     path = EXPERIMENTS / f"{experiment}.yaml"
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must have keys and values, got {type(content).__name__}")
+    return content
+
+
+def sweeper_params(experiment: str) -> dict[str, Any]:
+    """The lists that an experiment's own file sweeps over, by key: ``hydra.sweeper.params``.
+
+    Raises:
+        UserError: the file is invalid.
+    """
+    section: Any = experiment_file(experiment)
+    for key in ("hydra", "sweeper", "params"):
+        section = section.get(key) or {}
+        if not isinstance(section, dict):
+            path = EXPERIMENTS / f"{experiment}.yaml"
+            raise UserError(f"{path}: {key} must have keys and values, got {section!r}")
+    return section
 
 
 @cache
@@ -208,14 +272,18 @@ def declared(experiment: str) -> Declaration:
     Only the file itself counts, not the files that it names in ``defaults``.
 
     Raises:
-        UserError: the file's ``study`` has an unknown key.
+        UserError: the file's ``study`` has an unknown key or an invalid value.
     """
-    content = experiment_file(experiment)
-    swept = content.get("hydra", {}).get("sweeper", {}).get("params", {}).get("optimizer", "")
+    swept = sweeper_params(experiment).get("optimizer", "")
     optimizers = tuple(o.strip() for o in str(swept).split(",") if o.strip())
+    path = EXPERIMENTS / f"{experiment}.yaml"
     try:
-        return Declaration(optimizers=optimizers, **(content.get("study") or {}))
-    except TypeError as error:
-        reason = str(error).removeprefix("Declaration.__init__() ")
-        path = EXPERIMENTS / f"{experiment}.yaml"
-        raise UserError(f"{path}: study: {reason}") from None
+        section = OmegaConf.create(experiment_file(experiment)).get("study") or {}
+        merged = OmegaConf.merge(OmegaConf.structured(Declaration), section)
+        declaration = cast(Declaration, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, ("study", error.full_key)))
+        raise UserError(f"{path}: {key}: {str(error).splitlines()[0]}") from None
+    if declaration.steps is not None and len(declaration.steps) < 2:
+        raise UserError(f"{path}: study.steps: two steps or more are needed")
+    return replace(declaration, optimizers=optimizers)

@@ -75,10 +75,12 @@ def metrics_table(study: Study) -> Table | None:
     if study.declared.baseline_from:
         baseline = study.declared.baseline
         runs_by_variant.append((baseline, "", baseline_of(study.baseline, baseline, "")))
-    for optimizer, swept, selected in runs_by_variant:
+    labels = [label_of(o, study.in_label(swept)) for o, swept, _ in runs_by_variant]
+    if study.declared.baseline_from:
+        labels[-1] += f" ({study.declared.baseline_from})"
+    for label, (optimizer, _, selected) in zip(labels, runs_by_variant, strict=True):
         line = {
-            # Columns name the swept values, but for keys such as ``corrupt``.
-            OPTIMIZER: label_of(optimizer, "" if study.swept else swept),
+            OPTIMIZER: label,  # columns have the other swept values
             "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
         line |= {key.split(".")[-1]: values_in(selected[key]) for key in study.swept}
@@ -281,9 +283,9 @@ def by_epoch(study: Study) -> Table | None:
 
 def grid(study: Study) -> Table | None:
     """The best NDCG@10 on validation of each optimizer at each value of the one swept key."""
-    if len(study.swept) != 1:
+    key = study.grid_key
+    if key is None:
         return None
-    (key,) = study.swept
     name = key.split(".")[-1]
     values = study.runs.pivot_table(index="optimizer", columns=key, values="valid/NDCG@10")
     lines = []
