@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -12,8 +13,11 @@ from omegaconf import OmegaConf
 
 from data.prepare import prepare
 from models.ops import REFERENCE
+from scripts.records.errors import UserError
 from scripts.running.joint import JointTraining
+from scripts.running.run import Run
 from scripts.running.training import Training
+from scripts.train import main
 from tests.conftest import REPOSITORY, SMALL
 from tests.forked import python
 from tests.test_train import kept_weights
@@ -141,6 +145,34 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
         assert record["test_ranks"] == expected[path]["test_ranks"]
     assert len(kept_weights(killed)) == 2
     assert kept_weights(killed) == kept_weights(whole)
+
+
+def test_two_runs_of_one_name_are_an_error(train, tmp_path):
+    done = train("-m", "joint=true", "results.name=mine", "seed=0,1")
+    assert done.returncode == 2
+    assert "mine.json: two runs of this command have this name" in done.stderr
+    assert len(records(tmp_path / "results" / "runs")) == 1
+    twice = train("-m", "joint=true", "seed=3,3", f"results.root={tmp_path / 'twice'}")
+    assert twice.returncode == 0
+    assert len(records(tmp_path / "twice" / "runs")) == 1
+
+
+def test_what_one_run_cannot_write_does_not_end_the_others(toy, tmp_path, monkeypatch, capsys):
+    save = Run.save
+
+    def full_for_lion(self: Run) -> None:
+        if self.initial["optimizer"] == "lion":
+            raise UserError("the disk is full")
+        save(self)
+
+    monkeypatch.setattr(Run, "save", full_for_lion)
+    monkeypatch.chdir(REPOSITORY)
+    where = ["data=file", f"data.path={toy}", f"results.root={tmp_path}", *SMALL]
+    sweep = ["optimizer=lion,simba", "batch_size=16,32", "joint=true"]
+    monkeypatch.setattr(sys, "argv", ["train", "-m", *where, *sweep])
+    assert main() == 2
+    assert capsys.readouterr().err.count("error: the disk is full (log: ") == 2
+    assert [path.parent.name for path in records(tmp_path / "runs")] == ["simba", "simba"]
 
 
 def test_a_failed_run_does_not_stop_or_change_the_others(train, tmp_path):

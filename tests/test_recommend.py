@@ -127,6 +127,8 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_an_unknown_item_is_named_with_the_nearest(shared, tmp_path, capsys):
+    output = fails(capsys, shared.record, "--items", "b01", "model=sasrec")
+    assert output == "error: model=sasrec: expected data.KEY=VALUE\n"
     output = fails(capsys, shared.record, "--items", "b01,b011")
     assert "item 'b011' is not in shop; nearest: 'b11', 'b01'" in output
     assert "ids are, for example, '\\x1b[31m', 'a,b', " in fails(

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,25 @@ def test_joint_training_is_refused_if_each_run_has_its_own_process(launch, tmp_p
     assert done.returncode == 2
     assert "remove launcher=slurm" in done.stderr
     assert not names(tmp_path / "results")
+
+
+def test_a_sweep_has_one_folder(run_module, tmp_path):
+    roots = f"results.root={tmp_path / 'a'},{tmp_path / 'b'}"
+    for command in ("scripts.sweep", "scripts.status"):
+        done = run_module(command, roots, "optimizer=lion")
+        assert done.returncode == 2
+        assert done.stderr == "error: results.root: one folder is needed, got a list\n"
+
+
+def test_processes_of_a_sweep_train_a_forced_run_once(train, tmp_path):
+    assert train("seed=1").returncode == 0
+    (record,) = (tmp_path / "results" / "runs").rglob("*.json")
+    earlier = train("-m", "seed=1", "force=true", SIMBA_SWEEP_BEGAN=str(time.time()))
+    assert earlier.returncode == 0
+    trained = record.stat().st_mtime_ns
+    again = train("-m", "seed=1", "force=true", SIMBA_SWEEP_BEGAN=str(trained / 1e9 - 60))
+    assert again.returncode == 0
+    assert record.stat().st_mtime_ns == trained
 
 
 @pytest.mark.slow

@@ -18,11 +18,14 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import simba
+from scripts.records.errors import UserError
 from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks
 from scripts.reporting.note import NOTE_VALUES
+from scripts.running import checkpoint
 from scripts.running.config import checked
 from scripts.running.training import build
+from scripts.running.workers import out_of_memory_as_user_error
 from tests.conftest import REPOSITORY, SMALL
 from tests.forked import python
 from tests.mounts import needs_mounts, read_only, within
@@ -237,6 +240,51 @@ def test_a_checkout_that_cannot_be_written_without_a_home_gives_the_same_record(
     }
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("torch.optim.LBFGS", "missing 1 required positional argument: 'closure'"),
+        ("torch.optim.SparseAdam", "does not support dense gradients"),
+    ],
+)
+def test_an_optimizer_that_cannot_step_here_is_one_line(train, tmp_path, target, message):
+    (tmp_path / "optimizer").mkdir()
+    content = f"_target_: {target}\n_partial_: true\nlr: 0.1\n"
+    (tmp_path / "optimizer" / "mine.yaml").write_text(content)
+    done = train(f"--config-dir={tmp_path}", "optimizer=mine")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_checkpoint_of_another_config_is_not_lost_without_a_word(train, tmp_path):
+    kept = tmp_path / "results" / "checkpoints" / "toy" / "lion" / "x.pt"
+    checkpoint.save(kept, {"hash": "of another config"})
+    done = train("results.name=x")
+    assert done.returncode == 2
+    assert "the checkpoint of a run of another config; force=true replaces it" in done.stderr
+    assert kept.exists()
+    assert train("results.name=x", "force=true").returncode == 0
+    assert not kept.exists()
+
+
+def test_configs_of_a_search_path_are_in_the_records_command(train, tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    lion = (REPOSITORY / "configs" / "optimizer" / "lion.yaml").read_text()
+    (tmp_path / "optimizer" / "mine.yaml").write_text(lion)
+    assert train(f"hydra.searchpath=[file://{tmp_path}]", "optimizer=mine").returncode == 0
+    (record,) = records(tmp_path / "results").values()
+    assert f"hydra.searchpath=[file://{tmp_path}]" in record["command"]
+
+
+def test_missing_memory_is_one_line():
+    message = r"^out of memory: .*DefaultCPUAllocator.*; lower batch_size"
+    with pytest.raises(UserError, match=message), out_of_memory_as_user_error():
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="another"), out_of_memory_as_user_error():
+        raise RuntimeError("another")
+
+
 def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, monkeypatch):
     replace = os.replace
 
@@ -256,7 +304,10 @@ def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, mo
         ("epochs=abc", "epochs"),
         ("epochs=0", "epochs must be an integer >= 1, got 0"),
         ("seed=-1", "seed must be"),
-        ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
+        (
+            "optimizer.lr=abc",
+            "optimizer.lr must be a number, true, false, null, or a list of these",
+        ),
         ("optimizer.lr=-1", "lr must be a finite number >= 0, got -1"),
         ("optimizer=nonsense", "nonsense"),
         ("+optimizer.momentum=0.9", "momentum"),

@@ -38,6 +38,10 @@ class Status:
         self.updated = time.time()
         write_json(path, asdict(self))
 
+    def is_of_this_process(self) -> bool:
+        """Whether this process has written the file."""
+        return self.host == platform.node() and self.pid == os.getpid()
+
     def may_be_alive(self) -> bool:
         """Whether the writer of the file may still exist; True if it is on another host."""
         return self.host != platform.node() or _process_start(self.pid) == self.process_start

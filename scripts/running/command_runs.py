@@ -98,7 +98,12 @@ class CommandRuns:
             for run in self.waiting:
                 groups.setdefault(joint_key(run.training.config), []).append(run)
             for runs in groups.values():
-                self.code = max(self.code, train_jointly(runs))
+                try:
+                    with out_of_memory_as_user_error():
+                        code = train_jointly(runs)
+                except ERRORS as error:
+                    code = print_error(error)
+                self.code = max(self.code, code)
         return self.code
 
 
@@ -153,7 +158,12 @@ def train_jointly(runs: list[Run]) -> int:
                 code = max(code, print_error(run.record_failure(failure)))
                 runs.remove(run)
         for run in evaluated:
-            run.save()
+            try:
+                with run.trace:
+                    run.save()
+            except ERRORS as error:
+                code = max(code, print_error(error))
+                runs.remove(run)
     for run in runs:
         try:
             with run.trace:

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from scripts.records.errors import UserError
 from scripts.records.run_files import RunFiles
 from scripts.running.config import CONFIGS, checked
 from scripts.running.launchers import chosen_plugins, require_builtin
@@ -35,10 +36,13 @@ def plan(overrides: Sequence[str]) -> Plan:
 
     Raises:
         HydraException: the overrides do not fit together, or need another sweeper.
+        UserError: the runs have several folders.
     """
     cfg = compose_common(overrides)
     swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*swept, *overrides])
+    if any(o.key_or_group == "results.root" and o.is_sweep_override() for o in parsed):
+        raise UserError("results.root: one folder is needed, got a list")
     (runs,) = BasicSweeper.split_arguments(parsed, None)
     return Plan(runs, Path(str(cfg.results.root)), chosen_plugins(cfg.hydra))
 

@@ -142,14 +142,21 @@ def section_of(record: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[s
     """The ``data`` section that a record's command composes to, changed by ``overrides``.
 
     Raises:
+        UserError: an override is not of the section.
         DataError: an override is wrong, or a config of the command is no longer there.
     """
+    for override in overrides:
+        if not override.lstrip("+~").startswith("data."):
+            raise UserError(f"{override}: expected data.KEY=VALUE")
     words = shlex.split(record["command"])
     words = words[words.index("scripts.train") + 1 :]
-    about_data = [word for word in words if re.match(r"[+~]*(data|experiment)[.=]", word)]
+    about_data = [
+        word for word in words if re.match(r"[+~]*(data|experiment|hydra.searchpath)[.=]", word)
+    ]
     folders = [w.partition("=")[2] for w in words if w.startswith("--config-dir=")]
     existing = [json.dumps(f"file://{Path(f).resolve()}") for f in folders if Path(f).is_dir()]
-    return data_section([f"hydra.searchpath=[{','.join(existing)}]", *about_data, *overrides])
+    searched = [f"hydra.searchpath=[{','.join(existing)}]"] if existing else []
+    return data_section([*searched, *about_data, *overrides])
 
 
 def write_csv(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -214,14 +214,20 @@ def claim_run(
     stack: ExitStack,
 ) -> Claim | dict[str, Any] | None:
     """Lock a run that is to be trained. For any other, return what ``open_run`` returns."""
+    again = command(overrides_of(config), workers)
     if not stack.enter_context(locked(files.lock)):
+        status = read_status(files.status)
+        if status and status.is_of_this_process() and status.command != again:
+            raise UserError(f"{files.record}: two runs of this command have this name")
         message(f"{files.record}: another process trains it, skipped ({holder(files)})")
         return None
     files.remove_partials()
     dataset = files.folder.split("/")[0]
     users = users_path(files.root, dataset, run_identity["data"])
     write_users_once(users, prepared.sequences)
-    if not config["force"] and (record := finished_record(files, run_identity)):
+    # Another process of this sweep may have trained it with force=true already.
+    is_new = files.record.exists() and files.record.stat().st_mtime > sweep_began()
+    if (is_new or not config["force"]) and (record := finished_record(files, run_identity)):
         files.clear()
         if config["save_best"] and not files.weights.exists():
             raise UserError(
@@ -232,7 +238,6 @@ def claim_run(
         return record
     if (earlier := read_status(files.status)) and earlier.error and earlier.updated > sweep_began():
         return None
-    again = command(overrides_of(config), workers)
     trace = stack.enter_context(Trace(files, again, config["epochs"]))
     return Claim(trace, tracking_mode(config["tracker"]))
 
@@ -291,6 +296,7 @@ def command(overrides: Sequence[str], workers: Workers) -> str:
     folders = [Path(s.path) for s in sources if s.provider == "command-line"]  # --config-dir
     here = [d.relative_to(REPOSITORY) if d.is_relative_to(REPOSITORY) else d for d in folders]
     kept = [f"--config-dir={folder}" for folder in here]
+    kept += [o for o in HydraConfig.get().overrides.hydra if key_of(o) == "hydra.searchpath"]
     kept += [o for o in overrides if key_of(o) != "launcher"]
     # With another number of threads, results may differ in their last digits.
     threads = f"OMP_NUM_THREADS={torch.get_num_threads()}"

@@ -260,7 +260,11 @@ class Training:
         self.write_checkpoint(path, config_hash, self.state_dict())
 
     def load_checkpoint(self, path: Path, config_hash: str) -> None:
-        """Restore the state of the checkpoint ``path`` if it exists and belongs to the same run."""
+        """Restore the state of the checkpoint ``path`` if it exists.
+
+        Raises:
+            UserError: see ``read_checkpoint``.
+        """
         if (state := self.read_checkpoint(path, config_hash, self.device)) is not None:
             self.load_state_dict(state)
 
@@ -271,10 +275,23 @@ class Training:
     def read_checkpoint(
         self, path: Path, config_hash: str, device: torch.device
     ) -> dict[str, Any] | None:
-        """The state in the checkpoint ``path`` if it exists and belongs to the same run."""
+        """The state in the checkpoint ``path`` if it exists.
+
+        None if it cannot be used: then the run starts again.
+
+        Raises:
+            UserError: it belongs to a run of another config, and ``force`` is not set.
+        """
         state = checkpoint.load_or_none(path, device)
-        if state is None or state["hash"] != config_hash:
+        if state is None:
             return None
+        if state["hash"] != config_hash:
+            if self.config["force"]:
+                return None
+            raise UserError(
+                f"{path}: the checkpoint of a run of another config; force=true replaces it, "
+                "results.name=NAME or results.root=DIR keeps both"
+            )
         if self.diagnostics and state["diagnostics"] is None:
             print(f"{path}: has no diagnostics; the run starts again", file=sys.stderr)
             return None
@@ -314,8 +331,10 @@ def build(section: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     """
     try:
         built = instantiate(dict(section), **arguments)
-        if key == "optimizer":  # its constructor, not the partial, checks the values
-            built([torch.nn.Parameter(torch.zeros(1))])
+        if key == "optimizer":  # its constructor and its first step, not the partial, check it
+            parameter = torch.nn.Parameter(torch.zeros(1))
+            parameter.grad = torch.zeros_like(parameter)
+            built([parameter]).step()
         return built
     except (HydraException, TypeError, ValueError, RuntimeError, ImportError) as error:
         reason = error.__cause__ or error

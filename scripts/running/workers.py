@@ -20,6 +20,8 @@ from scripts.records.stopping import WorkerLost
 from scripts.records.torchrun import START, is_rank_zero, started_by_torchrun
 
 T = TypeVar("T")
+MEMORY_ERRORS = (MemoryError, torch.OutOfMemoryError)
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # of torch; without memory, it raises a plain RuntimeError
 ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of the command follow
 
 
@@ -189,9 +191,12 @@ def out_of_memory_as_user_error() -> Iterator[None]:
     """Replace an error about missing memory by a UserError."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        advice = "lower batch_size, negatives or model.hidden"
-        raise UserError(f"out of memory: {error}; {advice}") from None
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MEMORY_ERRORS) or CPU_ALLOCATOR in str(error)):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        advice = "lower batch_size, negatives or model.hidden, or set joint=false"
+        raise UserError(f"out of memory: {reason}; {advice}") from None
 
 
 def attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
