@@ -136,8 +136,8 @@ def measure(name: str, task: Task, plan: Plan) -> dict[str, Any]:
 
 
 def cell(runs: list[dict[str, float]], key: str) -> str:
-    losses = np.array([run["test/loss"] for run in runs], dtype=float)  # None, from JSON, is NaN
-    if diverged := int((~np.isfinite(losses)).sum()):
+    test_losses = np.array([run["test/loss"] for run in runs], dtype=float)  # None, in JSON, is NaN
+    if diverged := int((~np.isfinite(test_losses)).sum()):
         return f"{diverged} of {len(runs)} diverged"
     values = [run[key] for run in runs]
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"

@@ -75,26 +75,29 @@ def best(lines: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The line of a method at its best rate."""
 
     def last(line: dict[str, Any]) -> float:
-        value = line["curve"][-1]["loss"]
-        return value if value is not None and math.isfinite(value) else math.inf
+        value: float = line["curve"][-1]["loss"]
+        return value if math.isfinite(value) else math.inf
 
     return min((line for line in lines if line["method"] == name), key=last)
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     chosen = [best(lines, name) for name in dict.fromkeys(line["method"] for line in lines)]
-    reached = max(line["curve"][-1]["loss"] for line in chosen)
+    ends = [line["curve"][-1]["loss"] for line in chosen]
+    reached = max(filter(math.isfinite, ends), default=math.nan)
     tokens = [point["tokens"] for point in chosen[0]["curve"]]
-    shown = [len(tokens) // 4 - 1, len(tokens) // 2 - 1, len(tokens) - 1]
+    quarters = (len(tokens) // 4 - 1, len(tokens) // 2 - 1, len(tokens) - 1)
+    shown = sorted({max(0, i) for i in quarters})
     head = ["method", "lr", *(f"loss after {tokens[i] / 1e3:,.0f} k tokens" for i in shown)]
     until = f"until a loss of {reached:.3f}"
     rows = [[*head, "MB sent", f"k tokens {until}", f"MB sent {until}"]]
     for line in chosen:
         points = line["curve"]
-        first = next(point for point in points if point["loss"] <= reached)
+        first = next((point for point in points if point["loss"] <= reached), None)
         row = [line["method"], f"{line['lr']:g}", *(f"{points[i]['loss']:.3f}" for i in shown)]
-        row += [f"{points[-1]['bytes'] / 1e6:,.0f}", f"{first['tokens'] / 1e3:,.0f}"]
-        rows.append([*row, f"{first['bytes'] / 1e6:,.0f}"])
+        row.append(f"{points[-1]['bytes'] / 1e6:,.0f}")
+        row.append(f"{first['tokens'] / 1e3:,.0f}" if first else "–")  # – : it diverged
+        rows.append([*row, f"{first['bytes'] / 1e6:,.0f}" if first else "–"])
     return markdown(rows)
 
 
@@ -124,6 +127,13 @@ def main() -> None:
     )
     parser.add_argument("--name", default="language", help="name of the result files")
     options = parser.parse_args()
+    if options.workers < 1 or ROWS % options.workers:
+        parser.error(f"--workers: a divisor of {ROWS} is needed, got {options.workers}")
+    if options.size < 32 or options.size % 32:
+        parser.error(f"--size: a multiple of 32 is needed, got {options.size}")
+    for name in ("layers", "context", "steps"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: an integer >= 1 is needed, got {getattr(options, name)}")
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text = source_code(options.layers, options.size, options.context, device)

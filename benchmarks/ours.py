@@ -24,7 +24,7 @@ def main() -> None:
     from data.prepare import CONFIGS, prepare
     from scripts.running.config import checked
     from scripts.running.memory import peak_rss_mib
-    from scripts.running.provenance import provenance
+    from scripts.running.provenance import commit
     from scripts.running.training import Training
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -54,7 +54,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "version": provenance(training.device)["commit"][:9],
+                "version": (commit() or "no commit")[:9],
                 "targets_per_second": speeds,
                 "eval_seconds": seconds,
                 "peak_rss_mib": peak_rss_mib(),

@@ -32,9 +32,9 @@ RANKED = 2048
 
 
 def synthetic(like: Sequences, times: int) -> Sequences:
-    """A dataset with ``times`` as many users and items, and about as many times interactions.
+    """A dataset with ``times`` times the users and items.
 
-    No user has an item twice.
+    It has almost as many times the interactions: what a user would draw twice counts once.
     """
     rng = np.random.default_rng(times)
     users, items = times * like.num_users, times * like.num_items

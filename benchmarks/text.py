@@ -68,7 +68,7 @@ def source_code(
 ) -> Task:
     """Python's standard library in batches of ``ROWS`` rows of ``context`` bytes.
 
-    Rows of the held-out files are for validation and, between these, for test.
+    Evenly spaced rows of the held-out files are for test; those halfway between, for validation.
     """
     train, held_out = (part.to(device) for part in sources())
     span = torch.arange(context, device=device)

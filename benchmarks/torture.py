@@ -46,7 +46,7 @@ class Setting(NamedTuple):
     variant: str
     model: str
     diagnosed: bool
-    processes: int  # that share a sweep; one of them is a single run
+    processes: int  # 2 share a sweep of two runs; 1 trains a single run
 
     def words(self, data: Path, root: Path) -> list[str]:
         """The command line of scripts.train."""
@@ -198,11 +198,13 @@ def main() -> int:
     args = parser.parse_args()
     done: Counter[str] = Counter()
     faults: list[str] = []
+    interrupted = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder:
             torture(args.kills, args.seed, Path(folder), done, faults)
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted; so far:")
     for fault in faults:
         print(fault)
@@ -210,7 +212,7 @@ def main() -> int:
         print(f"{name:<30} {done[name]:>6}")
     for name in ("records", "differences", "leftovers"):
         print(f"{name:<30} {done[name]:>6}")
-    return 1 if faults else 0
+    return 1 if faults else 130 if interrupted else 0
 
 
 if __name__ == "__main__":

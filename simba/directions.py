@@ -19,7 +19,7 @@ Simba + (c=m)   always                                sign(m)     m: ``average``
 
 Equation numbers are those of the note that proposed Simba. Eq. 1 is the direction of Chen et al.
 2023 (arXiv 2302.06675), rewritten as a choice. ``simba_eq4`` is the note's eq. 4, an earlier form
-of eq. 5.
+of eq. 5. Eq. 5 is tested as ``abs(s) > int(w * gamma)``, as in the note's listing.
 
 The other variants test what Simba lacks. "Simba, window" has the direction ``simba_eq4``. The
 others have ``sign(s + fresh q)``: Lion's direction with a vote q instead of the gradient and an

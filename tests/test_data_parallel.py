@@ -111,7 +111,7 @@ def test_two_workers_train_as_one_process_and_one_of_them_tells_it(run_module, t
     assert not list((tmp_path / "two").rglob("*.lock"))
 
 
-def started(root: Path, *more: str) -> subprocess.Popen[str]:
+def started(*more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *TWO, *more],
         cwd=REPOSITORY,
@@ -141,7 +141,7 @@ def test_voters_go_on_after_a_kill_with_the_same_bits(run_module, toy, tmp_path)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_module(*TWO, *where(toy, whole), *votes, fresh=True).returncode == 0
     command = [*where(toy, killed), *votes]
-    process = started(killed, *command)
+    process = started(*command)
     wait_for_checkpoint(killed, process, 0.0)
     os.kill(follower_of(process), signal.SIGKILL)
     output, _ = process.communicate(timeout=PATIENCE)

@@ -30,7 +30,7 @@ def drawn(axis, optimizer):
     return *(list(values) for values in line.get_data()), heights.min(), heights.max()
 
 
-def place(run) -> int:
+def index_of(run) -> int:
     return list(NOTE_VALUES).index(run["optimizer"])
 
 
@@ -58,7 +58,7 @@ def test_curves():
     lines = curves(
         frame,
         epochs=(5, 10),
-        loss=lambda run, epoch: place(run) + (1 if epoch == 5 else 0.5 + run["seed"]),
+        loss=lambda run, epoch: index_of(run) + (1 if epoch == 5 else 0.5 + run["seed"]),
         valid=lambda run, epoch: 0.1 if epoch == 5 else 0.2 + 0.1 * run["seed"],
     )
     figure = plots.curves(study(frame, lines=lines))

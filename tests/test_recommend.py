@@ -108,7 +108,7 @@ def test_control_characters_of_ids_do_not_reach_the_terminal(shared, capsys):
 
 
 def test_the_order_of_a_history_matters_and_its_length_does_not_fail(shared, capsys):
-    (longest,) = ([*ITEMS[:30]],)  # of three times the model's maxlen
+    longest = ITEMS[:30]  # three times the model's maxlen
     scores = set()
     for items in (longest, longest[::-1]):
         quoted = ",".join(items)

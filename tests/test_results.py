@@ -117,7 +117,7 @@ def test_runs_csv_has_one_line_per_record(tabled):
         assert curves.loc[line["record"], "epoch"].tolist() == [2, 4]
 
 
-def test_tables_hold_the_mean_of_ours_and_the_places(tabled):
+def test_tables_hold_the_mean_of_ours_and_the_ranks(tabled):
     folder = tabled / "tables" / "short-sasrec-toy"
     names = ("metrics", "paired", "popularity", "history", "moves", "memories")
     assert sorted(p.name for p in folder.iterdir()) == sorted(

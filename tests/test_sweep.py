@@ -146,7 +146,7 @@ def test_a_sweep_over_files_gives_one_folder_per_file(train, toy, tmp_path):
     assert {name.split("/")[1] for name in names(tmp_path / "results")} == {"toy", "other"}
 
 
-@pytest.mark.parametrize("name", ["../../out", "a/b", "..", "x\0y".replace("\0", "%00")])
+@pytest.mark.parametrize("name", ["../../out", "a/b", "..", "x%00y"])
 def test_a_name_stays_inside_the_results(train, tmp_path, name):
     done = train(f"results.name='{name}'")
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ from scripts.records.record import decode_ranks
 from scripts.reporting.note import NOTE_VALUES
 from scripts.running import checkpoint
 from scripts.running.config import checked
+from scripts.running.provenance import provenance
 from scripts.running.training import build
 from scripts.running.workers import out_of_memory_as_user_error
 from tests.conftest import REPOSITORY, SMALL
@@ -277,6 +278,17 @@ def test_configs_of_a_search_path_are_in_the_records_command(train, tmp_path):
     assert f"hydra.searchpath=[file://{tmp_path}]" in record["command"]
 
 
+def test_provenance_does_not_write_to_the_checkout(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "file").write_text("content")
+    subprocess.run(["git", "add", "file"], cwd=tmp_path, check=True)
+    os.utime(tmp_path / "file", (0, 0))  # git status would refresh the index
+    monkeypatch.setattr("scripts.running.provenance.REPOSITORY", tmp_path)
+    before = (tmp_path / ".git" / "index").read_bytes()
+    assert provenance.__wrapped__(torch.device("cpu"))["dirty"] is True
+    assert (tmp_path / ".git" / "index").read_bytes() == before
+
+
 def test_missing_memory_is_one_line():
     message = r"^out of memory: .*DefaultCPUAllocator.*; lower batch_size"
     with pytest.raises(UserError, match=message), out_of_memory_as_user_error():
@@ -304,6 +316,7 @@ def test_an_interrupt_just_after_a_file_was_written_is_an_interrupt(tmp_path, mo
         ("epochs=abc", "epochs"),
         ("epochs=0", "epochs must be an integer >= 1, got 0"),
         ("seed=-1", "seed must be"),
+        ("ks=10", "ks: must be a list: ks=[A,B]"),
         (
             "optimizer.lr=abc",
             "optimizer.lr must be a number, true, false, null, or a list of these",

@@ -302,7 +302,7 @@ def grid(study: Study) -> Table | None:
     n, fewest = study.runs["seed"].nunique(), study.fewest_seeds()
     mean_of = seeds(n) if n == fewest else f"{count(fewest)} to {seeds(n)}"
     caption = (
-        f"NDCG@10 on validation at its best epoch for every {name}, {study.runs['epochs'].max()} "
+        f"The best NDCG@10 on validation, for each {name}, {study.runs['epochs'].max()} "
         f"epochs, {mean_of if n == 1 else f'mean of {mean_of}'}. A best value at the "
         "edge of those tried may not be the best there is."
     )

@@ -50,9 +50,9 @@ def processor() -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
-        )
+        # git status would lock the index to refresh it; a killed run would leave the lock behind
+        command = ["git", "--no-optional-locks", *arguments]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None  # not a checkout
     return done.stdout.strip()

@@ -64,8 +64,8 @@ class Recommender:
         now = identity({"data": self.section, "optimizer": {}}, data.sha256)["data"]
         if changed := differences(record["config"]["data"], now):
             raise UserError(
-                f"{data.path} differs from the data of the training ({'; '.join(changed)}); set "
-                "data.path=PATH to the original file"
+                f"{data.path} differs from the data of the training ({'; '.join(changed)}); "
+                "remove such overrides, or set data.path=PATH to the original file"
             )
         self.dataset, self.ids = record["dataset"], data.item_ids
         self.numbers = {item: number for number, item in enumerate(data.item_ids, 1)}
