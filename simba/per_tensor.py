@@ -5,7 +5,7 @@ module derives values from them and passes them in ``ParamState.per_tensor``:
 
 - ``state``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
-- ``totals``: (parameters, 2) int64, to which the step adds ``simba.scale.sums`` of each x;
+- ``totals``: (parameters, 3) int64, to which the step adds ``simba.scale.sums`` of each x;
   ``row``: the row of this parameter in it;
 - ``key``: the key of the tensor's noise (simba/noise.py); ``offset``: the index of its first
   coordinate, which is above 0 for a chunk of a tensor;
@@ -56,7 +56,7 @@ def prepare_step(
     as_tensors = group["capturable"] or device.type != "cpu" or torch.compiler.is_compiling()
     all_values = [dict(state.per_tensor) for state in states]
     if variant.scaled:
-        totals = torch.zeros(len(states), 2, dtype=torch.int64, device=device)
+        totals = torch.zeros(len(states), 3, dtype=torch.int64, device=device)
         for state, values in zip(states, all_values, strict=True):
             scale = values["state"].get("scale")
             if scale is None:

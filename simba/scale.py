@@ -28,9 +28,13 @@ def scaled(g: Tensor, inv_spacing: Any) -> Tensor:
 
 
 def sums(x: Tensor) -> Tensor:
-    """(2,) int64: the sums of abs(x) and of x^2, in units of 1 / FRACTION."""
+    """(3,) int64: the sums of abs(x) and of x^2 in units of 1 / FRACTION, and whether x is not 0.
+
+    The last one tells values that are all below a unit from those that are all 0.
+    """
     magnitude = torch.clamp(abs(x), max=MAX_SCALED_GRADIENT)
-    return torch.stack([_integer_sum(magnitude), _integer_sum(magnitude * magnitude)])
+    both = _integer_sum(magnitude), _integer_sum(magnitude * magnitude)
+    return torch.stack([*both, (x != 0).any().to(torch.int64)])
 
 
 def _integer_sum(values: Tensor) -> Tensor:
@@ -74,10 +78,12 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
 def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
     """``scale + RATE (spacing scale sum(x^2) / sum(abs(x)) - scale)``, the scales of the next step.
 
+    The scale of a tensor whose x is 0 stays. If x is too small for the sums, 0 / 0 counts as 0.
+
     Args:
         scales: (n,) the scales of this step.
-        totals: (n, 2) the ``sums`` of each tensor's x.
+        totals: (n, 3) the ``sums`` of each tensor's x, added up over its parts.
     """
-    abs_sum, square_sum = totals.double().unbind(-1)
-    measured = spacing * scales * (square_sum / abs_sum).float()
-    return torch.where(abs_sum > 0, scales + RATE * (measured - scales), scales)
+    abs_sum, square_sum, nonzero = totals.double().unbind(-1)
+    measured = spacing * scales * torch.where(abs_sum > 0, square_sum / abs_sum, 0.0).float()
+    return torch.where(nonzero > 0, scales + RATE * (measured - scales), scales)

@@ -188,6 +188,31 @@ COMPILED = {
 }.values()
 
 
+SCALED = [name for name, entry in OPTIMIZERS.items() if entry.cls.variant.scaled]
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("size", [1, 70_000])  # the eager step divides the larger one into chunks
+def test_a_scale_follows_gradients_that_become_much_smaller(name, size):
+    """They are below the unit of the sums, but they are not 0: then the scale would stay."""
+    cls, kwargs = OPTIMIZERS[name][:2]
+    ends = []
+    for implementation in IMPLEMENTATIONS.values():
+        p = nn.Parameter(torch.zeros(size))
+        optimizer = cls([p], lr=0.1, **kwargs, **implementation)
+        for step in range(200):
+            torch.manual_seed(step)
+            p.grad = (1 + torch.rand(size)) * (1e6 if step == 0 else 1.0)
+            optimizer.step()
+            if step == 150:
+                p.grad.zero_()
+                optimizer.step()
+        assert 1 <= optimizer.state[p]["scale"] <= 2.1
+        assert p.mean() < -10  # of -20.1; all gradients are positive
+        ends.append(torch.cat([p.detach(), optimizer.state[p]["scale"].view(1)]))
+    assert all(torch.equal(end, ends[0]) for end in ends)
+
+
 @pytest.mark.parametrize("size", [1, 2**12, 10_007])
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e9])
 def test_fused_sums_of_scaled_gradients_are_exact_however_large(size, factor):

@@ -170,9 +170,22 @@ def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
             f"{SUPPORTED_OPERATIONS} and functions that use only these"
         ) from error
     if variant.scaled:
-        rows = torch.tensor([each.per_tensor["row"] for each in states])
-        for sums in sums_by_thread:
-            states[0].per_tensor["totals"].index_add_(0, rows, torch.tensor(sums).view(-1, 2))
+        parts = [torch.tensor(sums).view(-1, 2) for sums in sums_by_thread]
+        _add_to_totals(states, torch.stack(parts).sum(0))
+
+
+def _add_to_totals(states: Sequence[ParamState], sums: Tensor) -> None:
+    """Add the loop's sums, (states, 2), to ``totals``, with the third column of ``scale.sums``."""
+
+    def is_nonzero(state: ParamState) -> bool:
+        x = scale.scaled(state.g.float(), state.per_tensor["inv_spacing"])
+        return bool((x != 0).any())
+
+    # The loop does not compute the third column, because it is seldom needed.
+    found = [int(a != 0 or is_nonzero(s)) for a, s in zip(sums[:, 0].tolist(), states, strict=True)]
+    rows = torch.tensor([each.per_tensor["row"] for each in states])
+    totals = states[0].per_tensor["totals"]
+    totals.index_add_(0, rows, torch.column_stack([sums, torch.tensor(found)]))
 
 
 def _in_threads(run: Callable[[int, int], array], total: int) -> list[array]:
