@@ -22,7 +22,7 @@
 #   It is the lowest of all epochs, as in the note.
 #
 # HR@10 and NDCG@10 are on test, with the weights of the epoch that was best on validation. The note
-# names SASRec, but not its form, no dataset, and not the settings of its runs. We assume the
+# names SASRec, but neither its form nor a dataset nor the settings of its runs. We assume the
 # setting of its author's public benchmark of Lion: SASRec on Amazon Beauty. For the five optimizers
 # other than Lion, the learning rate and the weight decay are guesses.
 #
@@ -103,7 +103,7 @@ show_tables("order")
 # ## Which setting comes nearest to the note?
 # Which other setting may the note have used? We trained each candidate with seed 0, for all or some
 # of the variants that it changes. We chose the candidates by training loss and validation metrics.
-# The window of 100 got more seeds because it explained most metrics, those on test among them. For
+# The window of 100 got more seeds because it reproduced most metrics, those on test among them. For
 # a variant without a run (–), the runs of the ablation count.
 
 # %%

@@ -131,7 +131,7 @@ run(f"python -m scripts.recommend {record} --items 1,7,22 --top 5")
 
 # %% [markdown]
 # ## Your turn
-# Change `agreeing`, and run all cells from this one on. For example:
+# Change `agreeing`, run its cell, and then all cells below it. For example:
 #
 # - Move by the gradient where the memory contradicts it: `torch.sign(g)` instead of `0.0`.
 # - Count signs instead of averaging gradients: import `saturating_count` instead of `average`, use

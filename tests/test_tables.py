@@ -281,7 +281,7 @@ def test_missing_seeds_of_many_variants_are_one_text():
     assert made_up.missing_runs_text == "simba with seed 1"
 
 
-def test_the_table_of_settings_counts_the_metrics_that_a_setting_explains():
+def test_the_table_of_settings_counts_the_metrics_that_a_setting_reproduces():
     def values(shift, spread=0.0, optimizers=NOTE_VALUES):
         return {
             o: [(row.hr, row.ndcg, row.loss + shift + sign * spread) for sign in (-1, 1)]
@@ -302,7 +302,7 @@ def test_the_table_of_settings_counts_the_metrics_that_a_setting_explains():
     assert lines.loc["note", "Lion"] == "0.1451"
     assert lines.loc["ablation", "Simba"] == "0.8930"
     assert lines.loc["search_no_decay", "Simba + m"] == "–"
-    assert lines["explained"].to_dict() == {
+    assert lines["reproduced"].to_dict() == {
         "note": "",
         "ablation": "0 of 6",
         "search_no_decay": "2 of 6",

@@ -223,28 +223,28 @@ def agreements(studies: Sequence[Study]) -> list[Agreement]:
     return [Agreement(*line) for line in frame[columns].itertuples(index=False)]
 
 
-class ExplainedBy(NamedTuple):
-    """How many of the note's results a setting explains."""
+class ReproducedBy(NamedTuple):
+    """How many of the note's results a setting reproduces."""
 
     setting: str
-    explained: int
+    reproduced: int
     of: int
     n: str
 
 
-def explained(studies: Sequence[Study]) -> list[ExplainedBy]:
+def reproduced(studies: Sequence[Study]) -> list[ReproducedBy]:
     """The settings with all three metrics, the note's first and then the best."""
     table = settings_table(studies)
     if table is None:
         return []
     settings = []
-    frame = table.frame[table.frame["explained"] != ""]
+    frame = table.frame[table.frame["reproduced"] != ""]
     for name, rows in frame.groupby("setting", sort=False):
         if len(rows) == len(METRICS):
-            counts = rows["explained"].str.split(" of ", expand=True).astype(int).sum()
+            counts = rows["reproduced"].str.split(" of ", expand=True).astype(int).sum()
             count, of = int(counts[0]), int(counts[1])
-            settings.append(ExplainedBy(str(name), count, of, rows["n"].iloc[0]))
-    return settings[:1] + sorted(settings[1:], key=lambda e: -e.explained)
+            settings.append(ReproducedBy(str(name), count, of, rows["n"].iloc[0]))
+    return settings[:1] + sorted(settings[1:], key=lambda e: -e.reproduced)
 
 
 class Rarest(NamedTuple):

@@ -1,8 +1,8 @@
 """The note's published values, and the rule that decides whether our runs reproduce them.
 
 The note's tables have HR@10, NDCG@10 and the loss of each variant. The note
-(https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names SASRec, but not its
-form, no dataset, and not the settings of its runs. The setting below is our
+(https://mtandhj.github.io, "Simba: the feasibility of sign gradients") names SASRec, but
+neither its form nor a dataset nor the settings of its runs. The setting below is our
 assumption: its author used it in a public benchmark of Lion (RecBoard). For the other variants, the
 learning rate and the weight decay are guesses, too.
 """

@@ -176,8 +176,10 @@ def paired(study: Study) -> Table | None:
     order = {label_of(*v): i for i, v in enumerate(study.variants)}
     frame = pd.DataFrame(lines).fillna(MISSING)
     frame = frame.sort_values(OPTIMIZER, key=lambda labels: labels.map(order), ignore_index=True)
+    is_swept = any(swept for o, swept in study.variants if o == study.declared.baseline)
+    same = " with the same swept values" if is_swept else ""
     caption = (
-        f"Differences to {base} over the n seeds that both have, with the 95% interval of "
+        f"Differences to {base}{same} over the n seeds that both have, with the 95% interval of "
         f"Student's t. NDCG@10 equal within: it differs from {base}'s by at most this % (two "
         "one-sided t-tests, TOST, 5%). Then the users whose NDCG@10 on test is better or worse, "
         "and p of paired tests over users, corrected by Holm for the number of variants."
@@ -498,7 +500,7 @@ def order(studies: Sequence[Study]) -> Table | None:
 def settings_table(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours, in the note's setting and in settings that differ from it.
 
-    A setting explains a value of the note if it lies within two standard errors of one more run.
+    A setting reproduces a value of the note if it lies within two standard errors of one more run.
     The std is that of the study in the note's setting. For a variant without a run in a setting
     (–), its runs in the note's setting count instead.
     """
@@ -526,22 +528,22 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
     ]
     for setting, runs, with_std, metrics in rows:
         for metric, column in metrics.items():
-            explained = 0
+            reproduced = 0
             for optimizer, published in NOTE_VALUES.items():
                 known = with_std.loc[with_std["optimizer"] == optimizer, column]
                 ours = runs.loc[runs["optimizer"] == optimizer, column]
                 ours = ours if len(ours) else known
                 note_value = published[list(METRICS).index(metric)]
                 bound = 2 * note.prediction_se(known, len(ours)) if len(ours) else 0
-                explained += abs(ours.mean() - note_value) <= bound
+                reproduced += abs(ours.mean() - note_value) <= bound
             fewest = int(runs.groupby("optimizer")["seed"].nunique().min())
             line = {"setting": setting, "metric": metric} | _of_six_variants(means(runs, column))
             lines.append(
-                line | {"n": str(fewest), "explained": f"{explained} of {len(NOTE_VALUES)}"}
+                line | {"n": str(fewest), "reproduced": f"{reproduced} of {len(NOTE_VALUES)}"}
             )
     caption = (
         "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
-        "epochs, means over n seeds or more. A setting explains a metric of a variant if the "
+        "epochs, means over n seeds or more. A setting reproduces a metric of a variant if the "
         "note's value lies within two standard errors of one more run. For a variant "
         "without a run in a setting (–), its runs in the note's setting count instead. The std is "
         "that of these runs, and with fewer seeds the bounds are wider. Settings were "
