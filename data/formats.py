@@ -555,10 +555,13 @@ def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
                 f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} ({dtype}) is not a whole "
                 "number below 2**53; convert the column to text or integers"
             )
-        return Ids(codes.astype(np.int64), numbers.astype(np.int64))
+        again, integers = pd.factorize(numbers.astype(np.int64))  # 0.0 and -0.0 are one id
+        return Ids(np.where(codes < 0, -1, again[codes]), integers)
     if pa.types.is_signed_integer(dtype):
         return Ids(codes.astype(np.int64), distinct.to_numpy().astype(np.int64))
-    return Ids(codes.astype(np.int64), distinct.cast(pa.string()).to_pylist())
+    text = distinct.cast(pa.string()).to_pylist()
+    empty = [i for i, value in enumerate(text) if value == ""]  # missing, as in a CSV file
+    return Ids(np.where(np.isin(codes, empty), -1, codes).astype(np.int64), text)
 
 
 def _parquet_times(path: Path, column: Any) -> pd.Series:

@@ -14,6 +14,8 @@ from data.formats import Ids, ReadSettings, Table, read
 
 CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # integers without leading zeros; int64 has 19 digits
 LONGEST_TIME = 64  # characters
+LARGEST_EXACT = 2**53  # of a float, for integers
+WHOLE = r"^(\s*-?[0-9]+)\.0*\s*$"  # a whole number with a decimal point
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,34 @@ def _sortable(tokens: Sequence[str] | np.ndarray) -> np.ndarray:
     return text.to_numpy()
 
 
+def _large_numbers(path: Path, times: pd.Series) -> pd.Series:
+    """Convert text to integers where all are whole, such as nanoseconds; NaN where it fails.
+
+    Raises:
+        DataError: different times are one float.
+    """
+    converted = pd.to_numeric(times.str.replace(WHOLE, r"\1", regex=True), errors="coerce")
+    if converted.dtype == np.float64 and converted.nunique() < times.nunique():
+        raise DataError(
+            f"{path}: timestamps have more digits than a float holds: write whole numbers below "
+            "2**63, or set data.time_column=false for the file's order"
+        )
+    return converted
+
+
 def _times(path: Path, times: pd.Series, table: Table) -> pd.Series:
     """Convert a column to numbers or datetimes; its first value decides which."""
     if pd.api.types.is_datetime64_any_dtype(times):
         converted, bad = times, times.isna()
     else:
-        if times.dtype == object:  # Python refuses to convert thousands of digits
+        is_text = not pd.api.types.is_numeric_dtype(times)
+        if is_text:  # Python refuses to convert thousands of digits
             times = times.where(times.str.len() < LONGEST_TIME, "")
         converted = pd.to_numeric(times, errors="coerce")
+        if is_text and (converted.abs() > LARGEST_EXACT).any():
+            converted = _large_numbers(path, times)
         bad = converted.isna() | ~np.isfinite(converted)
-        if bad.iloc[0] and not pd.api.types.is_numeric_dtype(times):
+        if bad.iloc[0] and is_text:
             dates = times.where(times.str.match(r"\s*[0-9]{4}-"), "")
             converted = pd.to_datetime(dates, format="ISO8601", utc=True, errors="coerce")
             bad = converted.isna()

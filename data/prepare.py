@@ -66,7 +66,7 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
             "the file is truncated or of another version; if data.prepare downloaded it, delete it "
             "to download it again; if it is yours, correct data.sha256"
         )
-    content = cached(_cache_key(cfg, checksum), lambda: _parse(cfg, path))
+    content = cached(_cache_key(cfg, checksum), lambda: _parse_unchanged(cfg, path, checksum))
     published = cfg.get("statistics")
     counted = statistics(content.sequences)
     if published and not cfg.get("k_core") and not _agree(published, counted):
@@ -91,6 +91,13 @@ def _cache_key(cfg: Mapping[str, Any], checksum: str) -> str:
     """A hash of everything that decides how a file is read."""
     choices = [checksum, cfg.get("k_core"), *(cfg.get(key) for key in READING_KEYS)]
     return hashlib.sha256(repr(choices).encode()).hexdigest()[:32]
+
+
+def _parse_unchanged(cfg: Mapping[str, Any], path: Path, checksum: str) -> Content:
+    content = _parse(cfg, path)
+    if sha256(path) != checksum:  # the cache would have this content under the old checksum
+        raise DataError(f"{path}: changed while it was read; start again")
+    return content
 
 
 def _parse(cfg: Mapping[str, Any], path: Path) -> Content:

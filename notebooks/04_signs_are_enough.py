@@ -24,8 +24,8 @@
 # The runs are on Beauty, with 100 of the note's 500 epochs and three seeds. A counter of only the
 # last 100 signs closes half of the gap in loss. A counter that decays closes three fifths. A vote
 # of 0 for small gradients closes three tenths. Moving coordinates that have no gradient closes 2%
-# of the gap in loss, and does not close that in NDCG@10. Each step also changes the constants that go
-# with it; the table names them.
+# of the gap in loss, and does not close that in NDCG@10. Each step also changes the constants that
+# go with it; the table names them.
 
 # %%
 from show import show_figures, show_tables

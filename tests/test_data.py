@@ -107,6 +107,10 @@ BAD = {
     "NaN time": ("user,item,timestamp\n1,2,3\n1,3,nan\n", "line 3: timestamp 'nan'"),
     "text time": ("user,item,timestamp\n1,2,soon\n", "line 2: timestamp 'soon'"),
     "other date": ("user,item,timestamp\n1,2,03/09/2020\n", "nor an ISO date"),
+    "digits lost": (
+        "user,item,timestamp\n1,2,1600000000000000001.5\n1,3,1600000000000000001.25\n",
+        "timestamps have more digits than a float holds",
+    ),
     "two kinds of time": ("user,item,timestamp\n1,2,3\n1,3,2020-03-09\n", "line 3: timestamp"),
     "time of another name": ("user,item,Date\n1,2,3\n", "set data.time_column=Date"),
     "missing user": ("user,item,timestamp\n,2,3\n", "line 2: user is missing"),
@@ -153,6 +157,34 @@ def test_bad_content_is_a_one_line_error_that_names_it(tmp_path, case):
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_nanoseconds_with_and_without_a_decimal_point_keep_their_order(tmp_path):
+    path = tmp_path / "x.csv"
+    rows = [f"1,{i},{1600000000000000020 - i}{'.0' if i == 0 else ''}" for i in range(5)]
+    path.write_text("\n".join(["user,item,timestamp", *rows]))
+    assert lists(parse(path)) == [[5, 4, 3, 2, 1]]
+
+
+def test_parquet_ids_that_are_missing_or_equal(tmp_path):
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"user": ["a"] * 3, "item": ["x", "", "y"]}).to_parquet(path)
+    with pytest.raises(DataError, match="row 2: item is missing"):
+        load(path)
+    zeros = {"user": ["a"] * 4, "item": [0.0, 1.0, -0.0, 2.0]}
+    pd.DataFrame(zeros).to_parquet(path)
+    assert lists(parse(path)) == [[1, 2, 1, 3]]
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(toy, cache_folder, monkeypatch):
+    def changed(*arguments):
+        content = read_interactions(*arguments)
+        toy.write_text(toy.read_text() + "99 1 2 3\n")
+        return content
+
+    monkeypatch.setattr("data.interactions.read_interactions", changed)
+    with pytest.raises(DataError, match="changed while it was read"):
+        load(toy)
 
 
 def test_truncated_parquet(tmp_path):

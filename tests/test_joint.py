@@ -147,6 +147,21 @@ def test_a_killed_joint_sweep_resumes_to_the_same_bits(train, toy, tmp_path):
     assert kept_weights(killed) == kept_weights(whole)
 
 
+def test_an_optimizer_that_is_not_elementwise_trains_alone(train, tmp_path):
+    """Adafactor's step depends on the shape of a tensor; jointly, all tensors are one."""
+    (tmp_path / "optimizer").mkdir()
+    content = "_target_: torch.optim.Adafactor\n_partial_: true\nlr: 0.01\n"
+    (tmp_path / "optimizer" / "adafactor.yaml").write_text(content)
+    histories = []
+    for joint in ("true", "false"):
+        root = tmp_path / joint
+        where = [f"--config-dir={tmp_path}", f"results.root={root}", f"joint={joint}"]
+        done = train("-m", "optimizer=adafactor", "seed=0,1", *where)
+        assert done.returncode == 0, done.stderr
+        histories.append([record["history"] for record in records(root / "runs").values()])
+    assert histories[0] == histories[1]
+
+
 def test_two_runs_of_one_name_are_an_error(train, tmp_path):
     done = train("-m", "joint=true", "results.name=mine", "seed=0,1")
     assert done.returncode == 2

@@ -543,11 +543,17 @@ def test_an_empty_experiment_file_declares_nothing(tmp_path, monkeypatch):
     ("text", "message"),
     [
         ("study: {answers: true", "not YAML: "),
-        ("[lion, simba]", "must have keys and values, got list"),
+        ("[lion, simba]", "must have keys and values, got a list"),
         ("hydra: 3", "hydra must have keys and values, got 3"),
         ("hydra:\nstudy:", None),
         ("study: {steps: [lion, simba]}", "study: Cannot merge"),
         ("study: {steps: {lion: a}}", "study.steps: two steps or more are needed"),
+        ("study: hello", "study must have keys and values, got 'hello'"),
+        ("# caf\udce9\nstudy: {}", "not YAML: "),
+        ("defaults: 5", None),
+        ("x: 2020-01-01", None),
+        ("a: lion\nstudy: {baseline: '${a}'}", None),
+        ("hydra: {sweeper: {params: {optimizer: 'choice(lion,simba)'}}}", None),
         ("study: {baseline: [lion]}", "study.baseline: "),
         ('study: {compares_with_note: "perhaps"}', "study.compares_with_note: "),
         ("study: {of: lion}", "Key 'of' not in 'Declaration'"),
@@ -557,7 +563,7 @@ def test_an_empty_experiment_file_declares_nothing(tmp_path, monkeypatch):
 def test_a_mistake_in_an_experiments_file_is_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.setattr("scripts.reporting.studies.EXPERIMENTS", tmp_path)
     name = f"mine_{abs(hash(text))}"  # contents are cached by name
-    (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / f"{name}.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     if message is None:
         assert declared(name) == Declaration()
         assert sweep_size(name) == 0  # range(0,5) is for Hydra to count

@@ -9,7 +9,13 @@ from typing import Any
 import pandas as pd
 
 from scripts.reporting.cells import MISSING, Table
-from scripts.reporting.studies import EXPERIMENTS, Study, experiment_file, sweeper_params
+from scripts.reporting.studies import (
+    EXPERIMENTS,
+    NOT_A_LIST,
+    Study,
+    experiment_file,
+    sweeper_params,
+)
 
 FIRST_QUESTION = re.compile(r".{0,110}?\?")
 FIRST_SENTENCE = re.compile(r".*?(?<!eq)\.(?= |$)")
@@ -42,7 +48,8 @@ def asks(experiment: str) -> str:
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not path.is_file():
         return ""
-    comments = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    lines = path.read_text(errors="replace").splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
     text = " ".join(c for c in comments if not c.startswith("@package"))
     found = FIRST_QUESTION.match(text) or FIRST_SENTENCE.match(text)
     return found[0] if found else ""
@@ -54,7 +61,7 @@ def sweep_size(experiment: str) -> int:
     0 if the file lists no sweep, or has a sweep such as ``range(0,5)`` or lists of lists.
     """
     lists = [str(values) for values in _swept(experiment).values()]
-    if not lists or any(set("([{") & set(values) for values in lists):
+    if not lists or any(NOT_A_LIST & set(values) for values in lists):
         return 0
     return math.prod(len(values.split(",")) for values in lists)
 
@@ -63,7 +70,8 @@ def _swept(experiment: str) -> dict[str, Any]:
     """The lists that a sweep goes through, by key: those of the files in ``defaults``, its own."""
     content = experiment_file(experiment)
     swept: dict[str, Any] = {}
-    for default in content.get("defaults") or []:
-        if isinstance(default, str):
+    defaults = content.get("defaults")
+    for default in defaults if isinstance(defaults, list) else []:
+        if isinstance(default, str) and default != experiment:
             swept |= _swept(default)
     return swept | sweeper_params(experiment)

@@ -11,9 +11,18 @@ from scripts.reporting.cells import MISSING, OPTIMIZER, Table
 from scripts.reporting.collect import is_missing
 from scripts.reporting.corrupted import corrupted_runs
 from scripts.reporting.note import NOTE_VALUES
-from scripts.reporting.studies import EXPERIMENTS, RUN, STUDY, Study, experiment_file, key_columns
+from scripts.reporting.studies import (
+    EXPERIMENTS,
+    RUN,
+    STUDY,
+    Study,
+    experiment_file,
+    key_columns,
+    without,
+)
 from scripts.reporting.style import label_of, short
 from scripts.reporting.tables import ORDER, compares_with_note
+from scripts.reporting.tuned import KEYS
 
 LABELS = (OPTIMIZER, "step")  # columns that name a variant
 SINGLE = "single"  # the experiment of runs without one
@@ -47,7 +56,9 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     if "setting" in row:
         runs = runs[runs["experiment"] == row["setting"].partition(",")[0]]
     for column in set(LABELS) & set(row.index):
-        labels = [label_of(*v) for v in zip(runs["optimizer"], runs["swept"], strict=True)]
+        shown = {*row.index, *(key for key, name in KEYS.items() if name in row.index)}
+        rest = [without(swept, shown) for swept in runs["swept"]]  # columns have the others
+        labels = [label_of(*v) for v in zip(runs["optimizer"], rest, strict=True)]
         whole = pd.Series(labels, runs.index, dtype=str)
         if "own" in runs:  # a baseline of another experiment is labelled so
             whole = whole.where(runs["own"], whole + " (" + runs["experiment"] + ")")
@@ -59,9 +70,9 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         same = (corrupted["kind"] == row["gradient"]) & (corrupted["strength"] == row["strength"])
         runs = runs[same.reindex(runs.index)]
     for column in key_columns(runs):
-        shown = row.get(column.split(".")[-1])
-        if shown is not None and column != "epochs":
-            runs = runs[runs[column].map(lambda v: MISSING if _is_empty(v) else short(v)) == shown]
+        cell = row.get(column.split(".")[-1], row.get(KEYS.get(column)))
+        if cell is not None and column != "epochs":
+            runs = runs[runs[column].map(lambda v: MISSING if _is_empty(v) else short(v)) == cell]
     return runs
 
 

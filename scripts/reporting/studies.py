@@ -7,6 +7,7 @@ that applies to it.
 """
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
@@ -32,6 +33,7 @@ RESULTS = {  # the columns of runs.csv that are not keys of the config
 }
 IN_LABELS = {"corrupt", "gradients", "workers"}  # keys that a variant's label names
 SWEPT_PARTS = re.compile(r", (?=[^\W\d]\w* )")  # between two keys in a text ``swept``
+NOT_A_LIST = set("([{")  # of plain values: a sweep such as range(0,5) or choice(a,b)
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
 
@@ -92,9 +94,7 @@ class Study:
 
     def in_label(self, swept: str) -> str:
         """The part of a text ``swept`` whose keys are no columns of ``swept``."""
-        columns = {key.split(".")[-1] for key in self.swept}
-        parts = SWEPT_PARTS.split(swept)
-        return ", ".join(part for part in parts if part.split(" ")[0] not in columns)
+        return without(swept, {key.split(".")[-1] for key in self.swept})
 
     @property
     def grid_key(self) -> str | None:
@@ -170,6 +170,12 @@ def key_columns(runs: pd.DataFrame) -> list[str]:
     return [c for c in map(str, runs) if c not in RESULTS and "/" not in c]
 
 
+def without(swept: str, keys: Container[str]) -> str:
+    """A text ``swept`` without the parts of some keys, which are given by their last parts."""
+    parts = SWEPT_PARTS.split(swept)
+    return ", ".join(part for part in parts if part.split(" ")[0] not in keys)
+
+
 def keys_of(swept: str) -> list[str]:
     """The last parts of the keys in a text ``swept``."""
     return [part.split(" ")[0] for part in SWEPT_PARTS.split(swept)]
@@ -232,22 +238,31 @@ def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame
 
 
 @cache
-def experiment_file(experiment: str) -> dict[str, Any]:
-    """The content of an experiment's file alone, without its ``defaults``; empty without a file.
+def experiment_config(experiment: str) -> DictConfig:
+    """An experiment's file alone, read as Hydra does, without its ``defaults``; empty without one.
 
     Raises:
-        UserError: the file is not a YAML mapping.
+        UserError: the file has no keys and values.
     """
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not path.is_file():
-        return {}
+        return OmegaConf.create()
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        content = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must have keys and values, got {type(content).__name__}")
+    if not isinstance(content, DictConfig):
+        raise UserError(f"{path}: must have keys and values, got a list")
     return content
+
+
+def experiment_file(experiment: str) -> dict[str, Any]:
+    """The content of ``experiment_config`` as plain values, without interpolation.
+
+    Raises:
+        UserError: the file has no keys and values.
+    """
+    return cast(dict[str, Any], OmegaConf.to_container(experiment_config(experiment)))
 
 
 def sweeper_params(experiment: str) -> dict[str, Any]:
@@ -274,12 +289,16 @@ def declared(experiment: str) -> Declaration:
     Raises:
         UserError: the file's ``study`` has an unknown key or an invalid value.
     """
-    swept = sweeper_params(experiment).get("optimizer", "")
-    optimizers = tuple(o.strip() for o in str(swept).split(",") if o.strip())
+    swept = str(sweeper_params(experiment).get("optimizer", ""))
+    listed = not NOT_A_LIST & set(swept)
+    optimizers = tuple(o.strip() for o in swept.split(",") if o.strip()) if listed else ()
     path = EXPERIMENTS / f"{experiment}.yaml"
     try:
-        section = OmegaConf.create(experiment_file(experiment)).get("study") or {}
-        merged = OmegaConf.merge(OmegaConf.structured(Declaration), section)
+        section = experiment_config(experiment).get("study") or OmegaConf.create()
+        if not isinstance(section, DictConfig):
+            raise UserError(f"{path}: study must have keys and values, got {section!r}")
+        plain = OmegaConf.to_container(section, resolve=True)
+        merged = OmegaConf.merge(OmegaConf.structured(Declaration), plain)
         declaration = cast(Declaration, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = ".".join(filter(None, ("study", error.full_key)))

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from torch import optim
 
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.torchrun import is_rank_zero
@@ -18,6 +19,11 @@ from scripts.running.progress import bar, in_sweep_process, send
 from scripts.running.run import Follower, Run, open_run
 from scripts.running.workers import ERRORS, SingleWorkerError, Workers, out_of_memory_as_user_error
 from simba import SignOptimizer
+
+ELEMENTWISE = (  # torch's optimizers that step each coordinate alone; others are not known to
+    *(optim.Adadelta, optim.Adagrad, optim.Adam, optim.AdamW, optim.Adamax, optim.ASGD),
+    *(optim.NAdam, optim.RAdam, optim.RMSprop, optim.Rprop, optim.SGD),
+)
 
 
 class CommandRuns:
@@ -110,9 +116,10 @@ class CommandRuns:
 def trains_jointly(run: Run, workers: Workers) -> bool:
     """Whether a run trains together with others: as ``joint`` says, else on a GPU.
 
-    These train alone: a run with diagnostics, which records each step; a variant with state or
-    noise per tensor and a run with corrupted gradients, because a joint training has all tensors of
-    a run in one; and a run on several workers or under another launcher or sweeper.
+    These train alone: a run with diagnostics, which records each step; an optimizer whose step is
+    not elementwise, such as a variant with state per tensor, and a run with corrupted gradients,
+    because a joint training has all tensors of a run in one; and a run on several workers or under
+    another launcher or sweeper.
 
     Raises:
         UserError: ``joint=true`` together with a launcher or sweeper plugin.
@@ -122,9 +129,12 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
     if joint and plugins:
         raise UserError(f"joint=true trains all runs in one process; remove {plugins[0]}")
     optimizer = run.training.optimizer
-    by_tensor = isinstance(optimizer, SignOptimizer) and optimizer.variant.by_tensor
+    if isinstance(optimizer, SignOptimizer):
+        elementwise = not optimizer.variant.by_tensor
+    else:
+        elementwise = type(optimizer) in ELEMENTWISE
     alone = run.training.diagnostics or run.training.corruption or workers.has_process_group
-    if alone or by_tensor or plugins:
+    if alone or not elementwise or plugins:
         return False
     return run.training.device.type != "cpu" if joint is None else joint
 
