@@ -11,7 +11,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from simba import per_tensor
 from simba.backends import dispatch, eager
 from simba.checks import OPTIONS, as_python, check, check_no_foreign
-from simba.state import clamp_counter, in_flat_parameter, new_tensor, state_layout
+from simba.state import PER_TENSOR, clamp_counter, in_flat_parameter, new_tensor, state_layout
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
@@ -315,7 +315,10 @@ class SignOptimizer(Optimizer):
             RuntimeError: ``p.grad`` is sparse or p is complex.
         """
         state = self.param_state(p, group)._replace(g=g)
-        if self.variant.by_tensor:
+        if self.variant.by_tensor:  # on a copy of the step count and the scale, which g may set
+            own = state.per_tensor["state"].items()
+            copied = {key: t.clone() if key in PER_TENSOR else t for key, t in own}
+            state = state._replace(per_tensor=state.per_tensor | {"state": copied})
             (state,) = per_tensor.prepare_step(self.variant, [state], group)
         values = hyperparameters(group) | state.per_tensor
         values |= eager.function_arguments(self.variant, g, state.memory, values)

@@ -101,16 +101,25 @@ class VoteState:
 
     def state_dict(self) -> dict[str, Any]:
         """The step and the errors. Errors differ between workers: save each worker's own."""
-        return {"step": self.step, "errors": dict(self.errors)}
+        return {"step": self.step, "errors": {i: t.clone() for i, t in self.errors.items()}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what ``state_dict`` returned on the same worker.
 
         Raises:
             KeyError: ``step`` or ``errors`` is missing.
+            ValueError: the errors are not those of these parameters.
         """
+        params = {index: p for p, index in self.indices.items()}
+        for i, error in state_dict["errors"].items():
+            if i not in params or error.numel() != params[i].numel():
+                raise ValueError(
+                    f"VoteState: the state has {error.numel()} errors of parameter {i}, which does "
+                    "not fit: pass the parameters in the same order"
+                )
         self.step = state_dict["step"]
-        self.errors = {i: t.clone() for i, t in state_dict["errors"].items()}
+        errors = state_dict["errors"].items()
+        self.errors = {i: t.to(params[i].device, copy=True) for i, t in errors}
 
     def vote(self, p: Tensor, g: Tensor) -> Tensor:
         """This worker's votes on a parameter p, int8 in the shape of its gradient g.

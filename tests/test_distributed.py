@@ -148,6 +148,24 @@ def test_error_feedback_adds_up_to_the_gradient(alone, levels):
         assert torch.equal(state.errors[0], before)
 
 
+def test_a_state_of_votes_is_a_copy_and_fits_its_parameters(alone):
+    p = nn.Parameter(torch.zeros(4))
+    state = VoteState([p])
+    state.vote(p, torch.randn(4))
+    saved = state.state_dict()
+    before = saved["errors"][0].clone()
+    state.vote(p, torch.randn(4))
+    assert torch.equal(saved["errors"][0], before)
+    on_meta = VoteState([nn.Parameter(torch.zeros(4, device="meta"))])
+    on_meta.load_state_dict(saved)
+    assert on_meta.errors[0].device.type == "meta"
+    for size in (3, 6):
+        with pytest.raises(ValueError, match="4 errors of parameter 0, which does not fit"):
+            VoteState([nn.Parameter(torch.zeros(size))]).load_state_dict(saved)
+    with pytest.raises(ValueError, match="does not fit"):
+        VoteState([]).load_state_dict(saved)
+
+
 def test_nan_and_infinity(alone):
     p = nn.Parameter(torch.zeros(4))
     q = VoteState([p]).vote(p, torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0]))

@@ -660,3 +660,20 @@ def test_any_schedule_of_groups_saves_and_loads_is_an_uninterrupted_one(
         return [p.detach() for p in params] + states(params[:used], optimizer)
 
     assert_same(play(reload=True), play(reload=False))
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_preview_of_another_gradient_changes_no_step(name):
+    ends = []
+    for previewed in (False, True):
+        p = nn.Parameter(torch.zeros(64))
+        cls, kwargs = OPTIMIZERS[name][:2]
+        optimizer = cls([p], lr=0.1, **kwargs)
+        for step in range(10):
+            torch.manual_seed(step)
+            p.grad = torch.randn(64)
+            if previewed:
+                optimizer.preview(p, optimizer.param_groups[0], 100 * p.grad)
+            optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(*ends)
