@@ -18,6 +18,9 @@ from scipy.optimize import isotonic_regression
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.plots import (
+    DASHES as LINE_STYLES,
+)
+from scripts.reporting.plots import (
     GAINS_LABEL,
     GRID_TITLES,
     GUESSING,
@@ -47,12 +50,9 @@ from scripts.reporting.tables import (
     last_diagnosed,
 )
 
-DASHES = {
-    "-": "solid",
-    "--": "dash",
-    ":": "dot",
-    "-.": "dashdot",
-}  # matplotlib's, in plotly's words
+# Matplotlib's line styles in plotly's words.
+WORDS = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = dict(zip(LINE_STYLES, WORDS, strict=True))
 PANEL, LABEL = 280, 19  # pixels: of a panel, and from one label at its right to the next
 MOST_TICKS = 5  # more do not fit a phone side by side
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}

@@ -44,7 +44,9 @@ LEGEND_CHARACTERS = 24  # letters that fit one of two columns of a legend
 # different widths, so that of two lines in the same place both can be seen
 LINE_WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(NOTE_VALUES)}
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
-DASHES = ("-", "--", ":", "-.")  # for variants of the same colour
+Dashes = str | tuple[int, tuple[int, ...]]  # a line style of matplotlib
+# For variants of the same colour.
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 2, 2)))
 LOSS_TICKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
 MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
 GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
@@ -470,17 +472,17 @@ def _bands(
         selected = variant(points, optimizer, swept)
         over = selected.groupby(x)[y].agg(["mean", "min", "max"])
         colour, width = style_of(optimizer).colour, LINE_WIDTHS.get(optimizer, 1.2)
-        axis.plot(over.index, over["mean"], dashes, marker=marker, color=colour, lw=width)
+        axis.plot(over.index, over["mean"], ls=dashes, marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
 
 
-def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], str]:
+def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], Dashes]:
     """The variants that points belong to, in the study's order, each with its line style."""
     present = set(points[VARIANT].itertuples(index=False, name=None))
     ordered = [v for v in study.variants if v in present]
     ordered += sorted(present - set(ordered))
     seen: dict[str, int] = {}
-    dashes = {}
+    dashes: dict[tuple[str, str], Dashes] = {}
     for optimizer, swept in ordered:
         colour = style_of(optimizer).colour
         dashes[optimizer, swept] = DASHES[seen.get(colour, 0) % len(DASHES)]
