@@ -25,18 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file of a record")
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument(
-        "--items",
-        type=ids,
-        metavar="ID,ID,...",
-        help="one user's items, the oldest first; an id with a comma stands in double quotes",
-    )
+    items = "one user's items, oldest first; an id with a comma stands in double quotes"
+    given.add_argument("--items", type=ids, metavar="ID,ID,...", help=items)
     given.add_argument(
         "--histories", type=Path, metavar="FILE", help="users and items in a format of docs/data.md"
     )
-    parser.add_argument(
-        "--top", type=int, default=10, metavar="K", help="number of items per user (default: 10)"
-    )
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="items per user (10)")
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     parser.add_argument(
         "overrides", nargs="*", metavar="data.KEY=VALUE", help="e.g. data.root=DIR, data.path=PATH"
