@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from scripts.records.errors import UserError
 from scripts.reporting.note import NOTE_VALUES
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from scripts.reporting.collect import Results
 
 STUDY = ["experiment", "model", "dataset"]
@@ -238,12 +238,14 @@ def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame
 
 
 @cache
-def experiment_config(experiment: str) -> DictConfig:
+def experiment_config(experiment: str) -> "DictConfig":
     """An experiment's file alone, read as Hydra does, without its ``defaults``; empty without one.
 
     Raises:
         UserError: the file has no keys and values.
     """
+    from omegaconf import DictConfig, OmegaConf  # slow to import
+
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not path.is_file():
         return OmegaConf.create()
@@ -262,6 +264,8 @@ def experiment_file(experiment: str) -> dict[str, Any]:
     Raises:
         UserError: the file has no keys and values.
     """
+    from omegaconf import OmegaConf
+
     return cast(dict[str, Any], OmegaConf.to_container(experiment_config(experiment)))
 
 
@@ -289,6 +293,9 @@ def declared(experiment: str) -> Declaration:
     Raises:
         UserError: the file's ``study`` has an unknown key or an invalid value.
     """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     swept = str(sweeper_params(experiment).get("optimizer", ""))
     listed = not NOT_A_LIST & set(swept)
     optimizers = tuple(o.strip() for o in swept.split(",") if o.strip()) if listed else ()
