@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments.add_argument("--figure", type=Path, help="draw the comparison to this PNG or PDF")
     args = parse(arguments, argv)
-    all_studies = studies(load(args.root))
     if args.figure and args.figure.suffix not in (".png", ".pdf"):
         raise UserError(f"--figure {args.figure}: its name must end with .png or .pdf")
+    all_studies = studies(load(args.root))
     a, b = (comparison.find(args.root, all_studies, name, args.dataset) for name in args.names)
     pairs = comparison.pairs(a, b)
     if args.figure and len(pairs) > 1:

@@ -18,9 +18,7 @@ from scipy.optimize import isotonic_regression
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.plots import (
-    DASHES as LINE_STYLES,
-)
-from scripts.reporting.plots import (
+    DASHES,
     GAINS_LABEL,
     GRID_TITLES,
     GUESSING,
@@ -50,9 +48,8 @@ from scripts.reporting.tables import (
     last_diagnosed,
 )
 
-# Matplotlib's line styles in plotly's words.
-WORDS = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-DASHES = dict(zip(LINE_STYLES, WORDS, strict=True))
+PLOTLY_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASH_OF = dict(zip(DASHES, PLOTLY_DASHES, strict=True))  # matplotlib's line style: plotly's
 PANEL, LABEL = 280, 19  # pixels: of a panel, and from one label at its right to the next
 MOST_TICKS = 5  # more do not fit a phone side by side
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
@@ -434,7 +431,7 @@ def _lines(
             x=xs,
             y=[_round(v) for v in over["mean"]],
             mode=mode,
-            line={"color": colour, "dash": DASHES[dashes], "width": 2},
+            line={"color": colour, "dash": DASH_OF[dashes], "width": 2},
             hovertemplate="%{y:.4f}",
             row=row,
             col=1,
@@ -501,7 +498,7 @@ def _lines_are(points: pd.DataFrame, mark: str = "line") -> str:
 
 def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:
     return tuple(
-        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, DASHES[dashes])
+        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, DASH_OF[dashes])
         for (o, swept), dashes in dashes_of(study, points).items()
     )
 

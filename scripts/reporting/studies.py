@@ -258,6 +258,7 @@ def experiment_config(experiment: str) -> "DictConfig":
     return content
 
 
+@cache
 def experiment_file(experiment: str) -> dict[str, Any]:
     """The content of ``experiment_config`` as plain values, without interpolation.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from scripts.records.errors import UserError
@@ -87,7 +87,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(typed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        if isinstance(error, ValidationError) and str(error.full_key) in ("ks", "tracker.tags"):
+        if "is not a ListConfig" in reason:
             reason = f"must be a list: {error.full_key}=[A,B]"
         raise UserError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
     assert isinstance(plain, dict)
