@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 READING_KEYS = ("user_column", "item_column", "time_column", "columns", "separator")
+KEYS = {  # of the section ``data``
+    *(*READING_KEYS, "path", "root", "file", "url", "wheel", "member", "sha256", "k_core"),
+    *("licence", "statistics"),
+}
 SHOWN = 20  # items of the first user
 
 
@@ -55,6 +59,8 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     Raises:
         DataError: the file is missing or damaged, or its content or a key is invalid.
     """
+    for key in cfg.keys() - KEYS:
+        raise DataError(f"data.{key}: no such key; the keys are {', '.join(sorted(KEYS))}")
     path = locate(cfg)
     try:
         checksum = sha256(path)

@@ -85,6 +85,27 @@ def test_unknown_optimizers_are_drawn_and_swept_values_are_distinguished():
     assert len(styles) == 4
 
 
+def test_curves_of_many_variants_show_the_best_and_say_so():
+    def of(optimizer, i):
+        more = {"levels": i % 4, "lr": i // 4, "valid/NDCG@10": 0.01 * i}
+        swept = f"levels {i % 4}, lr {i // 4}"
+        return runs({optimizer: [(0.1, 0.1, 0.1)]}, "mine", swept=swept, **more)
+
+    made = study(*(of(o, i) for o in ("lion", "adamw") for i in range(9 if o == "lion" else 5)))
+    figure, chart = plots.curves(made), charts.curves(made)
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert [label.split(",")[0] for label in labels] == ["Lion"] * 8 + ["AdamW"] * 4
+    assert not {"Lion, levels 0, lr 0", "AdamW, levels 0, lr 0"} & set(labels)
+    styles = {(line.get_color(), str(line._dash_pattern)) for line in figure.axes[1].lines}
+    assert len(styles) == len(chart.keys) == 12
+    traces = {(trace.line.color, trace.line.dash) for trace in chart.figure.data}
+    assert len(traces) == 12
+    said = "12 of 14 variants: the best by NDCG@10 on validation, at most 8 per optimizer"
+    assert said in figure.get_suptitle().replace("\n", " ")
+    assert said in chart.caption
+    assert "variants" not in charts.curves(study(*(of("lion", i) for i in range(8)))).caption
+
+
 def test_grid():
     low = runs(
         {o: [(0, 0, i), (0, 0, i + 1)] for i, o in enumerate(NOTE_VALUES)}, "mine", swept="lr 1e-4"

@@ -20,7 +20,7 @@ import pytest
 import data.prepare
 from data import cache, fetch
 from data.errors import DataError
-from data.prepare import CONFIGS, compose, dataset_name, format_reading, main, prepare
+from data.prepare import CONFIGS, KEYS, compose, dataset_name, format_reading, main, prepare
 from scripts.records.record import identity
 from tests.conftest import REPOSITORY
 from tests.forked import python
@@ -294,6 +294,15 @@ def test_a_download_folder_that_cannot_be_created_is_a_one_line_error(wheels, tm
     (tmp_path / "raw").write_text("a file")
     with pytest.raises(DataError, match=r"raw/data\.csv: cannot be written: .*data\.root=DIR"):
         prepare(IN_WHEEL)
+
+
+def test_an_unknown_key_is_an_error_and_every_built_in_one_is_known(mine, capsys):
+    assert main(["file", f"data.path={mine}", "+data.seperator=tab"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: data.seperator: no such key; the keys are columns, file,")
+    assert error.count("\n") == 1
+    used = {key for path in (CONFIGS / "data").glob("*.yaml") for key in compose(path.stem, [])}
+    assert used == KEYS
 
 
 def test_invalid_keys_are_one_line_errors(mine, capsys):

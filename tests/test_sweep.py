@@ -120,10 +120,10 @@ def test_a_sweeper_gets_its_objective(train, tmp_path):
     "override",
     [
         "optimizer.betas=[0.9,0.99],[0.8,0.95]",
-        "+data.note='a, b','run (1), b'",
-        "+data.note='/x/y.csv',\"it's\"",
-        "+data.note='..','100%'",
-        "+data.note='a=b','{c: [d]}'",
+        "+data.licence='a, b','run (1), b'",
+        "+data.licence='/x/y.csv',\"it's\"",
+        "+data.licence='..','100%'",
+        "+data.licence='a=b','{c: [d]}'",
     ],
 )
 def test_every_swept_value_gives_a_flat_name_that_reruns(train, run_module, tmp_path, override):
@@ -157,7 +157,7 @@ def test_a_name_stays_inside_the_results(train, tmp_path, name):
 
 def test_a_long_name_is_cut_and_stays_unique(train, tmp_path):
     words = [f"{'x' * 200}{i}" for i in range(2)]
-    done = train("-m", f"+data.note={','.join(words)}")
+    done = train("-m", f"+data.licence={','.join(words)}")
     assert done.returncode == 0, done.stderr
     assert len(names(tmp_path / "results")) == 2
 

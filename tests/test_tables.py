@@ -1,5 +1,6 @@
 """Tables, verdicts, intervals and corrections, compared with values computed by hand."""
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from scipy import stats
 
 from scripts.records.errors import UserError
 from scripts.reporting.cells import Table
-from scripts.reporting.collect import load
+from scripts.reporting.collect import load, with_swept
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.experiments import sweep_size
 from scripts.reporting.note import (
@@ -586,6 +587,22 @@ def test_every_swept_key_separates_the_rows_of_a_table():
     assert "mine-sasrec-beauty/grid" not in made  # it would average over batch sizes
 
 
+def test_swept_keys_with_the_same_last_part_are_distinguished():
+    grid = list(itertools.product((0.0, 0.3), (0.1, 0.2), (1e-3, 1e-2)))
+    frame = pd.concat(
+        [runs({"lion": [(0.1, 0.01 * i, 0.5)]}, "mine", lr=lr) for i, (_, _, lr) in enumerate(grid)]
+    ).reset_index(drop=True)
+    keys = ("model.dropout", "optimizer.dropout", "optimizer.lr")
+    frame = with_swept(frame, [dict(zip(keys, values, strict=True)) for values in grid])
+    assert frame["swept"][1] == "model.dropout 0, optimizer.dropout 0.1, lr 0.01"
+    made = study(frame)
+    assert made.in_label(frame["swept"][1]) == ""
+    shown = tables([made])["mine-sasrec-beauty/metrics"].frame
+    assert not shown[["model.dropout", "optimizer.dropout", "lr"]].duplicated().any()
+    for i, row in shown.sort_values("NDCG@10").reset_index().iterrows():
+        assert runs_of_row(frame, row).index.tolist() == [i]
+
+
 def test_patience_makes_no_sweep_over_epochs():
     frame = runs({"lion": [(0.1, 0.02, 0.5), (0.1, 0.03, 0.5)]}, "mine")
     frame["epochs"] = [3, 4]
@@ -599,7 +616,7 @@ def test_the_baseline_of_another_experiment_is_labelled_so_and_leads_to_its_runs
             continue
         behind = runs_behind([made], f"{made.name}/metrics")
         frame = shown[f"{made.name}/metrics"].frame
-        keys = ["optimizer", *(key.split(".")[-1] for key in made.swept)]
+        keys = ["optimizer", *(made.short_names[key] for key in made.swept)]
         assert not frame[[k for k in keys if k in frame]].duplicated().any(), made.name
         for _, row in frame.iterrows():
             if "n" in row:

@@ -18,7 +18,6 @@ from scipy.optimize import isotonic_regression
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.note import METRICS, NOTE_VALUES
 from scripts.reporting.plots import (
-    DASHES,
     GAINS_LABEL,
     GRID_TITLES,
     GUESSING,
@@ -28,12 +27,13 @@ from scripts.reporting.plots import (
     SHARES_LABEL,
     TITLES,
     axis_label,
-    dashes_of,
+    drawn_points,
     error_bars,
     grid_runs,
     grid_scale,
     group_offset,
-    has_curves,
+    left_out,
+    line_styles,
     shown_gains,
     step_shares,
 )
@@ -48,8 +48,13 @@ from scripts.reporting.tables import (
     last_diagnosed,
 )
 
-PLOTLY_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-DASH_OF = dict(zip(DASHES, PLOTLY_DASHES, strict=True))  # matplotlib's line style: plotly's
+# plotly's names of matplotlib's DASHES and MARKERS, and CSS's of the dashes
+PLOTLY_DASHES = (
+    *("solid", "dash", "dot", "dashdot", "longdash", "longdashdot"),
+    *("8px,2px,2px,2px,2px,2px", "2px,8px"),
+)
+SYMBOLS = (*("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross", "star"),)
+CSS_DASHES = ("solid", "dashed", "dotted", "dashed", "dashed", "dashed", "dashed", "dotted")
 PANEL, LABEL = 280, 19  # pixels: of a panel, and from one label at its right to the next
 MOST_TICKS = 5  # more do not fit a phone side by side
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
@@ -84,9 +89,9 @@ class Chart(NamedTuple):
 
 def curves(study: Study) -> Chart | None:
     """Loss and validation NDCG@10 over epochs: mean over seeds, and the range over seeds."""
-    if not has_curves(study):
+    points = drawn_points(study, study.shown_curves)
+    if points.empty:
         return None
-    points = study.shown_curves
     figure = _panels(list(TITLES.values()), height=760)
     for row, column in enumerate(TITLES, 1):
         ends = _lines(figure, row, study, points, "epoch", column)
@@ -113,8 +118,8 @@ def curves(study: Study) -> Chart | None:
             )
     diamonds = " Diamonds are the note's losses." if compares_with_note(study) else ""
     caption = (
-        f"{_lines_are(points)} The dotted line is the loss of guessing: of a model that gives "
-        f"every item the score 0.{diamonds}"
+        f"{_choice(study)}{_lines_are(points)} The dotted line is the loss of guessing: of a "
+        f"model that gives every item the score 0.{diamonds}"
     )
     ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
     described = [
@@ -158,8 +163,8 @@ def gains(study: Study) -> Chart | None:
     figure = _panels([""] * len(GROUPED_BY), height=640, shared=False, between=0.18)
     for row, (quantity, words) in enumerate(GROUPED_BY.items(), 1):
         gains = lines[lines["by"] == quantity]
-        variants = dashes_of(study, gains)
-        for i, (optimizer, swept) in enumerate(variants):
+        variants = line_styles(study, gains)
+        for i, ((optimizer, swept), style) in enumerate(variants.items()):
             groups = groups_of(variant(gains, optimizer, swept))
             below, above = error_bars(groups)
             figure.add_scatter(
@@ -172,7 +177,11 @@ def gains(study: Study) -> Chart | None:
                     "arrayminus": [_round(error) for error in below],
                 },
                 mode="markers",
-                marker={"color": style_of(optimizer).colour, "size": 8},
+                marker={
+                    "color": style_of(optimizer).colour,
+                    "size": 8,
+                    "symbol": SYMBOLS[style],
+                },
                 customdata=[f"{group.better} users gain, {group.worse} lose" for group in groups],
                 hovertemplate="%{y:+.4f}, %{customdata}",
                 row=row,
@@ -189,8 +198,9 @@ def gains(study: Study) -> Chart | None:
         figure.update_yaxes(title_text=GAINS_LABEL, row=row, col=1)
     base = label_of(study.declared.baseline)
     caption = (
-        f"NDCG@10 on test minus {base}'s, a mean over the seeds that both have, in groups of "
-        f"users; bars are 95% intervals over users. Above 0, the users gain compared with {base}."
+        f"{_choice(study)}NDCG@10 on test minus {base}'s, a mean over the seeds that both have, "
+        "in groups of users; bars are 95% intervals over users. Above 0, the users gain compared "
+        f"with {base}."
     )
     alt = "Differences in groups of users; the tables nearby have the numbers."
     return Chart(figure, caption, alt, _keys(study, lines))
@@ -407,7 +417,7 @@ def _lines(
 ) -> list[End]:
     """A line for each variant, and a band from its lowest seed to its highest; where they end."""
     ends = []
-    for (optimizer, swept), dashes in dashes_of(study, points).items():
+    for (optimizer, swept), style in line_styles(study, points).items():
         selected = variant(points, optimizer, swept)
         over = selected.groupby(x)[y].agg(["mean", "min", "max"])
         xs = over.index.tolist()
@@ -431,7 +441,7 @@ def _lines(
             x=xs,
             y=[_round(v) for v in over["mean"]],
             mode=mode,
-            line={"color": colour, "dash": DASH_OF[dashes], "width": 2},
+            line={"color": colour, "dash": PLOTLY_DASHES[style], "width": 2},
             hovertemplate="%{y:.4f}",
             row=row,
             col=1,
@@ -498,9 +508,14 @@ def _lines_are(points: pd.DataFrame, mark: str = "line") -> str:
 
 def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:
     return tuple(
-        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, DASH_OF[dashes])
-        for (o, swept), dashes in dashes_of(study, points).items()
+        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, CSS_DASHES[style])
+        for (o, swept), style in line_styles(study, points).items()
     )
+
+
+def _choice(study: Study) -> str:
+    """A sentence that says which variants a chart shows; empty if it shows all."""
+    return f"Shown are {variants}. " if (variants := left_out(study)) else ""
 
 
 def _named(optimizer: str, swept: str = "") -> dict[str, str]:

@@ -19,10 +19,11 @@ from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks, digest, read_record
 from scripts.records.users import Users, read_users, users_path
 from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
-from scripts.reporting.studies import RUN, STUDY, VARIANT, key_columns
+from scripts.reporting.studies import RUN, STUDY, VARIANT, key_columns, short_names
 from scripts.reporting.style import short
 
-FIXED_KEYS = ("optimizer.lr", "optimizer.weight_decay", "epochs")  # every run has these columns
+# Keys that have a column for every run, with the column's name.
+FIXED_KEYS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "epochs": "epochs"}
 # Keys of a record's command that columns of runs.csv have, or that change no result.
 ELSEWHERE = {
     *("seed", "experiment", "results.name", "results.root", "data.root", "force", "save_best"),
@@ -200,8 +201,9 @@ def overrides(command: str) -> str:
 def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
     """Add to runs a column for every key that a study sweeps over, and the column ``swept``.
 
-    ``swept`` has these keys and their values as text, such as ``lr 3e-4``. A study sweeps over a
-    key if the runs of one optimizer have different values of it. The seed does not count.
+    ``swept`` has the short names of these keys and their values as text, such as ``lr 3e-4``. A
+    study sweeps over a key if the runs of one optimizer have different values of it. The seed does
+    not count.
 
     Args:
         configs: the flattened config of each run, in the order of ``runs``.
@@ -217,15 +219,15 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
             for key in group
             if len({repr(value) for value in group[key]}) > 1
         }
-        for i, values in configured[sorted(differing)].iterrows():
-            known = {key: value for key, value in values.items() if not is_missing(value)}
-            swept[i] = ", ".join(
-                f"{str(key).split('.')[-1]} {short(v)}" for key, v in known.items()
-            )
+        configured = configured[sorted(differing)].rename(columns=FIXED_KEYS)
+        names = short_names(map(str, configured))
+        for i, values in configured.iterrows():
+            known = {str(key): value for key, value in values.items() if not is_missing(value)}
+            swept[i] = ", ".join(f"{names[key]} {short(value)}" for key, value in known.items())
             for key, value in known.items():
-                columns.setdefault(str(key), {})[i] = value
+                columns.setdefault(key, {})[i] = value
     runs = runs.assign(swept=pd.Series(swept))
-    for key in sorted(columns.keys() - set(FIXED_KEYS)):
+    for key in sorted(columns.keys() - set(FIXED_KEYS.values())):
         runs[key] = pd.Series(columns[key], dtype=object)
     return runs
 

@@ -46,7 +46,11 @@ LINE_WIDTHS = {optimizer: 2.2 - 0.3 * i for i, optimizer in enumerate(NOTE_VALUE
 COLOURED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 Dashes = str | tuple[int, tuple[int, ...]]  # a line style of matplotlib
 # For variants of the same colour.
-DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 2, 2)))
+DASHES: tuple[Dashes, ...] = (
+    *("-", "--", ":", "-.", (0, (8, 2)), (0, (8, 2, 2, 2))),
+    *((0, (4, 1, 1, 1, 1, 1)), (0, (1, 4))),
+)
+MARKERS = "osD^vXP*"
 LOSS_TICKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
 MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
 GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
@@ -84,9 +88,36 @@ MEMORIES = {
 }
 
 
-def has_curves(study: Study) -> bool:
-    """Whether curves show a study; the figure ``grid`` shows one with more variants."""
-    return not study.declared.shown_elsewhere and len(study.variants) <= MOST_LINES
+def drawn_points(study: Study, points: pd.DataFrame) -> pd.DataFrame:
+    """The points of the variants that a figure can show: all, or the best if there are too many.
+
+    None of a study that another figure shows. A baseline of another experiment stays.
+    """
+    if study.declared.shown_elsewhere:
+        return points[:0]
+    if len(study.variants) > MOST_LINES and (grid_runs(study) is not None or kinds(study)):
+        return points[:0]
+    is_best = pd.MultiIndex.from_frame(points[VARIANT]).isin(best_variants(study))
+    return points[is_best | (points["experiment"] != study.experiment)]
+
+
+def best_variants(study: Study) -> list[tuple[str, str]]:
+    """The best variants by NDCG@10 on validation, as many as a reader can distinguish."""
+    means = study.runs.groupby(VARIANT)["valid/NDCG@10"].mean().sort_values(ascending=False)
+    best = means.groupby(level="optimizer").head(len(DASHES)).head(MOST_LINES)
+    return list(best.index)
+
+
+def left_out(study: Study) -> str:
+    """How ``best_variants`` are chosen, as text; empty if they are all variants."""
+    best, n = len(best_variants(study)), len(study.variants)
+    chosen = f"the best by NDCG@10 on validation, at most {len(DASHES)} per optimizer"
+    return f"{best} of {n} variants: {chosen}" if best < n else ""
+
+
+def _with_choice(title: str, study: Study) -> str:
+    """A title of a figure of ``drawn_points``, with how its variants are chosen."""
+    return "; ".join(filter(None, (title, left_out(study))))
 
 
 def curves(study: Study) -> Figure | None:
@@ -94,10 +125,11 @@ def curves(study: Study) -> Figure | None:
 
     In a study that is compared with the note, diamonds are the note's losses.
     """
-    if not has_curves(study):
+    points = drawn_points(study, study.shown_curves)
+    if points.empty:
         return None
-    points = study.shown_curves
-    figure, axes = column_figure(_bands_title(study, points), 2, handles=_handles(study, points))
+    title = _with_choice(_bands_title(study, points), study)
+    figure, axes = column_figure(title, 2, handles=_handles(study, points))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
@@ -169,7 +201,8 @@ def gains(study: Study) -> Figure | None:
     base = label_of(study.declared.baseline)
     where = f"{study.experiment}: {study.model} on {study.dataset}"
     title = f"{where}: NDCG@10 on test minus {base}'s, by groups of users, with 95% intervals"
-    figure, axes = column_figure(title, 2, handles=_handles(study, found))
+    handles = _handles(study, found, with_markers=True)
+    figure, axes = column_figure(_with_choice(title, study), 2, handles=handles)
     for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
         draw_gains(axis, study, found[found["by"] == quantity])
         axis.set(xlabel=words, ylabel=GAINS_LABEL)
@@ -177,9 +210,9 @@ def gains(study: Study) -> Figure | None:
 
 
 def shown_gains(study: Study) -> pd.DataFrame:
-    """The lines of gains.csv that tables and figures of a study show."""
+    """The lines of gains.csv that figures draw: none if all comparisons have one seed."""
     several = (study.gains["seeds"] > 1).any()
-    return study.gains if several else study.gains[:0]
+    return drawn_points(study, study.gains if several else study.gains[:0])
 
 
 def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
@@ -188,14 +221,14 @@ def draw_gains(axis: Axes, study: Study, lines: pd.DataFrame) -> None:
     Args:
         lines: those of gains.csv with one ``by``.
     """
-    variants = dashes_of(study, lines)
-    for i, (optimizer, swept) in enumerate(variants):
+    variants = line_styles(study, lines)
+    for i, ((optimizer, swept), style) in enumerate(variants.items()):
         groups = groups_of(variant(lines, optimizer, swept))
         axis.errorbar(
             [place + group_offset(i, len(variants)) for place in range(len(groups))],
             [group.difference for group in groups],
             error_bars(groups),
-            fmt="o",
+            fmt=MARKERS[style],
             ms=3,
             color=style_of(optimizer).colour,
         )
@@ -468,34 +501,40 @@ def _bands(
     axis: Axes, study: Study, points: pd.DataFrame, x: str, y: str, marker: str | None = None
 ) -> None:
     """One line per variant: the mean over seeds, with a band from the lowest to the highest."""
-    for (optimizer, swept), dashes in dashes_of(study, points).items():
+    for (optimizer, swept), style in line_styles(study, points).items():
         selected = variant(points, optimizer, swept)
         over = selected.groupby(x)[y].agg(["mean", "min", "max"])
         colour, width = style_of(optimizer).colour, LINE_WIDTHS.get(optimizer, 1.2)
-        axis.plot(over.index, over["mean"], ls=dashes, marker=marker, color=colour, lw=width)
+        axis.plot(over.index, over["mean"], ls=DASHES[style], marker=marker, color=colour, lw=width)
         axis.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.2)
 
 
-def dashes_of(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], Dashes]:
-    """The variants that points belong to, in the study's order, each with its line style."""
+def line_styles(study: Study, points: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """The variants that points belong to, in the study's order, each with its index in ``DASHES``
+    and ``MARKERS``.
+    """
     present = set(points[VARIANT].itertuples(index=False, name=None))
     ordered = [v for v in study.variants if v in present]
     ordered += sorted(present - set(ordered))
     seen: dict[str, int] = {}
-    dashes: dict[tuple[str, str], Dashes] = {}
+    styles: dict[tuple[str, str], int] = {}
     for optimizer, swept in ordered:
         colour = style_of(optimizer).colour
-        dashes[optimizer, swept] = DASHES[seen.get(colour, 0) % len(DASHES)]
+        styles[optimizer, swept] = seen.get(colour, 0) % len(DASHES)
         seen[colour] = seen.get(colour, 0) + 1
-    return dashes
+    return styles
 
 
-def _handles(study: Study, points: pd.DataFrame) -> list[Line2D]:
+def _handles(study: Study, points: pd.DataFrame, with_markers: bool = False) -> list[Line2D]:
     """One line of a legend for each variant that points belong to."""
-    return [
-        Line2D([], [], color=style_of(o).colour, ls=dashes, lw=2, label=label_of(o, swept))
-        for (o, swept), dashes in dashes_of(study, points).items()
-    ]
+    handles = []
+    for (optimizer, swept), style in line_styles(study, points).items():
+        drawn: dict[str, Any] = {"ls": DASHES[style], "lw": 1.5}
+        if with_markers:
+            drawn = {"ls": "", "marker": MARKERS[style]}
+        colour, label = style_of(optimizer).colour, label_of(optimizer, swept)
+        handles.append(Line2D([], [], color=colour, label=label, **drawn))
+    return handles
 
 
 def _on_dark(colour: Any) -> Any:

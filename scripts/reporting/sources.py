@@ -17,7 +17,8 @@ from scripts.reporting.studies import (
     STUDY,
     Study,
     experiment_file,
-    key_columns,
+    short_names,
+    swept_columns,
     without,
 )
 from scripts.reporting.style import label_of, short
@@ -55,6 +56,7 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         runs = runs[runs[column] == row[column]]
     if "setting" in row:
         runs = runs[runs["experiment"] == row["setting"].partition(",")[0]]
+    names = short_names(swept_columns(runs[runs["own"]] if "own" in runs else runs))
     for column in set(LABELS) & set(row.index):
         shown = {*row.index, *(key for key, name in KEYS.items() if name in row.index)}
         rest = [without(swept, shown) for swept in runs["swept"]]  # columns have the others
@@ -69,8 +71,8 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     if "gradient" in row and (corrupted := corrupted_runs(runs)) is not None:
         same = (corrupted["kind"] == row["gradient"]) & (corrupted["strength"] == row["strength"])
         runs = runs[same.reindex(runs.index)]
-    for column in key_columns(runs):
-        cell = row.get(column.split(".")[-1], row.get(KEYS.get(column)))
+    for column, name in names.items():
+        cell = row.get(name, row.get(KEYS.get(column)))
         if cell is not None and column != "epochs":
             runs = runs[runs[column].map(lambda v: MISSING if _is_empty(v) else short(v)) == cell]
     return runs

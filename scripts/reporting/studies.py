@@ -7,7 +7,8 @@ that applies to it.
 """
 
 import re
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ RESULTS = {  # the columns of runs.csv that are not keys of the config
     *("targets_per_second", "eval_seconds", "peak_rss_mib", "state_bytes_per_param"),
 }
 IN_LABELS = {"corrupt", "gradients", "workers"}  # keys that a variant's label names
-SWEPT_PARTS = re.compile(r", (?=[^\W\d]\w* )")  # between two keys in a text ``swept``
+SWEPT_PARTS = re.compile(r", (?=[^\W\d][\w.]* )")  # between two keys in a text ``swept``
 NOT_A_LIST = set("([{")  # of plain values: a sweep such as range(0,5) or choice(a,b)
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
@@ -81,20 +82,18 @@ class Study:
         return f"{self.experiment}-{self.model}-{self.dataset}"
 
     @cached_property
-    def swept(self) -> list[str]:
-        """The columns of ``runs`` that the study sweeps over, without those of IN_LABELS.
+    def short_names(self) -> dict[str, str]:
+        """The short name of each column of ``runs`` that the study sweeps over."""
+        return short_names(swept_columns(self.runs))
 
-        The column epochs has the trained epochs, which also differ where ``patience`` ends a run.
-        """
-        keys = [c for c in key_columns(self.runs) if c not in IN_LABELS]
-        if not any("epochs" in keys_of(text) for text in self.runs["swept"]):
-            keys.remove("epochs")
-        by_optimizer = self.runs.groupby("optimizer")
-        return [c for c in keys if (by_optimizer[c].nunique(dropna=False) > 1).any()]
+    @property
+    def swept(self) -> list[str]:
+        """The columns of ``runs`` that the study sweeps over, without those of IN_LABELS."""
+        return [column for column in self.short_names if column not in IN_LABELS]
 
     def in_label(self, swept: str) -> str:
         """The part of a text ``swept`` whose keys are no columns of ``swept``."""
-        return without(swept, {key.split(".")[-1] for key in self.swept})
+        return without(swept, {self.short_names[column] for column in self.swept})
 
     @property
     def grid_key(self) -> str | None:
@@ -170,14 +169,34 @@ def key_columns(runs: pd.DataFrame) -> list[str]:
     return [c for c in map(str, runs) if c not in RESULTS and "/" not in c]
 
 
-def without(swept: str, keys: Container[str]) -> str:
-    """A text ``swept`` without the parts of some keys, which are given by their last parts."""
+def swept_columns(runs: pd.DataFrame) -> list[str]:
+    """The key columns in which runs of one optimizer differ.
+
+    The column epochs has the trained epochs, which also differ where ``patience`` ends a run. It
+    counts only if a text ``swept`` names it.
+    """
+    columns = key_columns(runs)
+    if not any("epochs" in names_in(text) for text in runs["swept"]):
+        columns.remove("epochs")
+    by_optimizer = runs.groupby("optimizer")
+    return [c for c in columns if (by_optimizer[c].nunique(dropna=False) > 1).any()]
+
+
+def short_names(columns: Iterable[str]) -> dict[str, str]:
+    """Short names of columns: the part after the last dot, or the whole name if two share it."""
+    last = {column: column.split(".")[-1] for column in columns}
+    count = Counter(last.values())
+    return {column: name if count[name] == 1 else column for column, name in last.items()}
+
+
+def without(swept: str, names: Container[str]) -> str:
+    """A text ``swept`` without the values of some keys, which are given by their short names."""
     parts = SWEPT_PARTS.split(swept)
-    return ", ".join(part for part in parts if part.split(" ")[0] not in keys)
+    return ", ".join(part for part in parts if part.split(" ")[0] not in names)
 
 
-def keys_of(swept: str) -> list[str]:
-    """The last parts of the keys in a text ``swept``."""
+def names_in(swept: str) -> list[str]:
+    """The short names of the keys in a text ``swept``."""
     return [part.split(" ")[0] for part in SWEPT_PARTS.split(swept)]
 
 

@@ -83,7 +83,7 @@ def metrics_table(study: Study) -> Table | None:
             OPTIMIZER: label,  # columns have the other swept values
             "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
-        line |= {key.split(".")[-1]: values_in(selected[key]) for key in study.swept}
+        line |= {study.short_names[key]: values_in(selected[key]) for key in study.swept}
         line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(selected)), "best epoch": best_epochs(selected)}
         if has_ranks and optimizer in NOTE_VALUES:

@@ -42,7 +42,7 @@ def best(study: Study) -> Table | None:
         runs = study.of(optimizer, swept)
         line = {OPTIMIZER: label_of(optimizer)}
         for key in study.swept:
-            line[key.split(".")[-1]] = short(runs[key].iloc[0])
+            line[study.short_names[key]] = short(runs[key].iloc[0])
         tried = study.runs.loc[study.runs["optimizer"] == optimizer]
         line |= {"at the edge": _at_the_edge(runs.iloc[0], tried, keys)}
         line |= {"NDCG@10 on validation": four_decimals(means[optimizer, swept])}
