@@ -16,7 +16,8 @@ from scripts.reporting.command_line import one_line_errors, parse, parser
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     root = parse(parser("scripts.aggregate", __doc__), argv).root
-    print(f"{root / 'runs.csv'}: {len(collect(root).runs)} runs")
+    count = len(collect(root).runs)
+    print(f"{root / 'runs.csv'}: {count} {'run' if count == 1 else 'runs'}")
     return 0
 
 

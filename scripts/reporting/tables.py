@@ -70,17 +70,17 @@ def metrics_table(study: Study) -> Table | None:
     lines = []
     ours, notes = means(study.runs, "test/NDCG@10"), {o: row.ndcg for o, row in NOTE_VALUES.items()}
     has_ranks = not study.swept and ours.notna().all()
-    runs_by_variant = [(o, swept, study.of(o, swept)) for o, swept in study.variants]
-    runs_by_variant += [(o, "", study.of(o)) for o in study.missing_optimizers]
+    shown = [  # columns have the swept values that are not in a label
+        (label_of(o, study.in_label(swept)), o, study.of(o, swept)) for o, swept in study.variants
+    ]
+    shown += [(label_of(o), o, study.of(o)) for o in study.missing_optimizers]
     if study.declared.baseline_from:
         baseline = study.declared.baseline
-        runs_by_variant.append((baseline, "", baseline_of(study.baseline, baseline, "")))
-    labels = [label_of(o, study.in_label(swept)) for o, swept, _ in runs_by_variant]
-    if study.declared.baseline_from:
-        labels[-1] += f" ({study.declared.baseline_from})"
-    for label, (optimizer, _, selected) in zip(labels, runs_by_variant, strict=True):
+        label = f"{label_of(baseline)} ({study.declared.baseline_from})"
+        shown.append((label, baseline, baseline_of(study.baseline, baseline, "")))
+    for label, optimizer, selected in shown:
         line = {
-            OPTIMIZER: label,  # columns have the other swept values
+            OPTIMIZER: label,
             "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
         line |= {study.short_names[key]: values_in(selected[key]) for key in study.swept}
