@@ -93,14 +93,23 @@ def test_words_follow_the_figures(tmp_path):
 
 
 def test_a_study_of_ones_own_has_a_report(tmp_path):
-    """No study that the words know: its tables are listed."""
+    """No study that the words know: its curves and tables are shown."""
     made_up = results(
         runs(EXACT, experiment="mine", dataset="NA", state_bytes_per_param=4.0, commit="")
     )
     for name, frame in made_up._asdict().items():
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     assert report([f"results.root={tmp_path}"]) == 0
-    assert "Results: mine, sasrec on NA" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="mine-sasrec-na-curves-figure"' in page
+    assert page.count("Results: mine: sasrec on NA") == 1
+
+
+def test_the_committed_report_draws_every_study_that_no_table_replaces():
+    shown = set(re.findall(r'id="([\w-]+?)-[a-z]+-figure"', REPORT.read_text()))
+    for study in studies(load(RESULTS)):
+        if not study.declared.shown_elsewhere:
+            assert study.name in shown, study.name
 
 
 def test_a_folder_without_csv_files_is_one_line(tmp_path, capsys):

@@ -48,13 +48,13 @@ from scripts.reporting.tables import (
     last_diagnosed,
 )
 
-# plotly's names of matplotlib's DASHES and MARKERS, and CSS's of the dashes
+# What plotly and SVG call matplotlib's DASHES, and what plotly calls its MARKERS.
 PLOTLY_DASHES = (
-    *("solid", "dash", "dot", "dashdot", "longdash", "longdashdot"),
+    *("solid", "8px,4px", "2px,2px", "8px,3px,2px,3px", "16px,4px", "16px,3px,4px,3px"),
     *("8px,2px,2px,2px,2px,2px", "2px,8px"),
 )
-SYMBOLS = (*("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross", "star"),)
-CSS_DASHES = ("solid", "dashed", "dotted", "dashed", "dashed", "dashed", "dashed", "dotted")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross", "star")
+LONGEST_LABEL = 40  # characters; beside longer labels, the lines would be too short
 PANEL, LABEL = 280, 19  # pixels: of a panel, and from one label at its right to the next
 MOST_TICKS = 5  # more do not fit a phone side by side
 MARGIN = {"l": 10, "r": 10, "t": 40, "b": 10}
@@ -451,7 +451,13 @@ def _lines(
 
 
 def _label_ends(figure: go.Figure, row: int, ends: list[End], log: bool = False) -> None:
-    """Write the name of each line near its end, one below the other where lines end together."""
+    """Write the name of each line near its end, one below the other where lines end together.
+
+    If a name is too long, none is written: the buttons above a figure have all names.
+    """
+    longest = max(len(end.label) for end in ends)
+    if longest > LONGEST_LABEL:
+        return
     axis = str(row) if row > 1 else ""
     scale = math.log10 if log else float
     drawn = [scale(y) for trace in figure.data if trace.yaxis == f"y{axis}" for y in trace.y]
@@ -473,7 +479,6 @@ def _label_ends(figure: go.Figure, row: int, ends: list[End], log: bool = False)
             showarrow=False,
             xanchor="left",
         )
-    longest = max(len(end.label) for end in ends)
     figure.update_layout(margin={"r": 30 + 7 * longest})
 
 
@@ -508,7 +513,7 @@ def _lines_are(points: pd.DataFrame, mark: str = "line") -> str:
 
 def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:
     return tuple(
-        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, CSS_DASHES[style])
+        Key(label_of(o, swept), label_of(o, swept), style_of(o).colour, PLOTLY_DASHES[style])
         for (o, swept), style in line_styles(study, points).items()
     )
 

@@ -472,7 +472,8 @@ def column_figure(
     figure = Figure(figsize=(FIGURE_WIDTH, n * height + 0.4 + 0.15 * lines))
     _title(figure, title)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        # long enough to show each of DASHES
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4)
     return figure, list(figure.subplots(n, 1, squeeze=False).flat)
 
 

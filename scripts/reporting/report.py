@@ -108,6 +108,12 @@ class Page:
         """Whether there are these studies and tables."""
         return all(name in self.by_name or name in self.tables for name in names)
 
+    def has_figure(self, study: Study) -> bool:
+        """Whether a figure of a study was shown already."""
+        return any(
+            name.startswith(f"{study.name}/") and name.endswith("-figure") for name in self.numbers
+        )
+
     def study(self, name: str) -> Study:
         return self.by_name[name]
 
