@@ -164,6 +164,20 @@ def test_steps_in_chunks_in_lists_and_fused_have_the_bits_of_whole_tensors(
 
 
 @pytest.mark.slow
+@every_optimizer
+def test_fused_steps_do_not_depend_on_the_default_device(cls, kwargs):
+    ends = []
+    for device in ("cpu", "meta"):
+        p = torch.nn.Parameter(torch.linspace(-1, 1, 100))
+        p.grad = torch.linspace(1, -1, 100)
+        with torch.device(device):
+            optimizer = cls([p], lr=1e-2, fused=True, **kwargs)
+            optimizer.step()
+            optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(*ends)
+
+
 def test_fused_without_numba_says_what_to_install():
     code = "import sys; sys.modules['numba'] = None; import simba, torch; simba.Lion(%s)"
     args = "[torch.nn.Parameter(torch.zeros(1))]"

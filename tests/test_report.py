@@ -105,6 +105,16 @@ def test_a_study_of_ones_own_has_a_report(tmp_path):
     assert page.count("Results: mine: sasrec on NA") == 1
 
 
+def test_studies_whose_names_look_alike_have_their_own_ids(tmp_path):
+    names = ("x y", "x-y", "數據一", "數據二")
+    made_up = results(*(runs(EXACT, "mine", dataset=name, commit="") for name in names))
+    for name, frame in made_up._asdict().items():
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    assert report([f"results.root={tmp_path}"]) == 0
+    ids = re.findall(r' id="(.+?)"', (tmp_path / "report.html").read_text())
+    assert len(ids) == len(set(ids))
+
+
 def test_the_committed_report_draws_every_study_that_no_table_replaces():
     shown = set(re.findall(r'id="([\w-]+?)-[a-z]+-figure"', REPORT.read_text()))
     for study in studies(load(RESULTS)):

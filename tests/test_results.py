@@ -24,7 +24,7 @@ from scripts.compare import main as compare
 from scripts.make_figures import main as make_figures
 from scripts.make_tables import main as make_tables
 from scripts.records.errors import UserError
-from scripts.records.record import decode_ranks, encode_ranks, ndcg_at_10
+from scripts.records.record import decode_ranks, digest, encode_ranks, ndcg_at_10
 from scripts.records.run_files import RunFiles
 from scripts.records.users import read_users, users_path
 from scripts.reporting import comparison
@@ -508,6 +508,20 @@ def test_runs_with_different_users_are_one_line_that_names_them(results, capsys)
     assert "simba/" in output
     assert "were tested on different users" in output
     assert output.count("\n") == 1
+
+
+def test_runs_on_other_data_are_not_compared(tabled, capsys):
+    """Two files of the same name are two datasets."""
+    for path in (tabled / "runs").glob("*/simba/*.json"):
+        record = json.loads(path.read_text())
+        record["config"]["data"]["sha256"] = "0" * 64
+        path.write_text(json.dumps(record | {"config_hash": digest(record["config"])}))
+    assert run(tabled) == 0
+    paired = pd.read_csv(tabled / "paired.csv")
+    assert "simba" not in set(paired["optimizer"])
+    capsys.readouterr()
+    assert compare(["short/simba", "short/lion", f"results.root={tabled}"]) == 2
+    assert "were run on different versions of toy" in capsys.readouterr().err
 
 
 def test_a_folder_without_records_is_an_error(tmp_path, capsys):

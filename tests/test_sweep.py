@@ -155,6 +155,25 @@ def test_a_name_stays_inside_the_results(train, tmp_path, name):
     assert found.count("/") == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer=sub/mine"], "optimizer=sub/mine: move the file to configs/optimizer, not a "),
+        (["-m", "experiment=short,reproduce"], "an experiment sweeps over optimizer=lion,"),
+    ],
+)
+def test_files_that_no_run_can_be_named_after_are_one_line(train, tmp_path, words, message):
+    """A subfolder would be a part of the name; Hydra ignores the lists of several experiments."""
+    own = tmp_path / "own" / "optimizer" / "sub"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("_target_: simba.SignSGD\n")
+    done = train(*words, f"--config-dir={tmp_path / 'own'}")
+    assert done.returncode == 2
+    assert f"error: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not names(tmp_path / "results")
+
+
 def test_a_long_name_is_cut_and_stays_unique(train, tmp_path):
     words = [f"{'x' * 200}{i}" for i in range(2)]
     done = train("-m", f"+data.licence={','.join(words)}")

@@ -27,7 +27,7 @@ from scripts.reporting.published import comparison
 from scripts.reporting.render import latex, markdown, narrow, show
 from scripts.reporting.sources import runs_behind, runs_of_row
 from scripts.reporting.statistics import differences, groups, holm, t_interval
-from scripts.reporting.studies import Declaration, declared, studies
+from scripts.reporting.studies import Declaration, baseline_of, declared, studies
 from scripts.reporting.style import STYLES, label_of, short, style_of
 from scripts.reporting.tables import by_epoch, grid, tables
 from scripts.running.plan import plan
@@ -603,11 +603,46 @@ def test_swept_keys_with_the_same_last_part_are_distinguished():
         assert runs_of_row(frame, row).index.tolist() == [i]
 
 
-def test_patience_makes_no_sweep_over_epochs():
+def test_a_sweep_over_epochs_is_one_over_the_config_not_over_the_trained_epochs():
+    """``patience`` ends runs of one variant after different epochs."""
     frame = runs({"lion": [(0.1, 0.02, 0.5), (0.1, 0.03, 0.5)]}, "mine")
     frame["epochs"] = [3, 4]
-    assert study(frame).swept == []
-    assert study(frame.assign(swept=["epochs 3", "epochs 4"])).swept == ["epochs"]
+    assert with_swept(frame, [{"epochs": 9}, {"epochs": 9}])["swept"].tolist() == ["", ""]
+    made = study(with_swept(frame, [{"epochs": 9}, {"epochs": 5}]))
+    assert made.swept == ["max_epochs"]
+    assert [swept for _, swept in made.variants] == ["max_epochs 5", "max_epochs 9"]
+
+
+def test_a_variant_is_compared_with_the_baseline_of_the_same_swept_values():
+    texts = {
+        "lr 1e-3": {"lr 1e-3", "lr 1e-3, threshold 0.2"},  # Lion has no threshold
+        "lr 1e-2": {"lr 1e-2"},
+    }
+    lion = [runs({"lion": [(0.1, 0.1, 0.1)]}, "mine", swept=text) for text in texts]
+    for text, same in texts.items():
+        for swept in same:
+            found = baseline_of(pd.concat(lion), "lion", swept)
+            assert found["swept"].tolist() == [text]
+    clipped = [runs({"lion": [(0, 0, 0)]}, "mine", swept=s) for s in ("", "max_grad_norm 1")]
+    assert baseline_of(pd.concat(clipped), "lion", "").shape[0] == 1
+    assert baseline_of(pd.concat(clipped), "lion", "max_grad_norm 2").empty
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "label"),
+    [
+        ("data.sha256", ("a" * 64, "b" * 64), "sha256 aaaaaaaa"),
+        ("batch_size", (8, 16), "batch_size 8"),
+    ],
+)
+def test_a_setting_in_which_optimizers_differ_is_named(key, values, label):
+    """Two data files of one name, say: their runs must not look comparable."""
+    frame = runs({"lion": [(0.1, 0.1, 0.1)], "simba": [(0.1, 0.1, 0.1)]}, "mine")
+    decays = [{"optimizer.weight_decay": decay} for decay in (0.1, 0.2)]
+    assert with_swept(frame, decays)["swept"].tolist() == ["", ""]  # each has its own
+    frame = with_swept(frame, [{key: value} for value in values])
+    assert frame["swept"][0] == label
+    assert baseline_of(frame, "lion", frame["swept"][1]).empty
 
 
 def test_the_baseline_of_another_experiment_is_labelled_so_and_leads_to_its_runs():

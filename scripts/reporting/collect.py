@@ -19,11 +19,12 @@ from scripts.records.files import write_atomically
 from scripts.records.record import decode_ranks, digest, read_record
 from scripts.records.users import Users, read_users, users_path
 from scripts.reporting.statistics import Group, paired_users, user_groups, user_tests
-from scripts.reporting.studies import RUN, STUDY, VARIANT, key_columns, short_names
+from scripts.reporting.studies import RUN, STUDY, VARIANT, differing, key_columns, short_names
 from scripts.reporting.style import short
 
-# Keys that have a column for every run, with the column's name.
-FIXED_KEYS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "epochs": "epochs"}
+# Keys whose column has another name. The column epochs has the trained epochs.
+COLUMNS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "epochs": "max_epochs"}
+SHA256_DIGITS = 8  # of data.sha256, for a label
 # Keys of a record's command that columns of runs.csv have, or that change no result.
 ELSEWHERE = {
     *("seed", "experiment", "results.name", "results.root", "data.root", "force", "save_best"),
@@ -202,32 +203,28 @@ def with_swept(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFram
     """Add to runs a column for every key that a study sweeps over, and the column ``swept``.
 
     ``swept`` has the short names of these keys and their values as text, such as ``lr 3e-4``. A
-    study sweeps over a key if the runs of one optimizer have different values of it. The seed does
-    not count.
+    study sweeps over the keys that ``differing`` returns. The seed does not count.
 
     Args:
         configs: the flattened config of each run, in the order of ``runs``.
     """
     config_frame = pd.DataFrame(configs, index=runs.index, dtype=object)
+    config_frame = config_frame[sorted(map(str, config_frame))].rename(columns=COLUMNS)
+    if "data.sha256" in config_frame:
+        config_frame["data.sha256"] = config_frame["data.sha256"].str[:SHA256_DIGITS]
     swept: dict[Any, str] = {}
     columns: dict[str, dict[Any, Any]] = {}
     for _, study in runs.groupby(STUDY):
         configured = config_frame.loc[study.index]
-        differing = {
-            str(key)
-            for _, group in configured.groupby(study["optimizer"])
-            for key in group
-            if len({repr(value) for value in group[key]}) > 1
-        }
-        configured = configured[sorted(differing)].rename(columns=FIXED_KEYS)
-        names = short_names(map(str, configured))
+        names = short_names(differing(configured, study["optimizer"]))
+        configured = configured[list(names)]
         for i, values in configured.iterrows():
             known = {str(key): value for key, value in values.items() if not is_missing(value)}
             swept[i] = ", ".join(f"{names[key]} {short(value)}" for key, value in known.items())
             for key, value in known.items():
                 columns.setdefault(key, {})[i] = value
     runs = runs.assign(swept=pd.Series(swept))
-    for key in sorted(columns.keys() - set(FIXED_KEYS.values())):
+    for key in sorted(columns.keys() - {"lr", "weight_decay"}):
         runs[key] = pd.Series(columns[key], dtype=object)
     return runs
 

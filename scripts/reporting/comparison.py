@@ -30,6 +30,7 @@ from scripts.reporting.statistics import (
     mean_difference,
     p_values,
     paths_by_seed,
+    same_data,
     user_ndcg,
 )
 from scripts.reporting.studies import VARIANT, Study
@@ -122,7 +123,7 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     """Compare two variants over the seeds that both have.
 
     Raises:
-        UserError: they have no seed in common, or were tested on different users.
+        UserError: they have no seed in common, were run on different data, or tested on different users.
     """
     if a.name == b.name and not a.runs.equals(b.runs):  # such as two records of one variant
         a, b = a._replace(name=f"{a.name}, A"), b._replace(name=f"{b.name}, B")
@@ -135,6 +136,8 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     ]
     if not records:
         raise UserError(f"{a.name} and {b.name} have no seed in common")
+    if not all(same_data(records[0][0], record) for pair in records for record in pair):
+        raise UserError(f"{a.name} and {b.name} were run on different versions of {dataset}")
     ndcg_pairs = [(user_ndcg(one), user_ndcg(other)) for one, other in records]
     if len({len(ndcg) for pair in ndcg_pairs for ndcg in pair}) > 1:
         raise UserError(f"{a.name} and {b.name} were tested on different users")

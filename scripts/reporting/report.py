@@ -103,6 +103,7 @@ class Page:
         self.colours: dict[str, str] = {}  # of the figures, and what they are on a dark page
         self.blocks: list[str] = []
         self.numbers: dict[str, str] = {}  # name -> "Table 3"
+        self.ids: dict[str, str] = {}  # name -> its HTML id
 
     def has(self, *names: str) -> bool:
         """Whether there are these studies and tables."""
@@ -154,7 +155,7 @@ class Page:
         """A link to a table, ``Table 3``; empty if there is no such table."""
         if name not in self.tables:
             return ""
-        return f"[@@number {name}@@](#{_slug(name)})"
+        return f"[@@number {name}@@](#{self._id(name)})"
 
     def table(self, name: str, title: str) -> str:
         """A table of tables.py or folder_tables.py as a block; empty if it does not apply."""
@@ -266,8 +267,19 @@ class Page:
         number = 1 + sum(label.startswith(kind) for label in self.numbers.values())
         self.numbers[name] = f"{kind} {number}"
         block = self.environment.get_template(template)
-        self.blocks.append(block.render(id=_slug(name), number=self.numbers[name], **context))
+        self.blocks.append(block.render(id=self._id(name), number=self.numbers[name], **context))
         return f"\n\n@@block {len(self.blocks) - 1}@@\n\n"
+
+    def _id(self, name: str) -> str:
+        """The HTML id of a table or figure, which no other one has."""
+        if name not in self.ids:
+            unique = slug = _slug(name)
+            for n in itertools.count(2):
+                if unique not in self.ids.values():
+                    break
+                unique = f"{slug}-{n}"
+            self.ids[name] = unique
+        return self.ids[name]
 
     def _sources(self, runs: pd.DataFrame) -> dict[str, Any]:
         first = runs["record"].iloc[0]

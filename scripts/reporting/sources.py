@@ -73,7 +73,7 @@ def runs_of_row(runs: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
         runs = runs[same.reindex(runs.index)]
     for column, name in names.items():
         cell = row.get(name, row.get(KEYS.get(column)))
-        if cell is not None and column != "epochs":
+        if cell is not None:
             runs = runs[runs[column].map(lambda v: MISSING if _is_empty(v) else short(v)) == cell]
     return runs
 

@@ -34,13 +34,13 @@ class Paired(NamedTuple):
 
 
 def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[Paired]:
-    """Every variant that has seeds in common with its study's baseline.
+    """Every variant that has seeds in common with its study's baseline, on the same data.
 
     Args:
         records: the record of each run, by its path in ``runs``.
 
     Raises:
-        UserError: two runs of a study were tested on different users.
+        UserError: two runs on the same data were tested on different users.
     """
     ndcg_by_path = {path: user_ndcg(record) for path, record in records.items()}
     comparisons = []
@@ -51,6 +51,7 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
         for variant, variant_runs in study.groupby(VARIANT):
             optimizer, swept = map(str, variant)
             pairs = paths_by_seed(variant_runs, baseline_of(baseline_runs, baseline, swept))
+            pairs = [(a, b) for a, b in pairs if same_data(records[a], records[b])]
             if optimizer == baseline or not pairs:
                 continue
             for one, other in pairs:
@@ -60,6 +61,11 @@ def paired_users(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -
             theirs = np.mean([ndcg_by_path[b] for _, b in pairs], axis=0)
             comparisons.append(Paired(keys, (optimizer, swept), len(pairs), d, theirs))
     return comparisons
+
+
+def same_data(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs were trained and tested on the same interactions."""
+    return bool(record["config"]["data"] == other["config"]["data"])
 
 
 def user_tests(comparisons: Sequence[Paired]) -> pd.DataFrame:

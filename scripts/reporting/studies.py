@@ -29,7 +29,7 @@ STUDY = ["experiment", "model", "dataset"]
 RUN = ["dataset", "model", "experiment", "optimizer", "seed"]
 VARIANT = ["optimizer", "swept"]
 RESULTS = {  # the columns of runs.csv that are not keys of the config
-    *(*RUN, "swept", "overrides", "best_epoch", "record", "commit", "setting_hash"),
+    *(*RUN, "swept", "overrides", "epochs", "best_epoch", "record", "commit", "setting_hash"),
     *("targets_per_second", "eval_seconds", "peak_rss_mib", "state_bytes_per_param"),
 }
 IN_LABELS = {"corrupt", "gradients", "workers"}  # keys that a variant's label names
@@ -170,16 +170,26 @@ def key_columns(runs: pd.DataFrame) -> list[str]:
 
 
 def swept_columns(runs: pd.DataFrame) -> list[str]:
-    """The key columns in which runs of one optimizer differ.
+    """The key columns that a study's runs sweep over."""
+    return differing(runs[key_columns(runs)], runs["optimizer"])
 
-    The column epochs has the trained epochs, which also differ where ``patience`` ends a run. It
-    counts only if a text ``swept`` names it.
+
+def differing(settings: pd.DataFrame, optimizers: pd.Series) -> list[str]:
+    """The columns of ``settings`` that a study sweeps over.
+
+    Its runs differ in them; in a hyperparameter of optimizers, the runs of one optimizer do.
+
+    Args:
+        settings: one row per run of the study, one column per key of the config.
+        optimizers: the optimizer of each run.
     """
-    columns = key_columns(runs)
-    if not any("epochs" in names_in(text) for text in runs["swept"]):
-        columns.remove("epochs")
-    by_optimizer = runs.groupby("optimizer")
-    return [c for c in columns if (by_optimizer[c].nunique(dropna=False) > 1).any()]
+    found = []
+    for column in map(str, settings):
+        values = settings[column].map(repr)
+        own = column in ("lr", "weight_decay") or column.startswith("optimizer.")
+        count = values.groupby(optimizers).nunique().max() if own else values.nunique()
+        found += [column] if count > 1 else []
+    return found
 
 
 def short_names(columns: Iterable[str]) -> dict[str, str]:
@@ -191,13 +201,12 @@ def short_names(columns: Iterable[str]) -> dict[str, str]:
 
 def without(swept: str, names: Container[str]) -> str:
     """A text ``swept`` without the values of some keys, which are given by their short names."""
-    parts = SWEPT_PARTS.split(swept)
-    return ", ".join(part for part in parts if part.split(" ")[0] not in names)
+    return ", ".join(part for name, part in parts_of(swept).items() if name not in names)
 
 
-def names_in(swept: str) -> list[str]:
-    """The short names of the keys in a text ``swept``."""
-    return [part.split(" ")[0] for part in SWEPT_PARTS.split(swept)]
+def parts_of(swept: str) -> dict[str, str]:
+    """The parts of a text ``swept``, such as ``lr 3e-4``, by the short name of their key."""
+    return {part.split(" ")[0]: part for part in SWEPT_PARTS.split(swept)}
 
 
 def studies(results: "Results") -> list[Study]:
@@ -251,9 +260,12 @@ def baseline_study(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame:
-    """The baseline's rows with this ``swept``; if there are none, those with an empty ``swept``."""
-    same = variant(frame, optimizer, swept)
-    return same if len(same) else variant(frame, optimizer)
+    """The baseline's rows to compare a variant with: of each key that the baseline is swept over,
+    they have the variant's value. There may be none.
+    """
+    rows = frame[frame["optimizer"] == optimizer]
+    names = {name for text in rows["swept"].unique() for name in parts_of(text)}
+    return rows[rows["swept"] == without(swept, parts_of(swept).keys() - names)]
 
 
 @cache

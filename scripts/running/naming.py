@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
+from hydra.types import RunMode
 
 from data.fetch import locate
 from data.prepare import dataset_name
@@ -28,10 +30,33 @@ MAX_OVERRIDES_LENGTH = (
 
 
 def choices() -> dict[str, str]:
-    """The chosen file of each config group, which records and tables use as names."""
-    chosen = HydraConfig.get().runtime.choices
+    """The chosen file of each config group, which records and tables use as names.
+
+    Raises:
+        UserError: a file is in a subfolder, or an experiment's lists are not swept over.
+    """
+    hydra = HydraConfig.get()
+    chosen = hydra.runtime.choices
     names = {key: str(chosen[key]) for key in ("data", "model", "optimizer")}
-    return names | {"experiment": str(chosen.get("experiment") or "single")}
+    names["experiment"] = str(chosen.get("experiment") or "single")
+    for group, name in names.items():
+        if "/" in name:
+            raise UserError(f"{group}={name}: move the file to configs/{group}, not a subfolder")
+    if hydra.mode != RunMode.RUN:
+        _require_lists(hydra)
+    return names
+
+
+def _require_lists(hydra: HydraConf) -> None:
+    """Raises UserError if Hydra ignores an experiment's lists: it reads only those of one."""
+    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    given = {override.key_or_group for override in parsed}
+    for key, values in (hydra.sweeper.params or {}).items():
+        if key not in given:
+            raise UserError(
+                f"an experiment sweeps over {key}={values}, but Hydra ignores this with several "
+                "experiments; run one command for each experiment"
+            )
 
 
 def run_files_of(config: dict[str, Any], names: dict[str, str]) -> RunFiles:

@@ -170,7 +170,8 @@ def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
             f"{SUPPORTED_OPERATIONS} and functions that use only these"
         ) from error
     if variant.scaled:
-        parts = [torch.tensor(sums).view(-1, 2) for sums in sums_by_thread]
+        # The default device may be another one.
+        parts = [torch.tensor(sums, device="cpu").view(-1, 2) for sums in sums_by_thread]
         _add_to_totals(states, torch.stack(parts).sum(0))
 
 
@@ -183,9 +184,10 @@ def _add_to_totals(states: Sequence[ParamState], sums: Tensor) -> None:
 
     # The loop does not compute the third column, because it is seldom needed.
     found = [int(a != 0 or is_nonzero(s)) for a, s in zip(sums[:, 0].tolist(), states, strict=True)]
-    rows = torch.tensor([each.per_tensor["row"] for each in states])
+    rows = torch.tensor([each.per_tensor["row"] for each in states], device="cpu")
     totals = states[0].per_tensor["totals"]
-    totals.index_add_(0, rows, torch.column_stack([sums, torch.tensor(found)]))
+    columns = [sums, torch.tensor(found, device="cpu")]
+    totals.index_add_(0, rows, torch.column_stack(columns))
 
 
 def _in_threads(run: Callable[[int, int], array], total: int) -> list[array]:
