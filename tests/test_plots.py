@@ -106,6 +106,14 @@ def test_curves_of_many_variants_show_the_best_and_say_so():
     assert "variants" not in charts.curves(study(*(of("lion", i) for i in range(8)))).caption
 
 
+@pytest.mark.filterwarnings("error")
+def test_curves_of_a_loss_of_zero():
+    frame = runs(TWO, "mine")
+    made = study(frame, lines=curves(frame, loss=lambda run, epoch: 0.0))
+    assert min(plots.curves(made).axes[0].lines[0].get_ydata()) > 0
+    assert charts.curves(made).figure.data
+
+
 def test_grid():
     low = runs(
         {o: [(0, 0, i), (0, 0, i + 1)] for i, o in enumerate(NOTE_VALUES)}, "mine", swept="lr 1e-4"

@@ -159,7 +159,7 @@ def test_a_name_stays_inside_the_results(train, tmp_path, name):
     ("words", "message"),
     [
         (["optimizer=sub/mine"], "optimizer=sub/mine: move the file to configs/optimizer, not a "),
-        (["-m", "experiment=short,reproduce"], "an experiment sweeps over optimizer=lion,"),
+        (["-m", "experiment=short,lr"], "an experiment sweeps over optimizer="),
     ],
 )
 def test_files_that_no_run_can_be_named_after_are_one_line(train, tmp_path, words, message):

@@ -27,7 +27,7 @@ from scripts.running.config import checked
 from scripts.running.provenance import provenance
 from scripts.running.training import build
 from scripts.running.workers import out_of_memory_as_user_error
-from tests.conftest import REPOSITORY, SMALL
+from tests.conftest import REPOSITORY, SMALL, write_toy
 from tests.forked import python
 from tests.mounts import needs_mounts, read_only, within
 
@@ -91,6 +91,17 @@ def test_a_records_command_gives_the_same_record(train, tmp_path):
     ((other_path, other),) = records(again).items()
     assert other_path == path
     assert results_of(other) == results_of(record)
+
+
+def test_rerun_says_that_the_data_file_has_changed(train, run_module, tmp_path):
+    file = write_toy(tmp_path / "mine.txt")
+    assert train(f"data.path={file}").returncode == 0
+    ((name, _),) = records(tmp_path / "results").items()
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:-1]))
+    done = run_module("scripts.rerun", tmp_path / "results" / name)
+    assert done.returncode == 1
+    assert "config.data.sha256: " in done.stdout
 
 
 def test_rerun_compares_a_record_with_a_new_run(train, run_module, tmp_path):

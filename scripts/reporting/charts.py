@@ -27,7 +27,7 @@ from scripts.reporting.plots import (
     SHARES_LABEL,
     TITLES,
     axis_label,
-    drawn_points,
+    drawn_curves,
     error_bars,
     grid_runs,
     grid_scale,
@@ -89,7 +89,7 @@ class Chart(NamedTuple):
 
 def curves(study: Study) -> Chart | None:
     """Loss and validation NDCG@10 over epochs: mean over seeds, and the range over seeds."""
-    points = drawn_points(study, study.shown_curves)
+    points = drawn_curves(study)
     if points.empty:
         return None
     figure = _panels(list(TITLES.values()), height=760)

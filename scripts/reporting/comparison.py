@@ -123,7 +123,8 @@ def compare(root: Path, a: Side, b: Side) -> Comparison:
     """Compare two variants over the seeds that both have.
 
     Raises:
-        UserError: they have no seed in common, were run on different data, or tested on different users.
+        UserError: they have no seed in common, were run on different data, or were tested on
+            different users.
     """
     if a.name == b.name and not a.runs.equals(b.runs):  # such as two records of one variant
         a, b = a._replace(name=f"{a.name}, A"), b._replace(name=f"{b.name}, B")

@@ -52,6 +52,7 @@ DASHES: tuple[Dashes, ...] = (
 )
 MARKERS = "osD^vXP*"
 LOSS_TICKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4)
+LEAST_LOSS = 1e-7  # the last digit of curves.csv
 MOST_LINES = 12  # a reader cannot distinguish more lines in a figure
 GUESSING = 2 * math.log(2)  # the loss of a model that gives every item the score 0
 TITLES = {
@@ -101,6 +102,12 @@ def drawn_points(study: Study, points: pd.DataFrame) -> pd.DataFrame:
     return points[is_best | (points["experiment"] != study.experiment)]
 
 
+def drawn_curves(study: Study) -> pd.DataFrame:
+    """The ``drawn_points`` of the curves, without losses of 0, which no logarithmic axis has."""
+    points = drawn_points(study, study.shown_curves)
+    return points.assign(**{"train/loss": points["train/loss"].clip(lower=LEAST_LOSS)})
+
+
 def best_variants(study: Study) -> list[tuple[str, str]]:
     """The best variants by NDCG@10 on validation, as many as a reader can distinguish."""
     means = study.runs.groupby(VARIANT)["valid/NDCG@10"].mean().sort_values(ascending=False)
@@ -125,7 +132,7 @@ def curves(study: Study) -> Figure | None:
 
     In a study that is compared with the note, diamonds are the note's losses.
     """
-    points = drawn_points(study, study.shown_curves)
+    points = drawn_curves(study)
     if points.empty:
         return None
     title = _with_choice(_bands_title(study, points), study)
@@ -134,7 +141,7 @@ def curves(study: Study) -> Figure | None:
         _bands(axis, study, points, "epoch", curve)
         axis.set(xlabel="epoch", title=title)
     axes[0].set_yscale("log")
-    ticks = [tick for tick in LOSS_TICKS if tick > study.curves["train/loss"].min() / 1.2]
+    ticks = [tick for tick in LOSS_TICKS if tick > points["train/loss"].min() / 1.2]
     axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0].minorticks_off()
     axes[0].axhline(GUESSING, color="gray", ls=":")

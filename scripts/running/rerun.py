@@ -37,9 +37,14 @@ def rerun(path: Path) -> list[str]:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """How the results of two records differ, in words; if they do, how the machines differ, too."""
+    """How the configs and results of two records differ, in words.
+
+    If they do, how the machines differ, too. The configs differ if the data file or a config file
+    has changed since.
+    """
+    changes = differences(old["config"], new["config"], "config.")
     old_results, new_results = ({key: r[key] for key in RESULT_KEYS} for r in (old, new))
-    changes = differences(old_results, new_results)
+    changes += differences(old_results, new_results)
     for old_epoch, new_epoch in zip(old["history"], new["history"], strict=False):
         if changed := differences(old_epoch, new_epoch):
             epoch = old_epoch["epoch"]
