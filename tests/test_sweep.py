@@ -160,6 +160,7 @@ def test_a_name_stays_inside_the_results(train, tmp_path, name):
     [
         (["optimizer=sub/mine"], "optimizer=sub/mine: move the file to configs/optimizer, not a "),
         (["-m", "experiment=short,lr"], "an experiment sweeps over optimizer="),
+        (["experiment=[short]"], "experiment=['short']: name one experiment, without brackets"),
     ],
 )
 def test_files_that_no_run_can_be_named_after_are_one_line(train, tmp_path, words, message):

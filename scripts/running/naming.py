@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,15 +43,21 @@ def choices() -> dict[str, str]:
     for group, name in names.items():
         if "/" in name:
             raise UserError(f"{group}={name}: move the file to configs/{group}, not a subfolder")
+    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    given = {override.key_or_group: override.value() for override in parsed}
+    if isinstance(given.get("experiment"), list):
+        raise UserError(f"experiment={given['experiment']}: name one experiment, without brackets")
     if hydra.mode != RunMode.RUN:
-        _require_lists(hydra)
+        _require_lists(hydra, given)
     return names
 
 
-def _require_lists(hydra: HydraConf) -> None:
-    """Raises UserError if Hydra ignores an experiment's lists: it reads only those of one."""
-    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    given = {override.key_or_group for override in parsed}
+def _require_lists(hydra: HydraConf, given: Container[str]) -> None:
+    """Raises UserError if Hydra ignores an experiment's lists: it reads only those of one.
+
+    Args:
+        given: the keys of the run's overrides.
+    """
     for key, values in (hydra.sweeper.params or {}).items():
         if key not in given:
             raise UserError(
