@@ -7,6 +7,7 @@ bars: two processes that draw on one terminal would overwrite each other's lines
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -66,6 +67,7 @@ def message(line: str) -> None:
 
 
 def send(**event: Any) -> None:
-    """Send an event to the supervisor, if there is one."""
+    """Send an event to the supervisor, if there is one; it may have been killed."""
     if in_sweep_process():
-        print(f"{EVENT}{json.dumps(event)}", file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):
+            print(f"{EVENT}{json.dumps(event)}", file=sys.stderr, flush=True)
