@@ -1,4 +1,4 @@
-"""What training large models data-parallel costs, on paper: ``python -m benchmarks.cost``.
+"""What training large models data-parallel would cost, an estimate: ``python -m benchmarks.cost``.
 
 A step computes 6 FLOP per parameter and token, exchanges gradients or votes, and updates the
 weights, one after the other. docs/scale.md shows the tables and says what the model leaves out.

@@ -49,7 +49,7 @@ METHODS: dict[str, tuple[Callable[..., Any], voters.VoteSettings | None]] = {
 def curve(
     text: Task, name: str, lr: float, workers: int, steps: int, context: int
 ) -> list[dict[str, float]]:
-    """The held-out loss against tokens and against the bytes that a worker has sent."""
+    """The held-out loss over tokens, and over the bytes that a worker has sent."""
     make, votes = METHODS[name]
     points: list[dict[str, float]] = []
 

@@ -1,4 +1,4 @@
-"""Compare the time of an optimizer step with other libraries: ``make bench-optim``.
+"""Compare the time of a step with optimizers of other libraries: ``make bench-optim``.
 
 The parameters are SASRec's 28 tensors (0.88 M parameters), or one tensor of 10 M or 100 M, in
 float32 on one thread. Each step alternates with torch's in-place ``add_`` on the same tensors. The

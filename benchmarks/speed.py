@@ -1,6 +1,6 @@
 """Compare training and full ranking on Beauty with every installed peer: ``make bench``.
 
-In a round, all implementations run one after the other, so that other load affects all of them. A
+In a round, all implementations run one after the other, so that other programs slow down all. A
 result is the median over the rounds. Two cores are measured with one run of two threads, and with
 two runs at the same time, whose speeds are added, because a sweep has many runs.
 """

@@ -1,8 +1,8 @@
 """Kill trainings at random and compare: ``python -m benchmarks.torture N`` (make torture N=200).
 
-A setting is a variant, a model, diagnostics or none, and one run or a sweep in two processes. It is
-trained once without a kill. Then it is started again and again, and killed by SIGKILL at random
-moments, until it has finished; after two to seven attempts it runs without a kill. The records must
+A case is an optimizer, a model, with or without diagnostics, and one run or a sweep in two
+processes. It is trained once without a kill. Then it is started two to seven times and killed by
+SIGKILL at random moments; the last start is left to finish. The records must
 be bitwise identical, except for times and memory, and the folder must hold no other files.
 Processes are forked, so that no time is lost on imports.
 """

@@ -71,7 +71,7 @@ def _read(folder: Path) -> Content | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         reason = str(error)
     print(
-        f"{folder}: the cache is damaged ({reason}): the data file is read again", file=sys.stderr
+        f"{folder}: the cache is damaged ({reason}); the data file is read again", file=sys.stderr
     )
     return None
 

@@ -115,7 +115,7 @@ def one_line_errors(path: Path) -> Iterator[None]:
         byte = error.object[error.start]
         raise DataError(
             f"{path}: neither UTF-8 text nor Parquet (byte 0x{byte:02x}); "
-            "if it is text in another encoding, convert it, such as by "
+            "if it is text in another encoding, convert it, for example by "
             "iconv -f latin1 -t utf-8 OLD > NEW"
         ) from None
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:

@@ -146,11 +146,12 @@ def _read_lines(path: Path) -> Table:
                 blank = blank or number
                 continue
             if blank:
-                raise DataError(f"{path}: line {blank}: empty line")
+                raise DataError(f"{path}: line {blank} is empty: delete it")
             if len(tokens) == 1:
                 _check_integers(path, number, tokens)
                 raise DataError(
-                    f"{path}: line {number}: user {quoted(tokens[0])} has an empty sequence"
+                    f"{path}: line {number}: user {quoted(tokens[0])} has an empty sequence: "
+                    "delete the line, or add items"
                 )
             user = user_codes[tokens[0]]
             if user == len(lines):
@@ -553,7 +554,7 @@ def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
             row = int(np.isin(codes, np.flatnonzero(bad)).argmax())
             raise DataError(
                 f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} ({dtype}) is not a whole "
-                "number below 2**53; convert the column to text or integers"
+                "number between -2**53 and 2**53; convert the column to text or integers"
             )
         again, integers = pd.factorize(numbers.astype(np.int64))  # 0.0 and -0.0 are one id
         return Ids(np.where(codes < 0, -1, again[codes]), integers)

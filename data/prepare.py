@@ -69,8 +69,8 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     if cfg.get("sha256") and checksum != cfg["sha256"]:
         raise DataError(
             f"{path}: sha256 is {checksum}, expected {cfg['sha256']}: "
-            "the file is truncated or of another version; if data.prepare downloaded it, delete it "
-            "to download it again; if it is yours, correct data.sha256"
+            "the file may be truncated or another version; if data.prepare downloaded it, delete "
+            "it to download it again; if it is yours, correct data.sha256"
         )
     content = cached(_cache_key(cfg, checksum), lambda: _parse_unchanged(cfg, path, checksum))
     published = cfg.get("statistics")
@@ -114,17 +114,17 @@ def _parse(cfg: Mapping[str, Any], path: Path) -> Content:
     k = 0 if cfg.get("k_core") is None else cfg["k_core"]
     frame = k_core(interactions.frame, k)
     if len(frame) == 0:
-        raise DataError(f"{path}: zero users left after data.k_core={k}: set a smaller k")
+        raise DataError(f"{path}: no user is left after data.k_core={k}: set a smaller k")
     sequences = to_sequences(frame)
     if len(sequences.evaluated) == 0:
         raise DataError(
-            f"{path}: zero users with three interactions or more: nothing to hold out; check "
+            f"{path}: no user has three interactions or more: nothing to hold out; check "
             "data.user_column and data.item_column"
         )
     if len(sequences.trainable()) == 0:
         raise DataError(
-            f"{path}: zero users with two training items: nothing to train on; users need four "
-            "interactions or more"
+            f"{path}: no user has two training items: nothing to train on; users need two "
+            "interactions, or four or more (of three, two are held out)"
         )
     user_ids = [interactions.ids["user"][i] for i in np.unique(frame["user"])]
     _check_negatives(path, sequences, user_ids)
@@ -165,8 +165,8 @@ def _text(value: Any) -> str | None:
 
 
 def _repeats(data: Sequences) -> dict[str, int | float]:
-    """The number of interactions that repeat an item of the same user, and their share of the
-    held-out targets (each user's last two items).
+    """The number of interactions that repeat an item of the same user, and the share of repeats
+    among the held-out targets (each user's last two items).
     """
     users = np.repeat(np.arange(data.num_users), data.lengths)
     keys = users * (data.num_items + 1) + data.items

@@ -9,7 +9,8 @@ def require(valid: bool, name: str, value: object, expected: str) -> None:
 
 def require_size(name: str, value: object) -> None:
     """Require an integer >= 1."""
-    require(isinstance(value, int) and value >= 1, name, value, "an integer >= 1")
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    require(valid, name, value, "an integer >= 1")
 
 
 def require_maxlen(maxlen: int) -> None:

@@ -51,7 +51,7 @@ class SequenceModel(nn.Module, ABC):
             packing: the slots of the tokens.
             targets: (R, L) int64, the next item of each input item; 0 in an empty slot.
             negatives: (R, L, K) int64, items to score below the target; 0 in an empty slot.
-            keys: (num_keys, 2) int64, two 32-bit words per dropout layer; None: no dropout.
+            keys: (num_keys, 2) int64, the dropout keys, of two 32-bit words each; None: no dropout.
 
         Raises:
             ValueError: the batch does not have the layout of the backend.

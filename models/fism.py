@@ -10,12 +10,12 @@ from models.packing import Packing
 
 
 class FISM(SequenceModel):
-    """Scores an item by the mean over the user's items of a product of two item vectors.
+    """Scores an item by the product of its vector with the mean vector of the user's items.
 
     The score of item j after the items 1..t of a user is ``q_j . mean(p_1, ..., p_t)``. In FISM
     (Kabbur, Ning and Karypis, KDD 2013), the sum is divided by ``t ** alpha``, and the item itself
-    is left out of it; here alpha is 1 and no item is left out, because only the next item is
-    scored. There are no biases.
+    is left out of it. Here alpha is 1; no item is left out, because the target is the next item,
+    which is not in the sum. There are no biases.
 
     Args:
         num_items: items are 1..num_items.

@@ -17,7 +17,9 @@ from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
 
-KEYS_PER_BLOCK = 4  # of dropout: attention to tokens, attention to pads, outputs of two sublayers
+KEYS_PER_BLOCK = (
+    4  # dropout keys: attention to tokens, attention to pads, and two of each block's own
+)
 
 
 class PackedTransformer(SequenceModel):

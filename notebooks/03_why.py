@@ -29,7 +29,7 @@
 
 # %% [markdown]
 # ## The main result
-# The bars show the share of all steps in which a coordinate moves **against Lion** (dark).
+# A bar shows how a variant's steps divide: as Lion would, no move, **against Lion** (dark).
 
 # %%
 from show import show_figures, show_tables
@@ -74,7 +74,7 @@ show_tables("moves")
 #
 # **Variants with a memory nearly always move.** They move coordinates without a gradient in more
 # than half of all steps, mostly by their memory. With all of them, a rare item moves in about the
-# same share of steps. Their net distances differ less from each other than from that of sign-SGD.
+# same share of steps. Their net distances are similar; that of sign-SGD differs more.
 # For variants that move by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or
 # always the memory) matters early, and hardly at the end (`by_epoch` in `01_tables`). On item
 # embeddings, the counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For
@@ -100,9 +100,10 @@ show_tables("memories")
 # %% [markdown]
 # **A counter says little about the sum of the gradients.** Simba + m shows this best: it learns as
 # well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
-# two of ten cases, its counter in nearly five, as random signs would. All counters and all m here
-# are similar. (m is itself a weighted sum of gradients, so it must be closer to the sum. But the
-# counter is surprisingly far from it.) Two reasons for these contradictions were measured:
+# two of ten cases, its counter in nearly five, as random signs would. The counters of the other
+# variants contradict the sum about as often, and so do their m. (m is itself a weighted sum of
+# gradients, so it must be closer to the sum. But the counter is surprisingly far from it.) Two
+# reasons for these contradictions were measured:
 #
 # - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
 #   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten
@@ -110,5 +111,5 @@ show_tables("memories")
 # - **The counter lags.** It does not decay: to change its sign, it needs as many opposite signs as
 #   it has counted. In two to three of ten cases it contradicts even the sum of the epoch's signs.
 #
-# A counter that decays can therefore correct only the lag. The experiment `causes` tests both:
-# it lets the counter decay, and it gives small gradients the vote 0.
+# A counter that decays can therefore correct only the lag. The experiment `causes` lets the
+# counter decay, and gives small gradients the vote 0.

@@ -1,7 +1,8 @@
 """Run records again by their own commands and compare: ``python -m scripts.rerun RECORD...``.
 
-On the same CPU model all results are bitwise identical. On another one the last digits may differ,
-and the difference grows during training. The exit code is 1 if a result differs. Example:
+On the same CPU model, with the same versions and threads, all results are bitwise identical.
+Elsewhere their last digits may differ, and the difference grows during training. The exit code is 1
+if a result differs. Example:
   python -m scripts.rerun results/runs/ml-100k/*/reproduce-sasrec-seed0.json
 """
 

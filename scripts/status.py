@@ -1,4 +1,4 @@
-"""Tell how far the runs of a sweep are: done, running, failed or to do.
+"""Show the state of each run of a sweep: done, running, failed or to do.
 
 It reads records, status files and locks. It changes nothing, so it may run while any number of
 processes, on this machine or on others, train the sweep.

@@ -64,17 +64,18 @@ class SignOptimizer(Optimizer):
         params: tensors, named tensors or groups of them; float32, bfloat16, float16 or float64.
         defaults: the variant's hyperparameters.
         maximize: ascend instead of descend.
-        foreach: step small tensors together; False: tensor by tensor. Variants with per-tensor
-            state (simba/per_tensor.py) always step tensor by tensor, and so does stochastic
-            rounding.
-        capturable: allow capture in a CUDA graph. ``lr`` may then be a tensor on the GPU, and may
-            be changed in place between replays.
+        foreach: None or True: step small tensors together; False: tensor by tensor. Variants with
+            per-tensor state (simba/per_tensor.py) always step tensor by tensor, and so does
+            stochastic rounding.
+        capturable: allow capture in a CUDA graph. An ``lr`` that is a tensor on the GPU may then be
+            changed in place between replays.
         differentiable: must be False; the derivative of a sign is zero.
-        fused: take the step in one compiled pass. On a CPU, numba compiles float32, bfloat16 and
-            float16 (simba/backends/numba_cpu.py), with results bitwise identical to the eager
-            step. On a CUDA GPU, torch.compile compiles every dtype (simba/backends/inductor.py);
-            this is untested on a GPU. Other tensors, SimbaWindow on a GPU, and a step that
-            torch.compile traces take the eager step.
+        fused: True: take the step in one compiled pass; None or False: the eager step. On a CPU,
+            numba compiles float32, bfloat16 and float16 (simba/backends/numba_cpu.py); the results
+            are bitwise those of the eager step on CPUs with AVX2 or newer. On a CUDA GPU,
+            torch.compile compiles every dtype (simba/backends/inductor.py); this is untested on a
+            GPU. Other tensors, SimbaWindow on a GPU, and a step that torch.compile traces take the
+            eager step.
         stochastic_rounding: round bfloat16 parameters up or down at random, so that they move by
             ``lr`` on average. The random numbers are a function of the step, the parameter's index
             and the coordinate, so results are bitwise identical in the eager and the numba step and
@@ -186,7 +187,8 @@ class SignOptimizer(Optimizer):
             The loss that ``closure`` returns; None without one.
 
         Raises:
-            RuntimeError: a gradient is sparse or a parameter complex; no parameter is then changed.
+            RuntimeError: a gradient is sparse or a parameter complex, or a CUDA graph captures a
+                step without ``capturable``; no parameter is then changed.
             TypeError: ``fused`` is set, and numba cannot compile the variant's functions.
         """
         CHECK_CAPTURE(self)
@@ -303,7 +305,7 @@ class SignOptimizer(Optimizer):
         memories.
 
         Args:
-            p: a parameter whose ``grad`` is not None.
+            p: a parameter whose ``grad`` is not None; it must be one that ``step`` accepts.
             group: the parameter group that contains p.
             g: the gradient to use instead of ``p.grad``, of p's shape.
 

@@ -60,7 +60,7 @@ def check_no_foreign(owner: str, group: Mapping[str, Any], accepted: Mapping[str
     """
     foreign = sorted(RANGES.keys() & group.keys() - accepted.keys())
     if foreign:
-        raise ValueError(f"{owner} does not take {', '.join(foreign)}: remove it from the group")
+        raise ValueError(f"{owner} does not take {', '.join(foreign)}: remove this from the group")
 
 
 def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A step of one coordinate is ``q = vote(g)``, then ``p <- (1 - lr wd) p - lr direction(...)``, then
 ``memory <- remember(...)``. Vote and direction read the memory as it was *before* this gradient.
 
-The note's six variants have no vote: they read the gradient. Each of them follows, coordinate by
+The note's six variants take the gradient itself, not a vote. Each of them follows, coordinate by
 coordinate, either the sign of a *memory* or ``sign(g)``:
 
 ==============  ====================================  ==========  ===============================
@@ -45,7 +45,7 @@ A function receives the values that its parameters name. All tensors have the pa
   3**k of the digit that holds the oldest sign;
 - ``noise_s``, ``noise_e``: uniform in [0, 1), new for every step (simba/noise.py);
 - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: Lion's betas; ``w``: window size;
-  ``limit``: int(w * gamma); ``fresh``: weight of the current vote relative to s.
+  ``limit``: int(w * gamma); ``fresh``: weight of the newest vote relative to s.
 
 ``largest``, ``unit``, ``gain_of_unit`` and ``error_b2`` are derived from hyperparameters by
 ``simba.base.hyperparameters``. Any other name is a hyperparameter. simba/backends/numba_cpu.py
@@ -197,7 +197,7 @@ def rounding_error(
     error_bound: float,
     noise_e: Tensor,
 ) -> Tensor:
-    """``e + x - q``, rounded stochastically to integer units of ``1 / per_vote`` votes.
+    """``per_vote (x - q) + error_b2 e``, rounded stochastically: the new error, in units of e.
 
     Error feedback (Karimireddy et al. 2019, arXiv 1901.09847). With ``error_b2`` = b2 the error
     decays as s does. Apart from rounding and bounds, ``s + gain e / per_vote`` is then the moving

@@ -4,7 +4,7 @@ Each worker turns its gradient into one vote per coordinate. Worker i collects t
 part of the coordinates (all-to-all), reduces them (majority or mean), and sends the result to all
 workers (all-gather). Votes are integers, so the order of summation does not matter, and the results
 of all workers are bitwise identical. A ternary vote takes 1.6 bits in each direction (five in a
-byte), a vote of one sign 1 bit, float32 in a ring all-reduce 32 bits.
+byte), a vote of -1 or 1 takes 1 bit, float32 in a ring all-reduce 32 bits.
 
 signSGD with majority vote is by Bernstein et al. (2018, arXiv 1802.04434; 2019, arXiv 1810.05291).
 """

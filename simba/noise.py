@@ -30,7 +30,8 @@ def key(seed: int, step: Any, param_index: int) -> tuple[Any, Any]:
     Args:
         seed: an int >= 0.
         step: steps taken so far, an int or an int64 tensor.
-        param_index: the parameter's index.
+        param_index: the parameter's index over all groups. ``VoteState`` uses indices from 2**20,
+            stochastic rounding negative ones.
     """
     second = mix((param_index * GOLDEN + (seed >> 32) + 1) & WORD)
     return mix((step * GOLDEN + seed) & WORD), second

@@ -113,7 +113,7 @@ class SimbaM(SignOptimizer):
     Args:
         params: tensors, named tensors or groups of them.
         lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
-        beta2: decay of m, in [0, 1].
+        beta2: weight of the old m in its average, in [0, 1].
         window_size: w, the bound of the counter, an integer in [1, 32767].
         threshold: gamma, in [0, 1]: the direction is ``sign(m)`` where abs(s) > int(w * gamma).
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
@@ -217,7 +217,7 @@ class SimbaCeqM(SignOptimizer):
     Args:
         params: tensors, named tensors or groups of them.
         lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
-        beta2: decay of m, in [0, 1].
+        beta2: weight of the old m in its average, in [0, 1].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         **options: options of SignOptimizer.
 
@@ -245,12 +245,12 @@ class SimbaWindow(SignOptimizer):
 
     The listing's counter keeps every sign; this variant drops a sign after w steps. State: s, one
     byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w = 100;
-    and a step count per tensor. On a GPU, ``fused`` takes the eager step.
+    and a step count per tensor. On a GPU, the step is eager also with ``fused=True``.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).
         lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
-        window_size: w, an integer in [1, 32767].
+        window_size: w, an integer in [1, 32767]; it must not change after the first step.
         threshold: gamma, in [0, 1]: the direction is ``sign(s)`` where abs(s) > int(w * gamma), and
             where g = 0.
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
@@ -362,7 +362,7 @@ class TernaryLion(SignOptimizer):
 
 
 class TernaryLionEF(SignOptimizer):
-    """Ternary Lion with error feedback: the rounding error of a vote is added to the next one.
+    """Ternary Lion with error feedback: a rounding error is added to the next scaled gradient.
 
     Error feedback is by Karimireddy et al. 2019 (arXiv 1901.09847). The error e is an integer in
     [-error_bound, error_bound], in units of ``1 / per_vote`` votes, rounded stochastically. A

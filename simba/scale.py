@@ -1,8 +1,8 @@
 """The scale of a tensor's gradients: gradients are rounded to votes in units of spacing * scale.
 
 The scale is a moving average of ``sum(g^2) / sum(abs(g))``, the mean of abs(g) weighted by abs(g).
-For the gradients of SASRec, this gives about the least squared error with the three levels -c, 0
-and c if gradients below half of this mean become 0 (Lloyd 1982).
+If gradients are rounded to -c, 0 or c, where c is this mean, and those below c / 2 become 0, the
+squared error is about the smallest for the gradients of SASRec (Lloyd 1982).
 
 The sums of a step are computed in integers, so they do not depend on the order of summation and are
 bitwise identical in every backend. Scaled gradients are clamped to ``MAX_SCALED_GRADIENT`` first,
@@ -28,9 +28,9 @@ def scaled(g: Tensor, inv_spacing: Any) -> Tensor:
 
 
 def sums(x: Tensor) -> Tensor:
-    """(3,) int64: the sums of abs(x) and of x^2 in units of 1 / FRACTION, and whether x is not 0.
+    """(3,) int64: the sums of abs(x) and x^2 in units of 1 / FRACTION; 1 if any x is not 0, else 0.
 
-    The last one tells values that are all below a unit from those that are all 0.
+    If all values are below a unit, the sums are 0, but the third number is 1.
     """
     magnitude = torch.clamp(abs(x), max=MAX_SCALED_GRADIENT)
     both = _integer_sum(magnitude), _integer_sum(magnitude * magnitude)
@@ -44,8 +44,8 @@ def _integer_sum(values: Tensor) -> Tensor:
 def first_scale(g: Tensor) -> Tensor:
     """The scale from the first gradient, a float32 scalar; 0 if all of it is 0, NaN or infinite.
 
-    The gradient is divided into chunks, because the temporaries of ``moments`` take 29 bytes per
-    element. In a traced step it is not divided.
+    The gradient is split into chunks, because the temporaries of ``moments`` take 29 bytes per
+    element. In a traced step it is not split.
     """
     size = CHUNK_ELEMENTS if g.is_cpu else GPU_CHUNK_ELEMENTS
     if torch.compiler.is_compiling():

@@ -20,8 +20,8 @@ PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number per ten
 COUNTERS = {"sign_counts", "error", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
 FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
-# Keys that a wrapper around the optimizer may add, such as one that averages weights. They are no
-# error if the memories of ours are there, too.
+# Keys that a wrapper around the optimizer may add, such as one that averages weights. They are
+# accepted in a saved state that has our memories.
 WRAPPER_KEYS = {"step", "momentum_buffer"}
 
 

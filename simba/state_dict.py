@@ -70,7 +70,7 @@ def check_loaded(
     states = list(_states(groups, state_dict))
     unused = set[str]()
     for group, *_, saved in states:
-        suspicious = KNOWN_KEYS | FOREIGN_KEYS
+        suspicious = KNOWN_KEYS | FOREIGN_KEYS  # they may be another optimizer's memories
         memories = {KEYS[name] for name in variant.names}
         if memories and (memories <= saved.keys() or PACKED in saved):
             suspicious -= WRAPPER_KEYS

@@ -97,7 +97,7 @@ BAD = {
     "float id": ("1 2 3\n2 1.5 2\n", "line 2: '1.5' is not an integer"),
     "one column": ("1\n2\n", "line 1: user '1' has an empty sequence"),
     "empty sequence": ("1 2 3\n2\n", "line 2: user '2' has an empty sequence"),
-    "empty line": ("1 2 3\n\n2 3 4\n", "line 2: empty line"),
+    "empty line": ("1 2 3\n\n2 3 4\n", "line 2 is empty: delete it"),
     "mixed": ("1 2 3\n2,3,4\n", "line 2: '2,3,4' is not an integer"),
     "commas": ("1,2,3\n", "line 1 contains numbers: if the file has no header, set data.columns="),
     "user twice": ("1 2 3\n1 3\n", "line 2: user 1 has a line already"),
@@ -138,7 +138,7 @@ BAD = {
     "JSON list": ('{"user": 1, "item": [2]}\n', "line 1: item is ['2']"),
     "tar": ("x" * 257 + "ustar", "tar is not supported: unpack the archive"),
     "HDF5": ("\udc89HDF", "HDF5 is not supported: convert"),
-    "nobody": ("1 2\n2 3\n", "zero users with three"),
+    "nobody": ("1 2\n2 3\n", "no user has three"),
     "binary": ("\x00\x01\udcff", "neither UTF-8"),
     "all items had": (
         "1 1 2 3\n2 3 2 1 4\n7 4 3 2 1 1 1\n",
@@ -196,7 +196,7 @@ def test_truncated_parquet(tmp_path):
 
 
 def test_nobody_left_after_k_core(toy):
-    with pytest.raises(DataError, match=r"zero users left after data\.k_core=1000"):
+    with pytest.raises(DataError, match=r"no user is left after data\.k_core=1000"):
         load(toy, k_core=1000)
 
 

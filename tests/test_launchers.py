@@ -153,5 +153,7 @@ def test_a_file_system_that_refuses_locks_is_one_line(run_module, toy, tmp_path)
     run = words(toy, tmp_path / "r")
     done = run_module("scripts.train", *run, PYTHONPATH=f"{tmp_path}:{REPOSITORY}", fresh=True)
     assert done.returncode == 2
-    assert done.stderr.endswith("no flock here (no flock); set SIMBA_LOCKS=soft\n")
+    assert done.stderr.endswith(
+        "no locks in this folder (no flock); set SIMBA_LOCKS=soft for all processes\n"
+    )
     assert done.stderr.count("\n") == 1

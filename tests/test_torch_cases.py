@@ -192,7 +192,7 @@ def test_the_state_of_torchs_optimizers_is_refused(cls, kwargs, theirs):
 def test_groups_of_another_optimizer_are_refused_or_their_other_keys_ignored(cls, kwargs):
     groups = torch.optim.AdamW(linear().parameters()).param_groups
     if "betas" not in cls([nn.Parameter(torch.ones(1))], **kwargs).defaults:
-        match = f"{cls.__name__} does not take betas: remove it from the group"
+        match = f"{cls.__name__} does not take betas: remove this from the group"
         with pytest.raises(ValueError, match=match):
             cls(groups, **kwargs)
         optimizer = cls(linear().parameters(), **kwargs)

@@ -80,7 +80,10 @@ def locked(path: Path) -> Iterator[bool]:
         return
     except OSError as error:
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise UserError(f"{path}: no flock here ({error.strerror}); set {LOCKS}=soft") from None
+            raise UserError(
+                f"{path}: no locks in this folder ({error.strerror}); set {LOCKS}=soft for all "
+                "processes"
+            ) from None
         raise cannot_write(path, error) from None
     try:
         yield True

@@ -24,7 +24,7 @@ class State:
     loss: float | None = None
     remark: str = ""  # running: host and process; failed: the reason; done: NDCG@10 on test
     eta_seconds: float | None = None  # of a running run
-    seconds_since_update: float = 0.0  # of a running run's status file
+    seconds_since_update: float = 0.0  # of the status file of a run on another host
     train_seconds: float | None = None  # of a finished run
     retry_command: str = ""  # trains a failed run again
 
@@ -68,7 +68,7 @@ def _running(files: RunFiles, status: Status) -> State:
     now = time.time()
     eta = None if status.expected_end is None else max(0.0, status.expected_end - now)
     where = f"{status.host}, process {status.pid}"
-    since_update = now - status.updated
+    since_update = 0.0 if status.is_on_this_host() else now - status.updated
     return State(files, "running", _epochs(status), status.loss, where, eta, since_update)
 
 

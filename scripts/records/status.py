@@ -44,7 +44,11 @@ class Status:
 
     def may_be_alive(self) -> bool:
         """Whether the writer of the file may still exist; True if it is on another host."""
-        return self.host != platform.node() or _process_start(self.pid) == self.process_start
+        return not self.is_on_this_host() or _process_start(self.pid) == self.process_start
+
+    def is_on_this_host(self) -> bool:
+        """Whether the writer of the file ran on this host."""
+        return self.host == platform.node()
 
 
 def _process_start(pid: int) -> str:

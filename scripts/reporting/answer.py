@@ -13,7 +13,7 @@ from scripts.reporting.statistics import differences
 from scripts.reporting.studies import Study, baseline_of
 from scripts.reporting.style import label_of
 
-BITS = "bits per vote"
+BITS = "bits of gradient"
 LEVELS = {  # the number of values of a vote; None: the gradient itself, in float32
     "lion": None,
     "lion_8bit_lasting": None,
@@ -26,7 +26,7 @@ LEVELS = {  # the number of values of a vote; None: the gradient itself, in floa
 
 
 def answer(studies: Sequence[Study], root: Path) -> Table | None:
-    """One row per optimizer: state, bits per vote, NDCG@10 on every dataset, time of a step."""
+    """One row per optimizer: state, bits of gradient, NDCG@10 on every dataset, time of a step."""
     datasets = [s for s in studies if s.declared.answers]
     if not datasets:
         return None
@@ -43,12 +43,12 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
     caption = (
-        "Optimizer state; bits per vote (a vote is the value that is used instead of a gradient; "
-        "32 bits: the gradient itself); and the mean NDCG@10 on test: for Lion the value, for "
-        "the others % of Lion's with the same seeds; in brackets the number of seeds. EF: with "
-        "error feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 "
-        "values of the counter and 17 of the error instead of 31 and 7. The step is compiled into "
-        "one pass (fused), on one thread."
+        "Bits of gradient: the bits of what a gradient adds to the optimizer's state, log2(3) for "
+        "a ternary vote. NDCG@10 is the mean on test: Lion's row has the value, the other rows "
+        "have % of Lion's with the same seeds; in brackets the number of seeds. EF: with error "
+        "feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 values of "
+        "the counter and 17 of the error instead of 31 and 7. The step is compiled into one pass "
+        "(fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 

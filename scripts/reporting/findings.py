@@ -270,7 +270,7 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
 
 
 def best_rates(studies: Sequence[Study], *optimizers: str) -> list[BestRate]:
-    """Optimizers at their best learning rates, without those whose rate was not swept."""
+    """The optimizers whose learning rate was swept, at their best rate."""
     base = note_study_and_finalists(studies)[0]
     best = {} if base is None else best_of_rates(studies, base)
     return [best[optimizer] for optimizer in optimizers if optimizer in best]

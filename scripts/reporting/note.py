@@ -58,9 +58,8 @@ BY_SIGN_M = ("lion", "simba_m", "simba_c_eq_m")  # the variants that move by sig
 VERDICTS = ("reproduced", "same rank", "not reproduced")
 RULE = (
     "A metric is reproduced if the note's value lies in the prediction interval for one more run "
-    "of ours: mean ± 2 std sqrt(1 + 1/n). If not, its verdict is same rank if the variant has the "
-    "rank among the six, by this metric, that it has in the note, and not reproduced if it has "
-    "another."
+    "of ours: mean ± 2 std sqrt(1 + 1/n). Otherwise we compare ranks among the six variants by "
+    "this metric: the verdict is same rank if our rank equals the note's, else not reproduced."
 )
 
 

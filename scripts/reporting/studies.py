@@ -229,7 +229,7 @@ def studies(results: "Results") -> list[Study]:
             curves=of_study(curves, keys),
             paired=of_study(results.paired, keys),
             gains=of_study(results.gains, keys),
-            # They have no column for what a study sweeps over.
+            # diagnostics.csv has no columns of swept keys
             diagnostics=of_study(results.diagnostics, keys).iloc[: None if one_setting else 0],
             baseline=of_study(results.runs, baseline_study(keys)),
             baseline_curves=of_study(curves, baseline_study(keys)),

@@ -25,7 +25,7 @@ RULES = {  # as simba/directions.py computes them
     "lion": Rule("m, a decaying average of gradients", "sign(b1 m + (1 − b1) g)"),
     "sign_sgd": Rule("nothing", "sign(g)"),
     "simba": Rule(
-        "s, the sum of all signs, kept within −w and w",
+        "s, a counter of signs, clamped to [−w, w] in each step",
         "sign(s) where abs(s)/w > gamma, else sign(g)  (eq. 5)",
     ),
     "simba_m": Rule("m and s", "sign(m) where abs(s)/w > gamma, else sign(g)"),

@@ -8,7 +8,7 @@ The config's ``corrupt`` is ``KIND-STRENGTH``, such as ``flip-0.1``. A strength 
 - ``scramble``: each element is multiplied by exp(x z), z a standard normal number. Its sign stays.
 - ``levels``: each element is rounded to the nearest of x equidistant values from -a to a, where a
   is the largest absolute value of the tensor. x is odd: 3 values are -a, 0 and a.
-- ``top``: only the share x of a tensor's elements stays, those of the largest absolute value.
+- ``top``: the elements of the largest absolute value stay, a share x of all; the others become 0.
 - ``spike``: each element becomes 1,000 times the tensor's RMS with probability x, of a random sign.
 - ``scale``: the whole gradient of a step is multiplied by exp(x z), one z for all tensors.
 """

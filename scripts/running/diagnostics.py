@@ -3,8 +3,8 @@
 They are recorded in every epoch that ``diagnose_every`` divides. A Lion with its own m, which gets
 the same gradients, serves as the reference.
 
-The first statistics are averages over coordinates, all but the last one shares. They are
-taken before each step and averaged over the steps of the epoch, for item embeddings (``items``) and
+The first four are averages over coordinates; the first three of them are shares. They are taken
+before each step and averaged over the steps of the epoch, for item embeddings (``items``) and
 all other weights (``weights``):
 
 ==================  =====================================================================

@@ -23,6 +23,7 @@ from scripts.records.record import digest
 from scripts.running.training import Training, build, build_model
 
 BACKEND = REFERENCE  # on every device, because vmap needs torch operations
+# Runs of one joint training may differ in these keys alone.
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force", "save_best")
 
 

@@ -36,7 +36,7 @@ def plan(overrides: Sequence[str]) -> Plan:
 
     Raises:
         HydraException: the overrides do not fit together, or need another sweeper.
-        UserError: the runs have several folders.
+        UserError: ``results.root`` has several values.
     """
     cfg = compose_common(overrides)
     swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]

@@ -40,7 +40,7 @@ class SentBar(tqdm):
 
 
 def bar(**settings: Any) -> tqdm:
-    """A tqdm for where this process runs; it disappears at its end."""
+    """A progress bar for a sweep's process, a terminal or a log; it disappears when closed."""
     if in_sweep_process():
         return SentBar(**settings, leave=False)
     if sys.stderr.isatty():
@@ -61,7 +61,7 @@ def sweep_began() -> float:
 
 
 def message(line: str) -> None:
-    """Print a line to stderr; not in a process of scripts.sweep, whose events tell the same."""
+    """Print a line to stderr. A process of scripts.sweep sends events instead."""
     if not in_sweep_process():
         print(line, file=sys.stderr)
 

@@ -35,8 +35,8 @@ from scripts.running.tracking import Mode, tracked, tracking_mode
 from scripts.running.training import Training
 from scripts.running.workers import Workers, device_of, require_worker_count
 
-# A record's command omits these overrides, so that whoever reruns it can choose them. It always has
-# results.name, the record's own name.
+# A record's command omits these overrides, so that whoever reruns it can choose them. The record's
+# own name is then added as results.name.
 NOT_IN_COMMAND = (
     *("results.root", "results.name", "data.root", "tracker.mode", "force", "save_best", "device"),
 )
@@ -213,7 +213,15 @@ def claim_run(
     workers: Workers,
     stack: ExitStack,
 ) -> Claim | dict[str, Any] | None:
-    """Lock a run that is to be trained. For any other, return what ``open_run`` returns."""
+    """Lock a run that is to be trained.
+
+    Returns:
+        A Claim. The record if the run is finished; None if another process trains it, or if it has
+        failed in this sweep.
+
+    Raises:
+        UserError: another run has this name, or ``save_best`` asks for weights that do not exist.
+    """
     again = command(overrides_of(config), workers)
     if not stack.enter_context(locked(files.lock)):
         status = read_status(files.status)

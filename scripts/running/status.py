@@ -82,7 +82,7 @@ def seconds_to_end(states: Sequence[State]) -> float | None:
 
 
 def stale_remark(seconds: float) -> str:
-    """A remark for a run whose status file is old; empty for another."""
+    """A remark for a run on another host whose status file is old; empty for others."""
     if seconds <= STALE_SECONDS:
         return ""
     return f", no update for {tqdm.format_interval(seconds)} (the process may be dead)"

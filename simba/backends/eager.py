@@ -1,4 +1,4 @@
-"""The reference step in torch operations.
+"""The eager step, in torch operations.
 
 It steps one tensor, one tensor chunk by chunk, or many tensors at once.
 

@@ -6,9 +6,8 @@ results are bitwise identical. For bfloat16 and float16 parameters, the step is 
 as in the eager step.
 
 The loop needs contiguous memory. Non-contiguous tensors, and tensors whose strides differ, are
-copied chunk by chunk. The first step compiles the loop in about a second. The machine code is
-cached on disk; loading it takes half a second. Only this module of the package
-needs numba.
+copied chunk by chunk. The first step compiles the loop in 1 to 1.5 seconds. The machine code is
+cached on disk; loading it takes a quarter of a second. Only this module of the package needs numba.
 """
 
 import hashlib
@@ -52,8 +51,8 @@ FIELDS = 10
 P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
-# The sums over a block of this many elements fit in 32 bits, those of squares as two halves. A
-# vector register would hold half as many sums of 64 bits.
+# A sum of abs(x) over a block of this many elements fits in 32 bits. The sum of squares is kept as
+# two sums, of the lower and the upper 16 bits. A vector register holds half as many 64-bit sums.
 BLOCK = 2**12
 SUPPORTED_OPERATIONS = (
     "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
@@ -166,13 +165,18 @@ def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
         sums_by_thread = _in_threads(run, sum(table[SIZE::FIELDS]))
     except numba.errors.TypingError as error:
         raise TypeError(
-            f"fused=True cannot compile {variant.direction.function.__name__}: it supports "
-            f"{SUPPORTED_OPERATIONS} and functions that use only these"
+            f"fused=True cannot compile one of {', '.join(names_of(variant))}: they may use only "
+            f"{SUPPORTED_OPERATIONS}, and functions of these"
         ) from error
     if variant.scaled:
         # The default device may be another one.
         parts = [torch.tensor(sums, device="cpu").view(-1, 2) for sums in sums_by_thread]
         _add_to_totals(states, torch.stack(parts).sum(0))
+
+
+def names_of(variant: Variant) -> list[str]:
+    """The names of a variant's functions."""
+    return list(dict.fromkeys(each.function.__name__ for each in variant.functions))
 
 
 def _add_to_totals(states: Sequence[ParamState], sums: Tensor) -> None:
@@ -262,8 +266,8 @@ def _loop(
                 b = numba.carray(_pointer(row[B] + width_b * first), size, type_b)
                 index = uint32(row[OFFSET] + first)
                 abs_units, low_units, high_units = uint32(0), uint32(0), uint32(0)
-                # a, b: the stored memories; ra, rb: their old values; na, nb: their new values;
-                # u, v: noise_s and noise_e; n: all hyperparameters
+                # a, b: the stored tensors; ra, rb: the old memories in float32; na, nb: the new
+                # ones; u, v: noise_s and noise_e; n: all hyperparameters
                 for i in range(size):
                     gi = sign * read_p(g[i])
                     ra = read_a(a[i]) if has_a else float32(0)

@@ -1,4 +1,4 @@
-// Draw the figures, let buttons toggle their lines, let tables sort and filter.
+// Let tables sort and filter, draw the figures, and let buttons toggle their lines.
 const phone = window.matchMedia("(max-width: 640px)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark", dark.matches);
@@ -7,6 +7,40 @@ dark.addEventListener("change", followScheme);
 const onDark = JSON.parse(document.getElementById("on-dark").textContent);
 const inScheme = (json) =>
   JSON.parse(dark.matches ? json.replace(/#[0-9a-f]{6}/gi, (colour) => onDark[colour]) : json);
+
+const bundle = new Blob([document.getElementById("datatables").textContent], {
+  type: "text/javascript",
+});
+const { default: DataTable } = await import(URL.createObjectURL(bundle));
+const FEW = 4; // rows that need no filter
+for (const table of document.querySelectorAll("table.sortable")) {
+  const filter = table.tBodies[0].rows.length > FEW;
+  new DataTable(table, {
+    paging: false,
+    info: false,
+    autoWidth: false,
+    searching: filter,
+    order: [],
+    language: { search: "Filter: " },
+    layout: { topStart: filter ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
+  });
+}
+// Space sorts as Enter does, as on any button.
+for (const head of document.querySelectorAll("table.sortable thead th")) {
+  head.addEventListener("keydown", (event) => {
+    if (event.key !== " ") return;
+    event.preventDefault();
+    head.click();
+  });
+}
+// A number leads to its row's records, as the button at the row's end does.
+for (const button of document.querySelectorAll("button.records")) {
+  const row = button.closest("tr");
+  row.classList.add("led");
+  row.addEventListener("click", ({ target }) => {
+    if (target.closest("td") && target !== button) button.click();
+  });
+}
 
 const config = { responsive: true, displayModeBar: false };
 const plots = [];
@@ -59,38 +93,4 @@ window.addEventListener("afterprint", () => {
   for (const section of folded) section.open = false;
   for (const plot of plots) Plotly.relayout(plot, { width: null, autosize: true });
 });
-
-const bundle = new Blob([document.getElementById("datatables").textContent], {
-  type: "text/javascript",
-});
-const { default: DataTable } = await import(URL.createObjectURL(bundle));
-const FEW = 4; // rows that need no filter
-for (const table of document.querySelectorAll("table.sortable")) {
-  const filter = table.tBodies[0].rows.length > FEW;
-  new DataTable(table, {
-    paging: false,
-    info: false,
-    autoWidth: false,
-    searching: filter,
-    order: [],
-    language: { search: "Filter: " },
-    layout: { topStart: filter ? "search" : null, topEnd: null, bottomStart: null, bottomEnd: null },
-  });
-}
-// Space sorts as Enter does, as on any button.
-for (const head of document.querySelectorAll("table.sortable thead th")) {
-  head.addEventListener("keydown", (event) => {
-    if (event.key !== " ") return;
-    event.preventDefault();
-    head.click();
-  });
-}
-// A number leads to its row's records, as the button at the row's end does.
-for (const button of document.querySelectorAll("button.records")) {
-  const row = button.closest("tr");
-  row.classList.add("led");
-  row.addEventListener("click", ({ target }) => {
-    if (target.closest("td") && target !== button) button.click();
-  });
-}
 document.documentElement.dataset.ready = "true";
