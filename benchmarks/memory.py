@@ -70,7 +70,7 @@ def main() -> None:
     for line in lines:
         cells = [f"{line[size][key]:.2f}" for size in MEASURED for key in TITLES.values()]
         rows.append([line["optimizer"], *cells])
-    notes = ["Bytes a parameter, without the parameter and its gradient (8 bytes in float32)."]
+    notes = ["Bytes per parameter, without the parameter and its gradient (8 bytes in float32)."]
     write("memory", {"machine": machine(), "lines": lines}, markdown(rows), notes)
 
 

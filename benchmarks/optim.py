@@ -197,9 +197,9 @@ def main() -> None:
             line["first_step_warm"] = first_step(name, folder)
         line |= {size: measure(size, make) for size in options.sizes}
         lines.append(line)
-    head = ["optimizer", "state, bytes a parameter", "first step cold / warm, s"]
+    head = ["optimizer", "state, bytes per parameter", "first step cold / warm, s"]
     for size in options.sizes:
-        head += [f"ns a parameter, {size}", "× add_", "GB/s", "of bandwidth"]
+        head += [f"ns per parameter, {size}", "× add_", "GB/s", "of bandwidth"]
     rows = [head]
     for line in lines:
         sizes = [line[size] for size in options.sizes]
@@ -209,7 +209,7 @@ def main() -> None:
             row += [f"{figures['ns']:.2f}", f"{figures['times_add']:.2f}"]
             row += [f"{figures['gb_per_second']:.0f}", f"{figures['share_of_bandwidth']:.0%}"]
         rows.append(row)
-    notes = ["One thread; a share of bandwidth is against add_, which moves 12 bytes a parameter."]
+    notes = ["One thread; bandwidth relative to that of add_, which moves 12 bytes per parameter."]
     if len(options.sizes) < len(SIZES):
         print(markdown(rows))
         return

@@ -102,7 +102,7 @@ def draw(lines: list[dict[str, Any]]) -> None:
     )
     linear = ends * beauty["epoch_seconds"] / beauty["targets"]
     axes[0].plot(ends, linear, "--", color="grey", label="linear in targets")
-    axes[0].set(xscale="log", yscale="log", ylabel="seconds an epoch, one core")
+    axes[0].set(xscale="log", yscale="log", ylabel="seconds per epoch, one core")
     axes[1].axhline(8192, linestyle=":", color="grey", label="8 GiB")
     axes[1].set(xscale="log", ylim=(0, None), ylabel="peak resident memory, MiB")
     for axis in axes:
@@ -129,7 +129,7 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(f"{size}: {done.stderr.strip().splitlines()[-1]}")
         lines.append({"size": size, "batch": batch, **json.loads(done.stdout)})
-    head = "data, users, items, targets, batch, s an epoch, targets/s, users ranked/s, RSS MiB"
+    head = "data, users, items, targets, batch, s per epoch, targets/s, users ranked/s, RSS MiB"
     rows = [head.split(", ")]
     rows += [
         [

@@ -100,7 +100,7 @@ def table(lines: list[dict[str, Any]], targets: int) -> list[list[str]]:
             "implementation",
             "model",
             "targets/s, one core",
-            "s an epoch",
+            "s per epoch",
             "ours trains faster by",
             "ranking all users, s",
             "ours ranks faster by",

@@ -164,7 +164,7 @@ def compute_seconds() -> float:
 
 
 def wire_table(lines: list[dict[str, Any]]) -> str:
-    head = ["workers", "exchange", "bytes a step", "of float32", "on the loopback", "core ms"]
+    head = ["workers", "exchange", "bytes per step", "of float32", "on the loopback", "core ms"]
     rows = [[*head, *(f"step, {name}, ms" for name in LINKS)]]
     compute = compute_seconds()
     for line in lines:

@@ -85,7 +85,7 @@ class TrainingBatch(Batch):
 
 @dataclass(frozen=True)
 class QueryBatch(Batch):
-    """The input sequences of B users, to be scored after their last item.
+    """The input sequences of B users; all items are scored after the last one.
 
     Args:
         slots: (B,), ``row * L + column`` of each user's last input item.

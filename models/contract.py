@@ -1,4 +1,4 @@
-"""The base class of models that the study can train, evaluate and checkpoint."""
+"""The base class of models that scripts.train can train, evaluate and checkpoint."""
 
 from abc import ABC, abstractmethod
 from inspect import signature
@@ -23,6 +23,7 @@ class SequenceModel(nn.Module, ABC):
             two for attention (to tokens and to pads).
 
     Attributes:
+        maxlen, num_keys: the arguments.
         backend: the operations that the model computes with, and the layout of its batches. The
             default is the reference backend.
 

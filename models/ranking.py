@@ -1,4 +1,4 @@
-"""Full ranking: the rank of each user's held-out item among all items the user has not seen."""
+"""Full ranking: the rank of each user's held-out item among all items that are not excluded."""
 
 from collections.abc import Iterable
 
@@ -26,8 +26,8 @@ def rank_targets(
     """The rank (B,) int64 of each user's target.
 
     The rank is 1 plus the number of competing items whose score is not lower. Ties and NaN scores
-    therefore count against the target. All items compete except the user's seen
-    items. The target is ranked even if it is a seen item.
+    therefore count against the target. All items compete except the user's seen (excluded)
+    items. The target is ranked even if it is one of them.
 
     BLAS may round the same dot product differently in products of different shapes. The target's
     score is therefore computed in a product of exactly the shape of the blocks it is compared with,
@@ -40,7 +40,7 @@ def rank_targets(
         seen_offsets: (B + 1,) int64.
         seen_items: (S,) int64, items 1..N: user b has seen
             ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``. An item may occur twice.
-        rank_last: (B,) bool, whether a target is ranked last, whatever its score.
+        rank_last: (B,) bool, whether a target gets the rank N, whatever its score.
     """
     ranks, size = [], block_size(hidden.device)
     for first in range(0, len(hidden), size):

@@ -211,7 +211,7 @@ class PostNormBlock(nn.Module):
 class SASRecPreNorm(PackedTransformer):
     """The pre-norm form, which attends to pads.
 
-    RecBoard, the benchmark of the note's author, published results of this form with Adam.
+    The note's author published results of this form with Adam (RecBoard).
     Attention normalizes its query but not its key and value. Every sequence is treated as
     left-padded to ``maxlen``, and tokens attend to these pads as to other tokens.
 

@@ -9,7 +9,7 @@
 # ---
 
 # %% [markdown]
-# # How the variants learn
+# # How the model learns with each variant
 # A line is the mean over seeds; the band around it extends from the lowest seed to the highest. A
 # variant has the same colour in all figures.
 

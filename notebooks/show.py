@@ -45,7 +45,7 @@ class Shown:
                 display(Image(print_figure(figure), alt=f"{kind} of {study.name}"))
 
 
-COMMITTED = Shown(Path(os.environ.get("SIMBA_RESULTS", ROOT / "results")))
+COMMITTED = Shown(ROOT / "results")
 show_tables, show_figures = COMMITTED.tables, COMMITTED.figures
 
 
@@ -90,7 +90,7 @@ def run(command: str) -> None:
 
 
 def enter_temporary_folder() -> tempfile.TemporaryDirectory:
-    """Change to a new folder, which is removed with the object that is returned."""
+    """Change to a temporary folder. It is removed when the returned object is."""
     folder = tempfile.TemporaryDirectory()
     os.chdir(folder.name)
     return folder

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         "names",
         nargs=2,
         metavar="VARIANT",
-        help="two of: EXPERIMENT/OPTIMIZER, EXPERIMENT (all of its variants), the file of a record",
+        help="two of: EXPERIMENT/OPTIMIZER[/VALUES], EXPERIMENT (all of it), the file of a record",
     )
     arguments.add_argument(
         "--dataset", help="dataset of the runs, if an experiment was run on several"

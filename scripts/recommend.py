@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file of a record")
     given = parser.add_mutually_exclusive_group(required=True)
-    items = "one user's items, oldest first; an id with a comma stands in double quotes"
-    given.add_argument("--items", type=ids, metavar="ID,ID,...", help=items)
+    text = "one user's items, oldest first; quote an id that has a comma"
+    given.add_argument("--items", type=ids, metavar="ID,ID,...", help=text)
     given.add_argument(
         "--histories", type=Path, metavar="FILE", help="users and items in a format of docs/data.md"
     )

@@ -39,7 +39,7 @@ def main() -> int:
 
         try:
             task()
-        except ERRORS as error:  # the first failed run's, which a launcher plugin passes on
+        except ERRORS as error:  # a launcher plugin raises that of the first failed run
             code = print_error(error)
         return max(code, runs.finish())
 

@@ -15,7 +15,7 @@ from simba.state import PER_TENSOR, clamp_counter, in_flat_parameter, new_tensor
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
-# These options select an implementation of the step.
+# These options do not change results; ``load_state_dict`` keeps this optimizer's values.
 IMPLEMENTATION_OPTIONS = ("foreach", "capturable", "fused")
 # torch's check that a step may run during the capture of a CUDA graph; torch 2.13 renamed it.
 CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"

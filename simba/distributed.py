@@ -34,8 +34,8 @@ class VoteState:
 
     ``ddp.register_comm_hook(VoteState(ddp.parameters()), vote_hook)``
 
-    A coordinate's gradient is divided by ``spacing`` times the scale of its tensor, which is
-    ``sum(g^2) / sum(abs(g))`` of this worker's gradient (simba/scale.py), to give x.
+    To give x, a coordinate's gradient is divided by ``spacing`` times the scale of its tensor: the
+    ratio ``sum(g^2) / sum(abs(g))`` of this worker's gradient (in optimizers, its moving average).
 
     - ``levels=3``: the vote is the nearest of -1, 0 and 1 to x, and 0 where x is 0.
     - ``levels=2``: the vote is ``sign(x + u)``, -1 or 1, with u uniform in [-1, 1). Its expected
@@ -56,12 +56,12 @@ class VoteState:
             float32).
         seed: selects u, an integer >= 0. u is a function of seed, step, worker, parameter and
             coordinate, so a resumed run gets the same numbers.
-        process_group: the workers; None: all.
+        process_group: the workers; None: all. It must be initialized before.
 
     Attributes:
         bytes_sent: the bytes of votes that this worker has sent so far to other workers.
         step: the number of steps so far.
-        errors: the rounding errors of votes by the parameter's index, in units of one vote.
+        errors: the rounding errors of votes, (size,) each, by the parameter's index, in votes.
 
     Raises:
         ValueError: a setting is out of its range, or there are too many workers for ``"mean"``:

@@ -279,8 +279,8 @@ class SimbaWindow(SignOptimizer):
 class SimbaLeaky(SignOptimizer):
     """Lion with ``sign(g)`` instead of g and a decaying integer counter instead of m.
 
-    ``s <- clamp(round(b2 s + gain sign(g)), -bound, bound)``, rounded stochastically. State: s, one
-    byte for bounds <= 127, else two, and a step count per tensor.
+    ``s <- clamp(floor(b2 s + gain sign(g) + noise), -bound, bound)`` with noise uniform in [0, 1).
+    State: s, one byte for bounds <= 127, else two, and a step count per tensor.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RATE = 0.1  # the weight of a step's gradients in the moving average
+WEIGHT = 0.1  # the weight of a step's gradients in the moving average
 MAX_SCALED_GRADIENT = 128.0
 CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS = 2**16, 2**22  # ``first_scale`` takes this many at once
 FRACTION = 2.0**12  # the sums count in units of 1 / FRACTION
@@ -64,9 +64,9 @@ def moments(g: Tensor) -> Tensor:
     return torch.stack([g.abs().sum(), g.square().sum()])
 
 
-def contraharmonic_mean(moments: Tensor) -> Tensor:
-    """``sum(g^2) / sum(abs(g))``, a float32 scalar; 0 if both sums are 0."""
-    abs_sum, square_sum = moments.unbind()
+def contraharmonic_mean(sums: Tensor) -> Tensor:
+    """``sum(g^2) / sum(abs(g))`` from the result of ``moments``, a float32 scalar; 0 for 0 / 0."""
+    abs_sum, square_sum = sums.unbind()
     return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()
 
 
@@ -76,7 +76,7 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
 
 
 def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
-    """``scale + RATE (spacing scale sum(x^2) / sum(abs(x)) - scale)``, the scales of the next step.
+    """The next step's: ``scale + WEIGHT (spacing scale sum(x^2) / sum(abs(x)) - scale)``.
 
     The scale of a tensor whose x is 0 stays. If x is too small for the sums, 0 / 0 counts as 0.
 
@@ -86,4 +86,4 @@ def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
     """
     abs_sum, square_sum, nonzero = totals.double().unbind(-1)
     measured = spacing * scales * torch.where(abs_sum > 0, square_sum / abs_sum, 0.0).float()
-    return torch.where(nonzero > 0, scales + RATE * (measured - scales), scales)
+    return torch.where(nonzero > 0, scales + WEIGHT * (measured - scales), scales)

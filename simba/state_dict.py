@@ -93,7 +93,7 @@ def check_loaded(
 
 
 def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, Any]) -> None:
-    """Write counters and per-tensor state into ``state`` in their own dtypes.
+    """Write counters and per-tensor state into ``state``, the optimizer's, in their own dtypes.
 
     torch's ``load_state_dict`` has cast them to the parameters' dtype.
     """

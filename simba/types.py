@@ -19,6 +19,7 @@ class Function(NamedTuple):
         return cls(function, tuple(signature(function).parameters))
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
+        """Call it with the values that its arguments name."""
         return self.function(*(values[name] for name in self.arguments))
 
 

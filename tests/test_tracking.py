@@ -229,7 +229,7 @@ def test_a_failed_training_is_one_line(track):
 def test_a_mistake_ends_a_command_before_it_trains(track, tmp_path):
     done = track("tracker.mode=online")
     assert done.returncode == 2
-    assert "tracker.mode=online needs a W&B key: `wandb login`" in done.stderr
+    assert "tracker.mode=online needs a W&B API key: `wandb login`" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "results/runs").exists()
 
@@ -245,7 +245,7 @@ except UserError as error:
     print(error)
 """
 MISTAKES = [
-    ({}, {"WANDB_MODE": "online"}, "WANDB_MODE=online needs a W&B key"),
+    ({}, {"WANDB_MODE": "online"}, "WANDB_MODE=online needs a W&B API key"),
     ({}, {"WANDB_MODE": "loud"}, "WANDB_MODE must be one of auto, online"),
     ({}, {"WANDB_API_KEY": "short"}, "W&B: WANDB_API_KEY invalid"),
     ({}, {"NETRC": "{garbage}"}, "W&B: 'utf-8' codec can't decode"),

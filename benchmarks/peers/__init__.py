@@ -12,7 +12,7 @@ PEERS = {
     "freerec": ["freerec==0.9.7", "torchdata<0.10", "scikit-learn"],
 }
 MODELS = {
-    "recbole": "FFN 64→256, BPR, one target a sample",
+    "recbole": "FFN 64→256, BPR, one target per sample",
     "rectools": "FFN 64→64, BCE",
     "freerec": "FFN 64→64, BCE, model written here",
 }

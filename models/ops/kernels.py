@@ -1,7 +1,8 @@
 """CPU loops compiled by numba, for float32 NumPy arrays and one thread.
 
 They compute what models/ops/reference.py computes; tests compare the two. Arrays are C-contiguous.
-The last arguments are outputs, which the loops overwrite (``count_ahead`` adds to its output).
+The last arguments are outputs, which the loops overwrite (``count_ahead`` adds to
+``ranks`` and sets entries of ``scores`` to -inf).
 
 Sizes: T tokens in the order of their numbers, D hidden size, F feed-forward size, H heads,
 W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. ``dx`` is the gradient of

@@ -35,7 +35,7 @@ def state_of(files: RunFiles, config: Mapping[str, Any] | None = None) -> State:
     Args:
         files: the paths of the run's files.
         config: the checked config of the run. If given, the phase of a record with another config
-            is "failed".
+            is "failed": the run cannot be trained under this name.
     """
     status = read_status(files.status)
     if status and files.lock.exists() and status.may_be_alive():

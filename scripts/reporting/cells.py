@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 
 def mean_and_std(values: pd.Series) -> str:
-    """``mean ± sample std``; the value alone if there is one, a dash if there is none."""
+    """``mean ± sample std``; for one value, the value; for none, a dash."""
     if len(values) == 0:
         return MISSING
     if len(values) == 1:

@@ -142,7 +142,7 @@ def finalists_table(studies: Sequence[Study], root: Path) -> Table | None:
 
 
 def steps_timed(root: Path) -> Table | None:
-    """A step of every optimizer."""
+    """A step of every optimizer that ``make bench-optim`` measures."""
     rows = [
         {
             "optimizer": line["optimizer"],

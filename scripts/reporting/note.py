@@ -33,9 +33,9 @@ class Published(NamedTuple):
     loss: float
 
 
-# The note prints Simba + m, Simba + (1) and Simba + (c = m) in separate tables. The first two
-# change one of the two differences between Simba and Lion each; they share a table here. The note
-# calls sign-SGD "Sign Gradient".
+# The note prints Simba + m, Simba + (1) and Simba + (c = m) in separate tables. Each of the
+# first two changes one of the two things in which Simba differs from Lion; they share a table here.
+# The note calls sign-SGD "Sign Gradient".
 TABLES: dict[str, dict[str, Published]] = {
     "note_1": {
         "lion": Published(0.0690, 0.0381, 0.145131),

@@ -32,7 +32,7 @@ RESULTS = {  # the columns of runs.csv that are not keys of the config
     *(*RUN, "swept", "overrides", "epochs", "best_epoch", "record", "commit", "setting_hash"),
     *("targets_per_second", "eval_seconds", "peak_rss_mib", "state_bytes_per_param"),
 }
-IN_LABELS = {"corrupt", "gradients", "workers"}  # keys that a variant's label names
+IN_LABELS = {"corrupt", "gradients", "workers"}  # swept keys that labels show, not columns
 SWEPT_PARTS = re.compile(r", (?=[^\W\d][\w.]* )")  # between two keys in a text ``swept``
 NOT_A_LIST = set("([{")  # of plain values: a sweep such as range(0,5) or choice(a,b)
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
@@ -46,7 +46,9 @@ class Declaration:
     compares_with_published: bool = False  # compare its runs of Adam with published results
     answers: bool = False  # the table ``answer`` shows its runs
     tuning: bool = False  # its runs choose rates and decays
-    departs_from: str | None = None  # the experiment from which it differs in one setting
+    departs_from: str | None = (
+        None  # the experiment that it is compared with in the table ``settings``
+    )
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
     removes: dict[str, str] | None = None  # maps steps to the weakness that each removes

@@ -188,10 +188,10 @@ def paired(study: Study) -> Table | None:
 
 
 def equivalence_margin(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
-    """The smallest margin, as a share of theirs, within which two t-tests call NDCG@10 equivalent.
+    """The smallest margin, as a share of the baseline's NDCG@10, within which it is equivalent.
 
-    The tests are one-sided, at 5% (TOST). The margin is the larger end of the 90% interval; there
-    is none for fewer than three common seeds.
+    Two t-tests decide this, one-sided, at 5% (TOST). The margin is the larger end of the 90%
+    interval; there is none for fewer than three common seeds.
     """
     bounds = t_interval(differences(ours, theirs, METRICS["NDCG@10"]), 0.9)
     return float(max(map(abs, bounds)) / theirs[METRICS["NDCG@10"]].mean()) if bounds else None
@@ -546,7 +546,7 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
         "epochs, means over n seeds or more. A setting reproduces a metric of a variant if the "
         "note's value lies within two standard errors of one more run. For a variant "
         "without a run in a setting (–), its runs in the note's setting count instead. The std is "
-        "that of these runs, and with fewer seeds the bounds are wider. Settings were "
+        "that of the runs in the note's setting; fewer seeds widen the bounds. Settings were "
         "chosen by loss and validation metrics; all metrics decided which one got further seeds."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)

@@ -20,7 +20,7 @@ def children(
     Ctrl-C on a terminal sends SIGINT to the whole process group. Children ignore it; only this
     process handles it, and sends them SIGTERM. If this process is killed (kill -9), the kernel
     closes the pipes at the children's stdin, which scripts/records/stopping.py watches. Linux's
-    prctl(PR_SET_PDEATHSIG) would end a child already with the thread that started it.
+    prctl(PR_SET_PDEATHSIG) would end a child as soon as the thread that started it ends.
 
     Args:
         output: the children's stdout and stderr, as for Popen; None: those of this process.

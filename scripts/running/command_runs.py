@@ -114,7 +114,7 @@ class CommandRuns:
 
 
 def trains_jointly(run: Run, workers: Workers) -> bool:
-    """Whether a run trains together with others: as ``joint`` says, else on a GPU.
+    """Whether a run trains together with others. If ``joint`` is null, it does on a GPU only.
 
     These train alone: a run with diagnostics, which records each step; an optimizer whose step is
     not elementwise, such as a variant with state per tensor, and a run with corrupted gradients,

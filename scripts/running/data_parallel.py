@@ -30,7 +30,7 @@ class DataParallel(Training):
     All workers must call the same methods in the same order.
 
     Args:
-        workers: those of torchrun.
+        workers: this worker's rank and the number of workers.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class DataParallel(Training):
         return islice(super().ranking_batches(split), first, last)
 
     def ranks(self, split: str) -> np.ndarray:
+        """The ranks of all users, on every worker."""
         return np.concatenate(self.workers.gather(super().ranks(split)))
 
     def state_dict(self) -> dict[str, Any]:

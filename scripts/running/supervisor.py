@@ -22,11 +22,11 @@ REPORTING_MODULES = ("scripts.aggregate", "scripts.make_tables", "scripts.make_f
 
 
 def sweep(overrides: list[str], jobs: int) -> int:
-    """Train the runs of ``scripts.train -m OVERRIDES`` in ``jobs`` processes, then make the tables.
+    """Train the runs of ``scripts.train -m OVERRIDES`` in ``jobs`` processes, then report.
 
     Every process goes through all runs and trains those that no other process trains. Returns the
-    exit code: 1 for a failed training, 2 for an error that the user can correct. If it is not 0, no
-    tables are made.
+    exit code: 1 for a failed training, 2 for an error that the user can correct. If it is not 0,
+    there is no report: no CSV files, tables or figures.
 
     Raises:
         HydraException: the overrides do not fit together.

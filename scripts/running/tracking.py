@@ -39,11 +39,11 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
     ``WANDB_MODE`` decides in ``auto`` mode, if it is set; else whether there is a key.
 
     Args:
-        tracker: this section of the config.
+        tracker: the config's section ``tracker``.
 
     Raises:
-        UserError: W&B is asked for and is not installed, or has no key to go online with, or
-            refuses what the config, the environment or its own files of settings say.
+        UserError: W&B is asked for but not installed; online mode has no API key; or W&B refuses a
+            setting of the config, the environment or its own files.
     """
     key, mode = "tracker.mode", tracker["mode"]
     if mode == "auto" and (from_environment := os.environ.get("WANDB_MODE")):
@@ -63,7 +63,7 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
     if mode != "offline" and _before_training(_has_key):
         return "online"
     if mode == "online":
-        raise UserError(f"{key}=online needs a W&B key: `wandb login`, or use auto")
+        raise UserError(f"{key}=online needs a W&B API key: `wandb login`, or use auto")
     return "offline"
 
 
@@ -71,7 +71,9 @@ def tracking_mode(tracker: Mapping[str, Any]) -> Mode:
 def tracked(
     mode: Mode, config: Mapping[str, Any], initial: Mapping[str, Any], path: Path, name: str
 ) -> Iterator[tuple[Log, Log]]:
-    """(log an epoch, log the record) of a run; both do nothing when tracking is disabled.
+    """Track a run. Yields two functions: to log an epoch, and to log the record.
+
+    Both do nothing if tracking is disabled.
 
     Args:
         mode: as ``tracking_mode`` gives it.

@@ -37,6 +37,10 @@ class Training:
 
     Args:
         config: a checked config, see scripts/running/config.py.
+        data: the sequences to train and evaluate on.
+
+    Raises:
+        UserError: a key of the model or optimizer, ``corrupt`` or ``diagnose_every`` is wrong.
     """
 
     def __init__(self, config: Mapping[str, Any], data: Sequences, device: torch.device) -> None:
@@ -331,7 +335,7 @@ def build(section: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     """
     try:
         built = instantiate(dict(section), **arguments)
-        if key == "optimizer":  # its constructor and its first step, not the partial, check it
+        if key == "optimizer":  # a partial checks nothing, a step on one element does
             parameter = torch.nn.Parameter(torch.zeros(1))
             parameter.grad = torch.zeros_like(parameter)
             built([parameter]).step()

@@ -26,15 +26,15 @@ ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of t
 
 
 class SingleWorkerError(UserError):
-    """A UserError on one worker alone. The other workers wait for it, so torchrun must end them."""
+    """A UserError on one worker alone. The others wait for it, so torchrun must end these."""
 
 
 @dataclass(frozen=True)
 class Workers:
     """All workers, as one of them sees them; by default, a single process without process group.
 
-    Every worker must call the same methods in the same order. They raise WorkerLost if another
-    worker has ended.
+    Every worker must call the same methods in the same order. The methods raise WorkerLost if
+    another worker has ended.
 
     Args:
         rank: the rank of this worker, 0..count - 1.
@@ -95,7 +95,7 @@ class Workers:
         return values
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by the sum over all workers; returns it.
+        """Replace a tensor by its sum over all workers, and return it; needs a process group.
 
         The result is bitwise identical on all workers, and in another training with as many
         workers.
