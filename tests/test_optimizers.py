@@ -421,10 +421,7 @@ def test_a_new_variant_can_be_fused_and_is_recompiled_if_its_functions_change(ne
 @pytest.mark.slow
 def test_the_error_for_a_function_that_cannot_be_fused(new_variant):
     done = new_variant(formula="unknown")
-    assert (
-        "TypeError: fused=True cannot compile one of towards"
-        in done.stderr
-    )
+    assert "TypeError: fused=True cannot compile one of towards" in done.stderr
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
