@@ -17,9 +17,8 @@ from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
 
-KEYS_PER_BLOCK = (
-    4  # dropout keys: attention to tokens, attention to pads, and two of each block's own
-)
+# Dropout keys: attention to tokens, attention to pads, and two more, which each block describes.
+KEYS_PER_BLOCK = 4
 
 
 class PackedTransformer(SequenceModel):
