@@ -480,7 +480,7 @@ def column_figure(
     _title(figure, title)
     if handles:
         # long enough to show each of DASHES
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.4)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.0)
     return figure, list(figure.subplots(n, 1, squeeze=False).flat)
 
 
