@@ -5,7 +5,8 @@ vote gets the same gradients. Two squared correlations are measured for each ten
 common) to 1 (equal but for a factor):
 
 - of the vote with the gradient, in one step;
-- of the memory, the moving sum ``b2 s + q`` of the votes, with Lion's m.
+- of the memory with Lion's m. The memory is the moving sum ``b2 s + q`` of the votes; with error
+  feedback, plus the error.
 
 The correlation is ``(x . y)^2 / ((x . x) (y . y))`` over all coordinates of a tensor, a mean over
 the steps of an epoch. Sums and errors are float32, so only the vote differs from Lion.
@@ -23,7 +24,7 @@ from benchmarks.report import machine, markdown, write
 from data.prepare import CONFIGS, prepare
 from scripts.running.config import checked
 from scripts.running.training import Training
-from simba.directions import average, nearest
+from simba.directions import average, nearest, nearest_with_error, sign_vote
 from simba.scale import first_scale, scaled
 
 EPOCHS = (1, 10, 100)
@@ -59,9 +60,9 @@ class Follower:
         """The vote for a gradient, which is added to the sum."""
         x = scaled(g, 1 / (self.spacing * scale))
         if self.levels == 2:
-            q = torch.sign(g)
+            q = sign_vote(g)
         elif self.feeds_back:
-            q = torch.where(x != 0, nearest(x + self.error, self.levels // 2), 0.0)
+            q = nearest_with_error(x, self.error, 1.0, self.levels // 2)
             self.error += x - q
         else:
             q = nearest(x, self.levels // 2)

@@ -2,9 +2,9 @@
 
 A case is an optimizer, a model, with or without diagnostics, and one run or a sweep in two
 processes. It is trained once without a kill. Then it is started two to seven times and killed by
-SIGKILL at random moments; the last start is left to finish. The records must
-be bitwise identical, except for times and memory, and the folder must hold no other files.
-Processes are forked, so that no time is lost on imports.
+SIGKILL at random moments; the last start is left to finish. The records must be bitwise identical,
+except for times and memory, and the folder must hold no other files. Processes are forked, so that
+no time is lost on imports.
 """
 
 import argparse

@@ -11,8 +11,8 @@ dark one. Each study gets the figures that apply to it:
 - moves: how often a coordinate moves as Lion would, against Lion, or not at all;
 - moves_by_epoch: these shares over the epochs;
 - distances: how far items move in an epoch, by their popularity;
-- memories: how often a memory contradicts the gradients (needs
-  ``diagnose_every``, as the three before it);
+- memories: how often a memory contradicts the gradients. It needs ``diagnose_every``, as the three
+  before it do;
 - corrupted: NDCG@10 by how gradients were corrupted.
 
 Examples:

@@ -64,9 +64,9 @@ def moments(g: Tensor) -> Tensor:
     return torch.stack([g.abs().sum(), g.square().sum()])
 
 
-def contraharmonic_mean(sums: Tensor) -> Tensor:
+def contraharmonic_mean(both: Tensor) -> Tensor:
     """``sum(g^2) / sum(abs(g))`` from the result of ``moments``, a float32 scalar; 0 for 0 / 0."""
-    abs_sum, square_sum = sums.unbind()
+    abs_sum, square_sum = both.unbind()
     return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()
 
 

@@ -40,7 +40,7 @@ class Status:
 
     def is_of_this_process(self) -> bool:
         """Whether this process has written the file."""
-        return self.host == platform.node() and self.pid == os.getpid()
+        return self.is_on_this_host() and self.pid == os.getpid()
 
     def may_be_alive(self) -> bool:
         """Whether the writer of the file may still exist; True if it is on another host."""

@@ -32,8 +32,8 @@ from scripts.reporting.plots import (
     grid_runs,
     grid_scale,
     group_offset,
-    left_out,
     line_styles,
+    selection,
     shown_gains,
     step_shares,
 )
@@ -118,7 +118,7 @@ def curves(study: Study) -> Chart | None:
             )
     diamonds = " Diamonds are the note's losses." if compares_with_note(study) else ""
     caption = (
-        f"{_choice(study)}{_lines_are(points)} The dotted line is the loss of guessing: of a "
+        f"{_selection(study)}{_lines_are(points)} The dotted line is the loss of guessing: of a "
         f"model that gives every item the score 0.{diamonds}"
     )
     ends = points[points["epoch"] == points["epoch"].max()].groupby("optimizer")
@@ -198,7 +198,7 @@ def gains(study: Study) -> Chart | None:
         figure.update_yaxes(title_text=GAINS_LABEL, row=row, col=1)
     base = label_of(study.declared.baseline)
     caption = (
-        f"{_choice(study)}NDCG@10 on test minus {base}'s, a mean over the seeds that both have, "
+        f"{_selection(study)}NDCG@10 on test minus {base}'s, a mean over the seeds that both have, "
         "in groups of users; bars are 95% intervals over users. Above 0, the users gain compared "
         f"with {base}."
     )
@@ -518,9 +518,9 @@ def _keys(study: Study, points: pd.DataFrame) -> tuple[Key, ...]:
     )
 
 
-def _choice(study: Study) -> str:
+def _selection(study: Study) -> str:
     """A sentence that says which variants a chart shows; empty if it shows all."""
-    return f"Shown are {variants}. " if (variants := left_out(study)) else ""
+    return f"Shown are {variants}. " if (variants := selection(study)) else ""
 
 
 def _named(optimizer: str, swept: str = "") -> dict[str, str]:

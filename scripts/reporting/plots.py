@@ -115,16 +115,16 @@ def best_variants(study: Study) -> list[tuple[str, str]]:
     return list(best.index)
 
 
-def left_out(study: Study) -> str:
+def selection(study: Study) -> str:
     """How ``best_variants`` are chosen, as text; empty if they are all variants."""
     best, n = len(best_variants(study)), len(study.variants)
     chosen = f"the best by NDCG@10 on validation, at most {len(DASHES)} per optimizer"
     return f"{best} of {n} variants: {chosen}" if best < n else ""
 
 
-def _with_choice(title: str, study: Study) -> str:
+def _with_selection(title: str, study: Study) -> str:
     """A title of a figure of ``drawn_points``, with how its variants are chosen."""
-    return "; ".join(filter(None, (title, left_out(study))))
+    return "; ".join(filter(None, (title, selection(study))))
 
 
 def curves(study: Study) -> Figure | None:
@@ -135,7 +135,7 @@ def curves(study: Study) -> Figure | None:
     points = drawn_curves(study)
     if points.empty:
         return None
-    title = _with_choice(_bands_title(study, points), study)
+    title = _with_selection(_bands_title(study, points), study)
     figure, axes = column_figure(title, 2, handles=_handles(study, points))
     for axis, (curve, title) in zip(axes, TITLES.items(), strict=True):
         _bands(axis, study, points, "epoch", curve)
@@ -209,7 +209,7 @@ def gains(study: Study) -> Figure | None:
     where = f"{study.experiment}: {study.model} on {study.dataset}"
     title = f"{where}: NDCG@10 on test minus {base}'s, by groups of users, with 95% intervals"
     handles = _handles(study, found, with_markers=True)
-    figure, axes = column_figure(_with_choice(title, study), 2, handles=handles)
+    figure, axes = column_figure(_with_selection(title, study), 2, handles=handles)
     for axis, (quantity, words) in zip(axes, GROUPED_BY.items(), strict=True):
         draw_gains(axis, study, found[found["by"] == quantity])
         axis.set(xlabel=words, ylabel=GAINS_LABEL)

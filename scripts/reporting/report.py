@@ -273,12 +273,9 @@ class Page:
     def _id(self, name: str) -> str:
         """The HTML id of a table or figure, which no other one has."""
         if name not in self.ids:
-            unique = slug = _slug(name)
-            for n in itertools.count(2):
-                if unique not in self.ids.values():
-                    break
-                unique = f"{slug}-{n}"
-            self.ids[name] = unique
+            slug, taken = _slug(name), set(self.ids.values())
+            others = (f"{slug}-{n}" for n in itertools.count(2))
+            self.ids[name] = next(i for i in itertools.chain([slug], others) if i not in taken)
         return self.ids[name]
 
     def _sources(self, runs: pd.DataFrame) -> dict[str, Any]:

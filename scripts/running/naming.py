@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
 
 from data.fetch import locate
@@ -43,8 +43,7 @@ def choices() -> dict[str, str]:
     for group, name in names.items():
         if "/" in name:
             raise UserError(f"{group}={name}: move the file to configs/{group}, not a subfolder")
-    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    given = {override.key_or_group: override.value() for override in parsed}
+    given = {override.key_or_group: override.value() for override in _parsed_overrides()}
     if isinstance(given.get("experiment"), list):
         raise UserError(f"experiment={given['experiment']}: name one experiment, without brackets")
     if hydra.mode != RunMode.RUN:
@@ -118,9 +117,8 @@ def overridden() -> dict[str, str]:
     Raises:
         UserError: an override removes a key (~KEY), which would get the default of the dataclass.
     """
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     values = {}
-    for override in overrides:
+    for override in _parsed_overrides():
         key = override.key_or_group
         if key in NOT_IN_NAME or key.split(".")[0] in WITHOUT_EFFECT:
             continue
@@ -128,6 +126,11 @@ def overridden() -> dict[str, str]:
             raise UserError(f"~{key}: this key cannot be removed; set {key}=VALUE")
         values[key] = as_text(override.value())
     return values
+
+
+def _parsed_overrides() -> list[Override]:
+    """The overrides of the run, in their order."""
+    return OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
 
 
 def as_text(value: Any) -> str:
