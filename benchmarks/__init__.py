@@ -1,1 +1,1 @@
-"""Benchmarks of speed and memory against other libraries: `make bench`. Training needs none."""
+"""Benchmarks of speed, memory, quality on other tasks, exchanges and faults."""

@@ -1,9 +1,10 @@
 """Train small tasks with every optimizer at its own best rate: ``make bench-optim``.
 
-All optimizers of a task have the same budget. First, some seeds (three, one for ``bytes``) train at
-each of five rates without decay. At the rate with the lowest mean validation loss, the same seeds
-train at each of three decays. Then three other seeds train at the best rate and decay; their
-results are reported on test. A setting in which a seed diverges is never the best.
+All optimizers of a task have the same budget. First, we train with some seeds (three, one for
+``bytes``) at each of five rates without decay. At the rate with the lowest mean validation loss, we
+train with the same seeds at each of three decays. Then we train with three other seeds at the best
+rate and decay; their results on test are reported. A rate or decay at which a seed diverges is
+never the best.
 
 The default tasks take tens of minutes. MNIST (which is downloaded) and ``bytes``, a transformer of
 1.3 million parameters, take hours with all optimizers. Earlier results of other tasks and

@@ -18,9 +18,12 @@ from simba.distributed import per_byte
 PEAK, MEMORY_BANDWIDTH = 989e12, 3.35e12  # FLOP/s, bytes/s
 # Of PEAK: Llama 3 reached 0.38 to 0.43 on 8,192 to 16,384 H100 (arXiv 2407.21783).
 UTILIZATION = 0.4
-LINKS = {"400 Gbit/s": 50e9, "1 Gbit/s": 125e6}  # bytes/s: of each GPU in a cluster, of each worker
+LINKS = {
+    "400 Gbit/s": 50e9,
+    "1 Gbit/s": 125e6,
+}  # bytes/s: of each GPU in a cluster, of each replica
 WARMUP = 0.15  # of 1-bit Adam's steps exchange bfloat16 (BERT-Large: 23k of 152k, arXiv 2102.02888)
-WORKERS = (8, 64, 512, 4096)
+REPLICAS = (8, 64, 512, 4096)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Model:
     name: str
     parameters: float
     tokens: float  # of a global batch
-    gpus: int  # of a worker
+    gpus: int  # of a replica
 
 
 MODELS = (Model("1 B", 1e9, 1e6, 1), Model("70 B", 70e9, 4e6, 32))
@@ -38,12 +41,12 @@ MODELS = (Model("1 B", 1e9, 1e6, 1), Model("70 B", 70e9, 4e6, 32))
 
 @dataclass(frozen=True)
 class Method:
-    """An optimizer and what its workers exchange. Bytes are per parameter, on each worker."""
+    """An optimizer and what its replicas exchange. Bytes are per parameter, on each replica."""
 
     name: str
     bits: float  # of a coordinate, in each of the two directions
     state: float  # of the optimizer
-    errors: float  # rounding errors of a compressed exchange, which differ between workers
+    errors: float  # rounding errors of a compressed exchange, which differ between replicas
 
 
 VOTE = 8 / per_byte(3)  # simba.distributed packs five ternary votes in a byte
@@ -56,14 +59,14 @@ METHODS = (
 WEIGHTS = 2 + 4 + 4  # bytes: bfloat16 weights, float32 weights, float32 gradient
 
 
-def sent(model: Model, method: Method, workers: int) -> float:
-    """The bytes that a worker sends in a step, in a ring or by all-to-all and all-gather."""
-    return 2 * (workers - 1) / workers * model.parameters * method.bits / 8
+def sent(model: Model, method: Method, replicas: int) -> float:
+    """The bytes that a replica sends in a step, in a ring or by all-to-all and all-gather."""
+    return 2 * (replicas - 1) / replicas * model.parameters * method.bits / 8
 
 
-def compute_seconds(model: Model, workers: int) -> float:
-    """Forward and backward pass of a worker's part of the batch."""
-    flop = 6 * model.parameters * model.tokens / workers
+def compute_seconds(model: Model, replicas: int) -> float:
+    """Forward and backward pass of a replica's part of the batch."""
+    flop = 6 * model.parameters * model.tokens / replicas
     return flop / (model.gpus * PEAK * UTILIZATION)
 
 
@@ -76,14 +79,14 @@ def update_seconds(model: Model, method: Method) -> float:
     return moved * model.parameters / (model.gpus * MEMORY_BANDWIDTH * share_of_bandwidth())
 
 
-def exchange_seconds(model: Model, method: Method, workers: int, link: str) -> float:
-    """Sending the bytes. Over 400 Gbit/s, the GPUs of a worker share them."""
+def exchange_seconds(model: Model, method: Method, replicas: int, link: str) -> float:
+    """Sending the bytes. Over 400 Gbit/s, the GPUs of a replica share them."""
     links = model.gpus if link == "400 Gbit/s" else 1
-    return sent(model, method, workers) / (links * LINKS[link])
+    return sent(model, method, replicas) / (links * LINKS[link])
 
 
 def memory(model: Model, method: Method) -> float:
-    """Bytes on each GPU of a worker, without activations."""
+    """Bytes on each GPU of a replica, without activations."""
     return (WEIGHTS + method.state + method.errors) * model.parameters / model.gpus
 
 
@@ -95,7 +98,7 @@ def share_of_bandwidth() -> float:
 
 
 def methods_table() -> list[list[str]]:
-    """Bytes sent and memory of each method, for one number of workers."""
+    """Bytes sent and memory of each method, for one number of replicas."""
     head = [
         "method",
         "bits, each way",
@@ -108,7 +111,7 @@ def methods_table() -> list[list[str]]:
         kept = f"{method.state:g} + {method.errors:g}"
         row = [method.name, f"{method.bits:.2f}", f"1/{32 / method.bits:.1f}", kept]
         for model in MODELS:
-            row.append(f"{sent(model, method, max(WORKERS)) / 1e9:,.1f}")
+            row.append(f"{sent(model, method, max(REPLICAS)) / 1e9:,.1f}")
             row.append(f"{memory(model, method) / 1e9:,.0f}")
         rows.append(row)
     return rows
@@ -116,16 +119,16 @@ def methods_table() -> list[list[str]]:
 
 def steps_table() -> list[list[str]]:
     """Seconds per step and the share of it that computes, for every size."""
-    head = ["model", "workers", "GPUs", "link", "compute, s"]
+    head = ["model", "replicas", "GPUs", "link", "compute, s"]
     rows = [[*head, *(f"{method.name}, s" for method in METHODS)]]
     for model in MODELS:
         for link in LINKS:
-            for workers in WORKERS:
-                compute = compute_seconds(model, workers)
-                sizes = [model.name, f"{workers:,}", f"{workers * model.gpus:,}", link]
+            for replicas in REPLICAS:
+                compute = compute_seconds(model, replicas)
+                sizes = [model.name, f"{replicas:,}", f"{replicas * model.gpus:,}", link]
                 row = [*sizes, figures(compute)]
                 for method in METHODS:
-                    exchange = exchange_seconds(model, method, workers, link)
+                    exchange = exchange_seconds(model, method, replicas, link)
                     whole = compute + exchange + update_seconds(model, method)
                     row.append(f"{figures(whole)} ({compute / whole:.0%})")
                 rows.append(row)

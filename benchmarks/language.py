@@ -1,7 +1,7 @@
 """A language model trained by votes, by AdamW and by Lion: ``python -m benchmarks.language``.
 
 The text is the source code of Python's standard library, as bytes; every tenth file is held out.
-All methods share the batches, whose rows are divided between simulated workers
+All methods train on the same batches, whose rows are divided between simulated workers
 (benchmarks/voters.py). Each trains at every rate of one grid; the best one has the lowest held-out
 loss at the end.
 

@@ -1,9 +1,9 @@
 """Kill a launcher's processes at random: ``python -m benchmarks.launchers joblib 200 --kills 5``.
 
 A sweep of short runs is started by a launcher, and started again until it ends without an error.
-Meanwhile, processes that train are killed by SIGKILL; with submitit, some get the signal on which
-they are requeued. The records must be bitwise identical to those of one process, and each must be
-written once.
+Meanwhile, processes that train are killed by SIGKILL; with submitit, some get the signal after
+which submitit requeues them. The records must be bitwise identical to those of one process, and
+each must be written once.
 """
 
 import argparse

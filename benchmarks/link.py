@@ -27,7 +27,7 @@ from benchmarks.report import machine, markdown, write
 from benchmarks.votes import BEST, EXCHANGES, FLOAT, data_parallel, start_group, step
 
 WORKERS = 2
-LINKS = {  # the rate, and how much may be sent at once: 2 to 6 ms at this rate
+LINKS = {  # rate and burst of tc (bits per second, bytes)
     "10 Mbit/s": ("10mbit", "8kb"),
     "100 Mbit/s": ("100mbit", "32kb"),
     "1 Gbit/s": ("1gbit", "256kb"),

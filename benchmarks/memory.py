@@ -1,9 +1,9 @@
-"""Compare the memory of optimizers: ``make bench-optim``.
+"""Compare the memory of our optimizers with that of other libraries': ``make bench-optim``.
 
 For SASRec's tensors and for one tensor of 100 M parameters, float32: the optimizer's state, the
 size of its ``state_dict()`` in a file, and the peak. The peak is the memory that the first three
-steps add to a process which has parameters and gradients. For SASRec's tensors, most of it is what
-libraries allocate.
+steps add to a process which has parameters and gradients. For SASRec's small tensors, the peak is
+mostly memory that torch and numba allocate for themselves.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def peak() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--one", nargs=2, metavar=("SIZE", "NAME"), help="measure one optimizer")
+    parser.add_argument("--one", nargs=2, metavar=("SIZE", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         measure(*options.one)

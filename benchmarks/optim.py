@@ -176,7 +176,7 @@ def time_first_step(name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.optim", description=__doc__)
-    parser.add_argument("--first", metavar="NAME", help="time one optimizer's first step")
+    parser.add_argument("--first", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sizes",
         nargs="+",

@@ -39,7 +39,7 @@ def read_lines(name: str) -> list[dict[str, Any]]:
 
 
 def save(name: str, results: dict[str, Any], table: str, notes: list[str]) -> str:
-    """Write the results as JSON, and the table with notes and machine as Markdown; returns that."""
+    """Write the results as JSON, and table, notes and machine as Markdown; returns the latter."""
     about = ", ".join(f"{k} {v}" for k, v in results["machine"].items())
     text = f"{table}\n" + "".join(f"{note}\n" for note in [*notes, f"Machine: {about}."])
     write_json(FOLDER / f"{name}.json", results)

@@ -34,7 +34,7 @@ RANKED = 2048
 def synthetic(like: Sequences, times: int) -> Sequences:
     """A dataset with ``times`` times the users and items.
 
-    It has almost as many times the interactions: what a user would draw twice counts once.
+    It has almost ``times`` times the interactions: an item that a user draws twice counts once.
     """
     rng = np.random.default_rng(times)
     users, items = times * like.num_users, times * like.num_items
@@ -115,9 +115,7 @@ def draw(lines: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument(
-        "--one", nargs=2, metavar=("SIZE", "BATCH"), help="measure one setting, print JSON"
-    )
+    parser.add_argument("--one", nargs=2, metavar=("SIZE", "BATCH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]))))

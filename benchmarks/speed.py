@@ -1,8 +1,8 @@
 """Compare training and full ranking on Beauty with every installed peer: ``make bench``.
 
 In a round, all implementations run one after the other, so that other programs slow down all. A
-result is the median over the rounds. Two cores are measured with one run of two threads, and with
-two runs at the same time, whose speeds are added, because a sweep has many runs.
+result is the median over the rounds. For two cores, we measure one run with two threads, and two
+runs at the same time, whose speeds are added, because a sweep has many runs.
 """
 
 import argparse
@@ -161,7 +161,7 @@ def publish(rounds: dict[str, dict[str, list[dict[str, Any]]]], targets: int, co
         "Ours from the command to its first step done, data prepared: "
         + ", ".join(f"{seconds:.1f} s with {name}" for name, seconds in first.items())
         + " (torch's own optimizers import its compiler first).",
-        "Factors are against ours with Adam and the feed-forward layer of that line, on one core.",
+        "A factor compares with our Adam on one core with the same feed-forward layer.",
     ]
     if len(rounds) == len(OURS):
         notes.append("No peer is installed: python -m benchmarks.peers.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Task(NamedTuple):
-    """A classification task. Each part is (inputs, classes)."""
+    """A classification task. A part is (inputs, classes), for ``model`` and ``loss``."""
 
     model: Callable[[], nn.Module]
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # takes a seed; never ends

@@ -42,7 +42,7 @@ MEASURED = ("started", "train_seconds", "targets_per_second", "eval_seconds", "p
 FORK = multiprocessing.get_context("fork")
 
 
-class Setting(NamedTuple):
+class Case(NamedTuple):
     variant: str
     model: str
     diagnosed: bool
@@ -51,22 +51,22 @@ class Setting(NamedTuple):
     def words(self, data: Path, root: Path) -> list[str]:
         """The command line of scripts.train."""
         sweep = ["-m", "seed=0,1"] if self.processes > 1 else []
-        look = ["diagnose_every=3"] if self.diagnosed else []
+        diagnosed = ["diagnose_every=3"] if self.diagnosed else []
         where = [f"data.path={data}", f"results.root={root}"]
         return [
             *sweep,
             f"optimizer={self.variant}",
             f"model={self.model}",
             *SMALL_RUN,
-            *look,
+            *diagnosed,
             *where,
         ]
 
 
-def settings() -> list[Setting]:
+def cases() -> list[Case]:
     diagnosable = {name for name in VARIANTS if name not in ("adam", "adamw", "sgd")}
     return [
-        Setting(variant, model, diagnosed, processes)
+        Case(variant, model, diagnosed, processes)
         for variant, model, diagnosed, processes in itertools.product(
             VARIANTS, MODELS, (False, True), (1, 2)
         )
@@ -151,40 +151,40 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
     data = folder / "toy.txt"
     toy(data)
     for model in MODELS:  # load and compile once, before forking
-        warm = Setting("simba_m", model, False, 1).words(data, folder / "warm")
+        warm = Case("simba_m", model, False, 1).words(data, folder / "warm")
         with redirect_stderr(io.StringIO()):
             _main(warm)
-    order: list[Setting] = []
+    order: list[Case] = []
     with bar(total=kills, desc="torture", unit="kill") as shown:
         while done["kills"] < kills:
-            order = order or [settings()[i] for i in rng.permutation(len(settings()))]
-            setting = order.pop()
-            case = folder / str(done["settings"])
-            log = folder / f"{case.name}.log"
-            whole, root = case / "whole", case / "killed"
+            order = order or [cases()[i] for i in rng.permutation(len(cases()))]
+            case = order.pop()
+            case_folder = folder / str(done["cases"])
+            log = folder / f"{case_folder.name}.log"
+            whole, root = case_folder / "whole", case_folder / "killed"
             began = time.monotonic()
-            run_to_end(setting.words(data, whole), setting.processes, log)
+            run_to_end(case.words(data, whole), case.processes, log)
             took = time.monotonic() - began
             for _ in range(rng.integers(2, 8)):
                 if records(root).keys() == records(whole).keys():
                     break
-                which = rng.permutation(setting.processes)[: rng.integers(1, 3)].tolist()
+                which = rng.permutation(case.processes)[: rng.integers(1, 3)].tolist()
                 after = float(rng.uniform(0, took))
-                killed = kill(setting.words(data, root), setting.processes, after, which, log)
+                killed = kill(case.words(data, root), case.processes, after, which, log)
                 done["kills"] += killed
                 done["found in the middle of a save"] += bool(list(root.rglob("checkpoints/**/.*")))
                 shown.update(killed)
-            run_to_end(setting.words(data, root), setting.processes, log)
+            run_to_end(case.words(data, root), case.processes, log)
             expected, found = records(whole), records(root)
-            done["settings"] += 1
-            done["of them sweeps"] += setting.processes > 1
+            done["cases"] += 1
+            done["of them sweeps"] += case.processes > 1
             done["records"] += len(found)
             if expected != found:
                 done["differences"] += 1
-                faults.append(f"{setting}: the records differ: {whole}, {root}")
+                faults.append(f"{case}: the records differ: {whole}, {root}")
             if left := leftovers(root, whole):
                 done["leftovers"] += len(left)
-                faults.append(f"{setting}: left over: {', '.join(left)}")
+                faults.append(f"{case}: left over: {', '.join(left)}")
 
 
 def main() -> int:
@@ -208,7 +208,7 @@ def main() -> int:
         print("interrupted; so far:")
     for fault in faults:
         print(fault)
-    for name in ("settings", "of them sweeps", "kills", "found in the middle of a save"):
+    for name in ("cases", "of them sweeps", "kills", "found in the middle of a save"):
         print(f"{name:<30} {done[name]:>6}")
     for name in ("records", "differences", "leftovers"):
         print(f"{name:<30} {done[name]:>6}")

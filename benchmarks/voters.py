@@ -32,7 +32,7 @@ def train(
     Args:
         make: an optimizer of parameters.
         votes: the arguments of VoteState; None: gradients are averaged.
-        factors: one number per worker, by which its gradient is multiplied; -1 flips its votes.
+        factors: one number per worker, by which its gradient is multiplied; -1: a wrong sign.
         observe: called after each step with the number of steps and the model.
     """
     torch.manual_seed(seed)

@@ -2,7 +2,7 @@
 
 - wire: real processes over gloo exchange the gradients of SASRec's 28 tensors. The bytes are those
   that simba.distributed counts, and those that the kernel counts on the loopback device. The time
-  is that of one core without waiting. The time of a step on slower links is computed from both.
+  is the CPU time of one worker. The time of a step on slower links is computed from both.
 - quality: two small tasks at Lion's best rate and decay for one process (benchmarks.convergence).
 - flipped: some workers send their gradient times -1 or -100.
 
@@ -57,7 +57,10 @@ QUALITY = [
     *(("Ternary Lion", exchange, 4) for exchange in (FLOAT, "ternary, majority", BEST)),
     *(("Lion", exchange, workers) for workers in (2, 16) for exchange in (FLOAT, BEST)),
 ]
-FLIPPED = [(4, range(4)), (32, (0, 8, 12, 15, 16, 20))]  # workers, how many of them flip
+FLIPPED = [
+    (4, range(4)),
+    (32, (0, 8, 12, 15, 16, 20)),
+]  # workers, how many of them send a wrong gradient
 ROUNDS, STEPS = 5, 4  # of the measurement of bytes and times
 LINKS = {"10 Mbit/s": 1e7, "100 Mbit/s": 1e8, "1 Gbit/s": 1e9, "10 Gbit/s": 1e10}  # bits/s
 
@@ -248,7 +251,9 @@ def flipped_table(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.votes", description=__doc__)
-    parser.add_argument("--worker", nargs=3, metavar=("RANK", "WORKERS", "FOLDER"))
+    parser.add_argument(
+        "--worker", nargs=3, metavar=("RANK", "WORKERS", "FOLDER"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.worker:

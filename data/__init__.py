@@ -1,1 +1,1 @@
-"""Interaction data: fetch and verify a file, read it, split sequences, pack them into batches."""
+"""Interaction data: fetch and check a file, read it, split sequences, pack batches."""

@@ -102,15 +102,15 @@ class HeldOut:
 
     Args:
         targets: (B,), the held-out item of each user.
-        seen_offsets: (B + 1,).
-        seen_items: (S,), the excluded items: those of user b are
-            ``seen_items[seen_offsets[b]:seen_offsets[b + 1]]``.
-        rank_last: (B,) bool, whether the target itself is excluded and therefore ranked last.
+        excluded_offsets: (B + 1,).
+        excluded_items: (S,), the excluded items: those of user b are
+            ``excluded_items[excluded_offsets[b]:excluded_offsets[b + 1]]``.
+        rank_last: (B,) bool, whether the target is an earlier item that ``mask_seen=all`` excludes.
     """
 
     targets: np.ndarray
-    seen_offsets: np.ndarray
-    seen_items: np.ndarray
+    excluded_offsets: np.ndarray
+    excluded_items: np.ndarray
     rank_last: np.ndarray
 
 
@@ -196,16 +196,16 @@ def ranking_batches(
         lengths = np.minimum(seen, maxlen)
         begin = data.offsets[batch] + seen - lengths
         targets = data.items[data.offsets[batch] + seen].astype(np.int64)
-        seen_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
-        is_target = np.repeat(targets, seen) == seen_items
+        excluded_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
+        is_target = np.repeat(targets, seen) == excluded_items
         repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), is_target) > 0
         excluded = np.zeros_like(seen) if mask_seen == "none" else seen
         yield RankingBatch(
             **vars(query_batch(data.items[ranges(begin, lengths)], lengths, maxlen, layout)),
             held_out=HeldOut(
                 targets=targets,
-                seen_offsets=np.concatenate([[0], np.cumsum(excluded)]),
-                seen_items=seen_items[: excluded.sum()],
+                excluded_offsets=np.concatenate([[0], np.cumsum(excluded)]),
+                excluded_items=excluded_items[: excluded.sum()],
                 rank_last=repeated & (mask_seen == "all"),
             ),
         )
@@ -218,7 +218,11 @@ def query_batch(
 
     Args:
         items: (T,), the sequences end to end, 1..num_items.
-        lengths: (B,), the length of each sequence, 1..maxlen.
+        lengths: (B,), the length of each sequence, 1..maxlen (not checked).
+        layout: see ``Batch``.
+
+    Raises:
+        ValueError: the layout is unknown.
     """
     placement = pack_sequences(lengths, maxlen, layout)
     slots = placement.slots[np.cumsum(lengths) - 1]
@@ -323,7 +327,10 @@ def best_fit(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray
 def _draw_negatives(
     data: Sequences, rng: np.random.Generator, users: np.ndarray, num_negatives: int
 ) -> np.ndarray:
-    """(T, K) negatives for the users (T,) of the tokens, redrawn until none is a training item."""
+    """(T, K) negatives for the users (T,) of the tokens, redrawn until none is a training item.
+
+    ``data.prepare`` makes sure that every user has a negative.
+    """
     base = np.repeat(users * (data.num_items + 1), num_negatives)
     drawn = np.empty(len(base), dtype=np.int64)
     pending = np.arange(len(base))

@@ -1,8 +1,8 @@
-"""The error for data that a user can correct."""
+"""The error for a data file or a key of ``data`` that the user can correct."""
 
 
 class DataError(ValueError):
-    """An error that a user can correct.
+    """An invalid file or key.
 
     The message is one line that names the file, key or value and says how to correct it.
     """

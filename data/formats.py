@@ -318,7 +318,7 @@ def _line(path: Path, separator: str, is_quoted: bool, row: int) -> int:
 def _width_error(
     path: Path, separator: str, is_quoted: bool, width: int, error: Exception
 ) -> DataError:
-    """The error for the first line that has more values than there are columns."""
+    """The error for the first line with too many values; without such a line, ``error``."""
     with _open_rows(path, separator) as rows:
         reader = _reader(rows, separator, is_quoted)
         try:
@@ -355,7 +355,9 @@ def _choose_columns(
         expected = defaults[role] if name is None else name
         matches = [full for full, s in zip(names, short, strict=True) if expected in (full, s)]
         if len(matches) > 1:
-            raise DataError(f"{path}: {len(matches)} columns are named {quoted(expected)}")
+            raise DataError(
+                f"{path}: {len(matches)} columns are named {quoted(expected)}: rename one"
+            )
         if matches:
             chosen[role] = matches[0]
         elif role == "time" and name is False:
@@ -400,6 +402,7 @@ def _check_no_time(path: Path, names: list[str], default: str, chosen: list[str 
 
 
 def _check_no_new_time(path: Path, number: int, names: set[str]) -> None:
+    """Refuse keys of a later JSON line that look like a time, if the first line has none."""
     for name in sorted(names):
         if TIME_COLUMN_PATTERN.search(name):
             raise DataError(
@@ -554,7 +557,7 @@ def _parquet_ids(path: Path, role: str, column: Any) -> Ids:
             row = int(np.isin(codes, np.flatnonzero(bad)).argmax())
             raise DataError(
                 f"{path}: row {row + 1}: {role} id {numbers[codes[row]]} ({dtype}) is not a whole "
-                "number between -2**53 and 2**53; convert the column to text or integers"
+                "number whose absolute value is below 2**53; convert the column to text or integers"
             )
         again, integers = pd.factorize(numbers.astype(np.int64))  # 0.0 and -0.0 are one id
         return Ids(np.where(codes < 0, -1, again[codes]), integers)

@@ -101,7 +101,7 @@ def _sortable(tokens: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def _large_numbers(path: Path, times: pd.Series) -> pd.Series:
-    """Convert text to integers where all are whole, such as nanoseconds; NaN where it fails.
+    """Convert text to integers (if all are whole) or floats; NaN for a text that is no number.
 
     Raises:
         DataError: different times are one float.

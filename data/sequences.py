@@ -14,7 +14,7 @@ class Sequences:
 
     A user's last item is the test item, the second-to-last is the validation item, and the others
     are the training items. All items of a user with fewer than three are training items; such a
-    user is not evaluated.
+    user is not evaluated. A user with fewer than two training items is not trained on.
 
     Args:
         items: (interactions,) int32, 1..num_items; each user's in time order.

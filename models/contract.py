@@ -19,11 +19,11 @@ class SequenceModel(nn.Module, ABC):
 
     Args:
         maxlen: longest input sequence, in items.
-        num_keys: the number of dropout keys that ``loss`` needs per step: one per dropout layer,
+        num_dropout_keys: what ``loss`` needs per step: one dropout key per dropout layer,
             two for attention (to tokens and to pads).
 
     Attributes:
-        maxlen, num_keys: the arguments.
+        maxlen, num_dropout_keys: the arguments.
         backend: the operations that the model computes with, and the layout of its batches. The
             default is the reference backend.
 
@@ -31,9 +31,9 @@ class SequenceModel(nn.Module, ABC):
         TypeError: the class lacks ``loss``, ``hidden_states`` or ``item_weight``.
     """
 
-    def __init__(self, maxlen: int, num_keys: int) -> None:
+    def __init__(self, maxlen: int, num_dropout_keys: int) -> None:
         super().__init__()
-        self.maxlen, self.num_keys = maxlen, num_keys
+        self.maxlen, self.num_dropout_keys = maxlen, num_dropout_keys
         self.backend: Backend = REFERENCE
 
     @abstractmethod
@@ -43,7 +43,7 @@ class SequenceModel(nn.Module, ABC):
         packing: Packing,
         targets: Tensor,
         negatives: Tensor,
-        keys: Tensor | None = None,
+        dropout_keys: Tensor | None = None,
     ) -> Tensor:
         """The training loss of a batch, a scalar. Empty slots do not contribute.
 
@@ -52,7 +52,7 @@ class SequenceModel(nn.Module, ABC):
             packing: the slots of the tokens.
             targets: (R, L) int64, the next item of each input item; 0 in an empty slot.
             negatives: (R, L, K) int64, items to score below the target; 0 in an empty slot.
-            keys: (num_keys, 2) int64, the dropout keys, of two 32-bit words each; None: no dropout.
+            dropout_keys: (num_dropout_keys, 2) int64, two 32-bit words each; None: no dropout.
 
         Raises:
             ValueError: the batch does not have the layout of the backend.
@@ -92,7 +92,7 @@ def check(model: SequenceModel) -> None:
     """
     name = type(model).__name__
     if not hasattr(model, "backend"):
-        raise TypeError(f"{name}.__init__ does not call super().__init__(maxlen, num_keys)")
+        raise TypeError(f"{name}.__init__ does not call super().__init__(maxlen, num_dropout_keys)")
     for method in sorted(SequenceModel.__abstractmethods__):
         _, *needed = signature(getattr(SequenceModel, method)).parameters
         try:

@@ -31,7 +31,7 @@ class FISM(SequenceModel):
         require_maxlen(maxlen)
         require_size("hidden", hidden)
         require_rate("dropout", dropout)
-        super().__init__(maxlen, num_keys=1)
+        super().__init__(maxlen, num_dropout_keys=1)
         self.dropout = dropout
         # Row 0 of both is for empty slots.
         self.history = nn.Embedding(num_items + 1, hidden)  # p
@@ -45,7 +45,7 @@ class FISM(SequenceModel):
         packing: Packing,
         targets: Tensor,
         negatives: Tensor,
-        keys: Tensor | None = None,
+        dropout_keys: Tensor | None = None,
     ) -> Tensor:
         """Binary cross-entropy, as for SASRec; see ``SequenceModel.loss``."""
         ops = self.backend.ops_for(packing)
@@ -53,7 +53,9 @@ class FISM(SequenceModel):
         x = F.embedding(items, self.history.weight)
         zero = torch.zeros_like(x)  # with scores of 0, attention is a mean
         mean = ops.attention(zero, zero, x, packing, self.maxlen, 1, 0.0, None)
-        mean = ops.dropout(mean, self.dropout, None if keys is None else keys[0], packing.tokens)
+        mean = ops.dropout(
+            mean, self.dropout, None if dropout_keys is None else dropout_keys[0], packing.tokens
+        )
         return ops.bce(mean, F.embedding(candidates, self.item.weight), targets > 0)
 
     def hidden_states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ class Packing:
             is the slot's own column.
         tokens: (R, L) int64, the token's number in the batch, which is the same in both layouts.
             It selects the token's dropout noise. An empty slot may have any number.
+            ``data.batches`` fills the empty slots of ``positions`` and ``tokens`` with 0.
         layout: ``"flat"``: one row (R = 1) of tokens with consecutive numbers, without empty slots.
             ``"rows"``: rows of L = maxlen slots; the slots after a row's last sequence are empty.
 

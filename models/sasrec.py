@@ -24,7 +24,7 @@ KEYS_PER_BLOCK = 4
 class PackedTransformer(SequenceModel):
     """The common part of both forms: item embeddings, transformer blocks and the loss.
 
-    A subclass defines ``blocks`` and ``embed_inputs``, and ``final_norm`` if it has one.
+    A subclass defines the modules ``blocks``, ``embed_inputs``, and ``final_norm`` if it has one.
 
     Args:
         num_items: items are 1..num_items.
@@ -44,7 +44,7 @@ class PackedTransformer(SequenceModel):
         for name, value in {"hidden": hidden, "heads": heads, "blocks": blocks}.items():
             require_size(name, value)
         require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
-        super().__init__(maxlen, num_keys=1 + KEYS_PER_BLOCK * blocks)
+        super().__init__(maxlen, num_dropout_keys=1 + KEYS_PER_BLOCK * blocks)
         self.item = nn.Embedding(num_items + 1, hidden)  # row 0 is for empty slots
         self.position = nn.Embedding(maxlen, hidden)
 
@@ -64,7 +64,7 @@ class PackedTransformer(SequenceModel):
         packing: Packing,
         targets: Tensor,
         negatives: Tensor,
-        keys: Tensor | None = None,
+        dropout_keys: Tensor | None = None,
     ) -> Tensor:
         """Binary cross-entropy: mean softplus(-positive score) + mean softplus(negative score).
 
@@ -74,9 +74,11 @@ class PackedTransformer(SequenceModel):
         ops = self.backend.ops_for(packing)
         candidates = torch.cat([targets.unsqueeze(-1), negatives], dim=-1)
         x, candidate_embeddings = ops.embed(self.item.weight, items, candidates)
-        x = self.embed_inputs(ops, x, packing, None if keys is None else keys[0])
-        for block, block_keys in zip(self.blocks, self._keys_per_block(keys), strict=True):
-            x = block(ops, x, packing, block_keys)
+        x = self.embed_inputs(ops, x, packing, None if dropout_keys is None else dropout_keys[0])
+        for block, block_dropout_keys in zip(
+            self.blocks, self._dropout_keys_per_block(dropout_keys), strict=True
+        ):
+            x = block(ops, x, packing, block_dropout_keys)
         return ops.bce(self.final_norm(x), candidate_embeddings, targets > 0)
 
     def hidden_states(self, items: Tensor, packing: Packing, slots: Tensor) -> Tensor:
@@ -90,10 +92,10 @@ class PackedTransformer(SequenceModel):
     def item_weight(self) -> Tensor:
         return self.item.weight[1:]
 
-    def _keys_per_block(self, keys: Tensor | None) -> list[Tensor | None]:
-        if keys is None:
+    def _dropout_keys_per_block(self, dropout_keys: Tensor | None) -> list[Tensor | None]:
+        if dropout_keys is None:
             return [None] * len(self.blocks)
-        return list(keys[1:].split(KEYS_PER_BLOCK))
+        return list(dropout_keys[1:].split(KEYS_PER_BLOCK))
 
 
 class SASRec(PackedTransformer):
@@ -177,15 +179,19 @@ class PostNormBlock(nn.Module):
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, ops: Operations, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
-        """(R, L, D) -> (R, L, D). ``keys``: (4, 2) int64, or None: no dropout."""
+    def forward(
+        self, ops: Operations, x: Tensor, packing: Packing, dropout_keys: Tensor | None
+    ) -> Tensor:
+        """(R, L, D) -> (R, L, D). ``dropout_keys``: (4, 2) int64, or None: no dropout."""
         attention = Projections(self.qkv.weight, self.qkv.bias, self.out.weight, self.heads)
         q, k, v = attention.query(x), attention.key(x), attention.value(x)
         rate = self.attention_dropout
         attended = ops.attention(
-            q, k, v, packing, self.maxlen, self.heads, rate, _attention_dropout_keys(keys)
+            q, k, v, packing, self.maxlen, self.heads, rate, _attention_dropout_keys(dropout_keys)
         )
-        return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
+        return self._after_attention(
+            ops, x, attention.output(attended), dropout_keys, packing.tokens
+        )
 
     def at_slots(self, ops: Operations, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
         """(R, L, D) -> (Q, D): the outputs in the slots (Q,) only, without dropout."""
@@ -196,9 +202,14 @@ class PostNormBlock(nn.Module):
         return self._after_attention(ops, queried, attention.output(attended), None, slots)
 
     def _after_attention(
-        self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+        self,
+        ops: Operations,
+        x: Tensor,
+        attended: Tensor,
+        dropout_keys: Tensor | None,
+        tokens: Tensor,
     ) -> Tensor:
-        key1, key2 = _other_dropout_keys(keys)
+        key1, key2 = _other_dropout_keys(dropout_keys)
         norm = self.attention_norm
         x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, key1, tokens)
         wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
@@ -281,19 +292,23 @@ class PreNormBlock(nn.Module):
         nn.init.xavier_normal_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, ops: Operations, x: Tensor, packing: Packing, keys: Tensor | None) -> Tensor:
-        """(R, L, D) -> (R, L, D). ``keys``: (4, 2) int64, or None: no dropout."""
+    def forward(
+        self, ops: Operations, x: Tensor, packing: Packing, dropout_keys: Tensor | None
+    ) -> Tensor:
+        """(R, L, D) -> (R, L, D). ``dropout_keys``: (4, 2) int64, or None: no dropout."""
         attention = Projections(self.qkv_weight, self.qkv_bias, self.out.weight, self.heads)
         q, k, v = attention.query(self.query_norm(x)), attention.key(x), attention.value(x)
         settings = (
             self.maxlen,
             self.heads,
             self.dropout,
-            _attention_dropout_keys(keys),
+            _attention_dropout_keys(dropout_keys),
             attention.pad_kv(),
         )
         attended = ops.attention(q, k, v, packing, *settings)
-        return self._after_attention(ops, x, attention.output(attended), keys, packing.tokens)
+        return self._after_attention(
+            ops, x, attention.output(attended), dropout_keys, packing.tokens
+        )
 
     def at_slots(self, ops: Operations, x: Tensor, packing: Packing, slots: Tensor) -> Tensor:
         """(R, L, D) -> (Q, D): the outputs in the slots (Q,) only, without dropout."""
@@ -304,9 +319,14 @@ class PreNormBlock(nn.Module):
         return self._after_attention(ops, queried, attention.output(attended), None, slots)
 
     def _after_attention(
-        self, ops: Operations, x: Tensor, attended: Tensor, keys: Tensor | None, tokens: Tensor
+        self,
+        ops: Operations,
+        x: Tensor,
+        attended: Tensor,
+        dropout_keys: Tensor | None,
+        tokens: Tensor,
     ) -> Tensor:
-        key1, key2 = _other_dropout_keys(keys)
+        key1, key2 = _other_dropout_keys(dropout_keys)
         x = self.ffn_norm(attended + self.out.bias + x)
         wide = F.relu(ops.dropout(self.first(x), self.dropout, key1, tokens))
         return x + ops.dropout(self.second(wide), self.dropout, key2, tokens)
@@ -363,12 +383,12 @@ class Projections:
         return torch.stack([self.pad_key, self.v[1]])
 
 
-def _attention_dropout_keys(keys: Tensor | None) -> Tensor | None:
-    return None if keys is None else keys[:2]
+def _attention_dropout_keys(dropout_keys: Tensor | None) -> Tensor | None:
+    return None if dropout_keys is None else dropout_keys[:2]
 
 
-def _other_dropout_keys(keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if keys is None else (keys[2], keys[3])
+def _other_dropout_keys(dropout_keys: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if dropout_keys is None else (dropout_keys[2], dropout_keys[3])
 
 
 def _require_eps(eps: float) -> None:

@@ -14,8 +14,8 @@
 # direction, so these decisions can be counted. Some epochs of a run were diagnosed: before each
 # step, the run recorded these statistics (`scripts/running/diagnostics.py`):
 #
-# - how often a coordinate **moves as Lion would** with the same gradients, how often it moves
-#   **against Lion**, and how often it **rests**, that is, does not move;
+# - how often a coordinate moves, or rests, **as Lion would** with the same gradients, how often it
+#   moves **against Lion**, and how often it **rests**, that is, does not move;
 # - how often it **moves by its memory**: it would move the same way with the opposite gradient;
 # - how often it **moves without a gradient**: its gradient is zero;
 # - the mean |s| / w of the **counters** of signs, in the variants with a counter.
@@ -101,9 +101,9 @@ show_tables("memories")
 # **A counter says little about the sum of the gradients.** Simba + m shows this best: it learns as
 # well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
 # two of ten cases, its counter in nearly five, as random signs would. The counters of the other
-# variants contradict the sum about as often, and so do their m. (m is itself a weighted sum of
-# gradients, so it must be closer to the sum. But the counter is surprisingly far from it.) Two
-# reasons for these contradictions were measured:
+# variants contradict the sum about as often as its counter, and their m as often as its m. (m is
+# itself a weighted sum of gradients, so it must be closer to the sum. But the counter is
+# surprisingly far from it.) Two reasons for these contradictions were measured:
 #
 # - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
 #   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten

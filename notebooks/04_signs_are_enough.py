@@ -16,8 +16,9 @@
 #
 # - A **vote** is what an optimizer adds to its counter for a gradient: its sign, or one of -1, 0
 #   and 1 (a **ternary** vote), or the scaled gradient itself (8-bit Lion).
-# - A counter is **leaky** if it decays, so that an old vote counts less than a new one.
-# - **Error feedback** adds the rounding error of a vote to the next gradient.
+# - A counter is **leaky** if it decays: an old vote counts less than a new one. It is **lasting**
+#   if it also never decays to 0.
+# - **Error feedback** adds the rounding error of a vote to the next scaled gradient.
 
 # %% [markdown]
 # ## From Simba to Lion, step by step

@@ -86,8 +86,9 @@ fused: true
 
 # %% [markdown]
 # ## Training
-# `--config-dir=.` adds this folder to the folders with configs. `force=true` trains again after you
-# have changed the variant. `save_best=true` keeps the weights of the best epoch for later.
+# `--config-dir=.` adds this folder to the folders with configs. `force=true` replaces the record
+# when you run this cell again, for example after a change of the variant. `save_best=true` keeps
+# the weights of the best epoch for later.
 
 # %%
 SETTING = f"{DATA} epochs={EPOCHS} eval_every=3 batch_size=32 tracker.mode=disabled"

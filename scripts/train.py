@@ -15,7 +15,7 @@ def main() -> int:
 
     from scripts.records.errors import UserError
     from scripts.records.files import cannot_write
-    from scripts.records.torchrun import is_rank_zero, started_by_torchrun
+    from scripts.records.torchrun import is_leader, started_by_torchrun
     from scripts.running.checkout_simba import require_checkout_simba
     from scripts.running.config import CONFIGS, is_user_error
     from scripts.running.launchers import as_user_error
@@ -23,7 +23,7 @@ def main() -> int:
     try:
         require_checkout_simba()
     except UserError as error:
-        if is_rank_zero():
+        if is_leader():
             print(f"error: {error}", file=sys.stderr)
         return 2
     from scripts.running.command_runs import CommandRuns, print_error

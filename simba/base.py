@@ -15,7 +15,7 @@ from simba.state import PER_TENSOR, clamp_counter, in_flat_parameter, new_tensor
 from simba.state_dict import check_loaded, portable, restore
 from simba.types import ParamState, Variant
 
-# These options do not change results; ``load_state_dict`` keeps this optimizer's values.
+# These options do not change the results; ``load_state_dict`` keeps this optimizer's values.
 IMPLEMENTATION_OPTIONS = ("foreach", "capturable", "fused")
 # torch's check that a step may run during the capture of a CUDA graph; torch 2.13 renamed it.
 CAPTURE = "_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"
@@ -207,11 +207,11 @@ class SignOptimizer(Optimizer):
         for group, states in states_by_group:  # every gradient has been checked by now
             hparams = hyperparameters(group)
             for batch in _by_device_and_dtype(states):
-                by_tensor = per_tensor.needs_state(self.variant, batch[0].p, group)
-                if by_tensor:
+                has_tensor_state = per_tensor.needs_state(self.variant, batch[0].p, group)
+                if has_tensor_state:
                     batch = per_tensor.prepare_step(self.variant, batch, group)
                 dispatch(self.variant, batch, group, hparams)
-                if by_tensor:
+                if has_tensor_state:
                     per_tensor.finish_step(self.variant, batch, group)
         return loss
 
@@ -221,7 +221,8 @@ class SignOptimizer(Optimizer):
         Args:
             p: a parameter with a gradient. For a DTensor, the result holds its local shard.
             group: the parameter group of p.
-            param_index: the parameter's index over all groups; it selects the random numbers.
+            param_index: the parameter's index over all groups; it selects the random numbers of the
+                new memories.
 
         Raises:
             RuntimeError: the gradient is sparse or p is complex.
@@ -235,9 +236,9 @@ class SignOptimizer(Optimizer):
             )
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        by_tensor = per_tensor.needs_state(self.variant, p, group)
+        has_tensor_state = per_tensor.needs_state(self.variant, p, group)
         tensors, memory = state_layout(self.variant.names, group), []
-        state = self.state[p] if tensors or by_tensor else {}
+        state = self.state[p] if tensors or has_tensor_state else {}
         for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
@@ -246,8 +247,8 @@ class SignOptimizer(Optimizer):
                 state[stored.key] = clamp_counter(state[stored.key], stored.bound)
             memory.append(state[stored.key])
         values: dict[str, Any] = {}
-        if by_tensor:
-            values = {"state": state, "param_index": param_index, "offset": 0}
+        if has_tensor_state:
+            values = {"stored": state, "param_index": param_index, "offset": 0}
         param_state = ParamState(p, g, tuple(memory), values)
         return _local(param_state) if hasattr(p, "to_local") else param_state
 
@@ -317,12 +318,13 @@ class SignOptimizer(Optimizer):
             RuntimeError: ``p.grad`` is sparse or p is complex.
         """
         state = self.param_state(p, group)._replace(g=g)
-        if self.variant.by_tensor:  # on a copy of the step count and the scale, which g may set
-            own = state.per_tensor["state"].items()
+        if self.variant.has_tensor_state:
+            # on a copy of the step count and the scale, because g may set the scale
+            own = state.step_values["stored"].items()
             copied = {key: t.clone() if key in PER_TENSOR else t for key, t in own}
-            state = state._replace(per_tensor=state.per_tensor | {"state": copied})
+            state = state._replace(step_values=state.step_values | {"stored": copied})
             (state,) = per_tensor.prepare_step(self.variant, [state], group)
-        values = hyperparameters(group) | state.per_tensor
+        values = hyperparameters(group) | state.step_values
         values |= eager.function_arguments(self.variant, g, state.memory, values)
         return self.variant.direction(values), {name: values[name] for name in self.variant.names}
 
@@ -375,7 +377,7 @@ def _local(state: ParamState) -> ParamState:
     if g.placements != p.placements:
         g = g.redistribute(placements=p.placements)
     local = tuple(t.to_local() for t in memory)
-    return ParamState(p.to_local(), g.to_local(), local, state.per_tensor)
+    return ParamState(p.to_local(), g.to_local(), local, state.step_values)
 
 
 def _by_device_and_dtype(states: list[ParamState]) -> list[list[ParamState]]:

@@ -65,7 +65,8 @@ class VoteState:
 
     Raises:
         ValueError: a setting is out of its range, or there are too many workers for ``"mean"``:
-            more than 127 for ``levels=3``, more than 255 for ``levels=2``.
+            more than 127 for ``levels=3``, more than 255 for ``levels=2``; or the process group is
+            not initialized.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Per-tensor state that some variants need beside their memories: a step count and a scale.
 
 ``optimizer.state[p]`` holds them as ``step`` (int64) and ``scale`` (float32). For each step, this
-module derives values from them and passes them in ``ParamState.per_tensor``:
+module derives values from them and passes them in ``ParamState.step_values``:
 
-- ``state``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
+- ``stored``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
 - ``totals``: (parameters, 3) int64, to which the step adds ``simba.scale.sums`` of each x;
   ``row``: the row of this parameter in it;
@@ -33,34 +33,34 @@ def rounds_at_random(p: Tensor, group: dict[str, Any]) -> bool:
 
 def needs_state(variant: Variant, p: Tensor, group: dict[str, Any]) -> bool:
     """Whether a step of p needs per-tensor state."""
-    return variant.by_tensor or rounds_at_random(p, group)
+    return variant.has_tensor_state or rounds_at_random(p, group)
 
 
 def prepare_step(
     variant: Variant, states: Sequence[ParamState], group: dict[str, Any]
 ) -> list[ParamState]:
-    """Compute ``ParamState.per_tensor`` for the coming step.
+    """Compute ``ParamState.step_values`` for the coming step.
 
     The first call creates the per-tensor state. On a GPU and under ``capturable`` the numbers are
-    tensors, because a CUDA graph would replay the Python numbers of the captured step. SimbaWindow,
-    which cannot be captured, has Python numbers always.
+    tensors, because a CUDA graph would replay the Python numbers of the captured step. SimbaWindow
+    cannot be captured, so its plane and place are always Python numbers.
 
     Args:
         states: parameters of one device and dtype.
 
     Returns:
-        Copies of the states with ``per_tensor`` and, for SimbaWindow, with only the plane of
+        Copies of the states with ``step_values`` and, for SimbaWindow, with only the plane of
         ``signs`` that the step changes.
     """
     device = states[0].p.device
     as_tensors = group["capturable"] or device.type != "cpu" or torch.compiler.is_compiling()
-    all_values = [dict(state.per_tensor) for state in states]
+    all_values = [dict(state.step_values) for state in states]
     if variant.scaled:
         totals = torch.zeros(len(states), 3, dtype=torch.int64, device=device)
         for state, values in zip(states, all_values, strict=True):
-            scale = values["state"].get("scale")
+            scale = values["stored"].get("scale")
             if scale is None:
-                values["state"]["scale"] = first_scale(state.g)
+                values["stored"]["scale"] = first_scale(state.g)
             elif as_tensors:  # reading the value would synchronize with the GPU
                 scale.copy_(torch.where(scale > 0, scale, first_scale(state.g)))
             elif not scale:  # all gradients so far were 0, NaN or infinite
@@ -70,7 +70,8 @@ def prepare_step(
         for row, (values, inv_spacing) in enumerate(zip(all_values, inverses, strict=True)):
             values |= {"inv_spacing": inv_spacing, "totals": totals, "row": row}
     for values in all_values:
-        step = values["state"].setdefault("step", torch.zeros((), dtype=torch.int64, device=device))
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        step = values["stored"].setdefault("step", zero)
         step_count = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
             values["key"] = key(group["seed"], step_count, values["param_index"])
@@ -80,23 +81,23 @@ def prepare_step(
             values["plane"], digit = divmod(step_count % group["window_size"], SIGNS_PER_BYTE)
             values["place"] = float(3**digit)
     return [
-        state._replace(memory=_current_memory(variant, state, values), per_tensor=values)
+        state._replace(memory=_current_memory(variant, state, values), step_values=values)
         for state, values in zip(states, all_values, strict=True)
     ]
 
 
 def finish_step(variant: Variant, states: Sequence[ParamState], group: dict[str, Any]) -> None:
     """Update the per-tensor state after a step: increment ``step`` and move ``scale``."""
-    torch._foreach_add_([state.per_tensor["state"]["step"] for state in states], 1)
+    torch._foreach_add_([state.step_values["stored"]["step"] for state in states], 1)
     if variant.scaled:
         scales = _stacked(states, "scale")
-        new = updated_scales(scales, group["spacing"], states[0].per_tensor["totals"])
-        stored = [state.per_tensor["state"]["scale"] for state in states]
+        new = updated_scales(scales, group["spacing"], states[0].step_values["totals"])
+        stored = [state.step_values["stored"]["scale"] for state in states]
         torch._foreach_copy_(stored, list(new.unbind()))
 
 
 def _stacked(states: Sequence[ParamState], name: str) -> Tensor:
-    return torch.stack([state.per_tensor["state"][name] for state in states])
+    return torch.stack([state.step_values["stored"][name] for state in states])
 
 
 def _current_memory(

@@ -55,19 +55,14 @@ def first_scale(g: Tensor) -> Tensor:
 
 def scale_of(chunks: Sequence[Tensor]) -> Tensor:
     """The scale of a gradient given in 1-d chunks, a float32 scalar; see ``first_scale``."""
-    return contraharmonic_mean(torch.stack([moments(chunk) for chunk in chunks]).sum(0))
+    abs_sum, square_sum = torch.stack([moments(chunk) for chunk in chunks]).sum(0).unbind()
+    return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()  # 0 / 0 is 0
 
 
 def moments(g: Tensor) -> Tensor:
     """(2,) float64: the sums of abs(g) and of g^2, without NaN and infinity."""
     g = torch.where(g.isfinite(), g, 0.0).double()
     return torch.stack([g.abs().sum(), g.square().sum()])
-
-
-def contraharmonic_mean(both: Tensor) -> Tensor:
-    """``sum(g^2) / sum(abs(g))`` from the result of ``moments``, a float32 scalar; 0 for 0 / 0."""
-    abs_sum, square_sum = both.unbind()
-    return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()
 
 
 def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:

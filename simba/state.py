@@ -72,8 +72,8 @@ def keys(variant: Variant, group: Mapping[str, Any]) -> set[str]:
     """The keys that a variant may have in ``optimizer.state[p]``."""
     allowed = {KEYS[name] for name in variant.names}
     allowed |= {PACKED} if variant.names == ("s", "e") else set()
-    by_tensor = variant.by_tensor or group.get("stochastic_rounding")
-    return allowed | PER_TENSOR.keys() if by_tensor else allowed
+    has_tensor_state = variant.has_tensor_state or group.get("stochastic_rounding")
+    return allowed | PER_TENSOR.keys() if has_tensor_state else allowed
 
 
 def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...]:

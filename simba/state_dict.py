@@ -66,15 +66,17 @@ def check_loaded(
     reasons = []
     for group in state_dict["param_groups"]:
         reasons += [f"it has no {key}" for key in sorted(accepted - set(OPTIONS) - group.keys())]
-        reasons += [f"it has {key}" for key in sorted(RANGES.keys() - accepted & group.keys())]
+        reasons += [f"it has {key}" for key in sorted((RANGES.keys() - accepted) & group.keys())]
     states = list(_states(groups, state_dict))
     unused = set[str]()
     for group, *_, saved in states:
-        suspicious = KNOWN_KEYS | FOREIGN_KEYS  # they may be another optimizer's memories
+        # Keys that show that another optimizer wrote this state. Keys that wrappers use, too, show
+        # nothing if the state has all memories of this variant.
+        suspicious = KNOWN_KEYS | FOREIGN_KEYS
         memories = {KEYS[name] for name in variant.names}
         if memories and (memories <= saved.keys() or PACKED in saved):
             suspicious -= WRAPPER_KEYS
-        unused |= saved.keys() & suspicious - keys(variant, group)
+        unused |= saved.keys() & (suspicious - keys(variant, group))
     reasons += [f"it has {key}" for key in sorted(unused)]
     if reasons:
         listed = ", ".join(dict.fromkeys(reasons))

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
-class Function(NamedTuple):
-    """A function of simba/directions.py and the names of its arguments."""
+class NamedFunction(NamedTuple):
+    """A function of simba/directions.py and its arguments' names."""
 
     function: Callable[..., Any]
     arguments: tuple[str, ...]
 
     @classmethod
-    def of(cls, function: Callable[..., Any]) -> "Function":
+    def of(cls, function: Callable[..., Any]) -> "NamedFunction":
         """The function with the names in its signature."""
         return cls(function, tuple(signature(function).parameters))
 
@@ -36,8 +36,8 @@ class Variant:
         scaled: a function takes x, so the tensor needs a scale.
         random: a function takes random numbers.
         windowed: a function takes ``place``, the position of the oldest sign.
-        by_tensor: ``scaled``, ``random`` or ``windowed`` is true, so the variant needs per-tensor
-            state.
+        has_tensor_state: ``scaled``, ``random`` or ``windowed`` is true, so the variant needs the
+            state of simba/per_tensor.py.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class Variant:
         direction: Callable[..., Tensor],
         remember: Mapping[str, Callable[..., Tensor]],
     ) -> None:
-        self.vote = None if vote is None else Function.of(vote)
-        self.direction = Function.of(direction)
+        self.vote = None if vote is None else NamedFunction.of(vote)
+        self.direction = NamedFunction.of(direction)
         self.names = tuple(remember)
-        self.remember = tuple(Function.of(function) for function in remember.values())
+        self.remember = tuple(NamedFunction.of(function) for function in remember.values())
         votes = () if self.vote is None else (self.vote,)
         self.functions = (*votes, self.direction, *self.remember)
         self.arguments = {name for f in self.functions for name in f.arguments}
         self.scaled = "x" in self.arguments
         self.random = bool({"noise_s", "noise_e"} & self.arguments)
         self.windowed = "place" in self.arguments
-        self.by_tensor = self.scaled or self.random or self.windowed
+        self.has_tensor_state = self.scaled or self.random or self.windowed
 
 
 class ParamState(NamedTuple):
     """A parameter with its gradient and memories, all of one shape (``signs`` has planes first).
 
-    ``per_tensor`` holds the values of this tensor and step, for variants with per-tensor state
+    ``step_values`` holds the values of this tensor and step, for variants with per-tensor state
     and for stochastic rounding; simba/per_tensor.py lists them. It is empty otherwise.
     """
 
     p: Tensor
     g: Tensor
     memory: tuple[Tensor, ...]
-    per_tensor: dict[str, Any]
+    step_values: dict[str, Any]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -58,7 +58,11 @@ def test_a_module_that_is_no_model_is_a_one_line_error(train, tmp_path):
     [
         ("def loss(self, items,", "def loss(self, inputs,", "LastItem.loss must take items, pa"),
         ("def item_weight(self", "def item_weight(self, x", "item_weight must take no argument"),
-        ("super().__init__(maxlen, num_keys=1)", "nn.Module.__init__(self)", "does not call super"),
+        (
+            "super().__init__(maxlen, num_dropout_keys=1)",
+            "nn.Module.__init__(self)",
+            "does not call super",
+        ),
     ],
 )
 def test_a_model_that_breaks_the_contract_is_an_error(monkeypatch, tmp_path, old, new, message):
@@ -88,7 +92,7 @@ def test_a_model_of_ones_own_is_trained_again_and_recommends(
     monkeypatch.syspath_prepend(tmp_path)
     assert recommend() == 0
     assert capsys.readouterr().out.count("\n") == 4
-    other = CODE.replace("(SequenceModel)", "(nn.Module)").replace("maxlen, num_keys=1", "")
+    other = CODE.replace("(SequenceModel)", "(nn.Module)").replace("maxlen, num_dropout_keys=1", "")
     (tmp_path / "last_item.py").write_text(other)
     assert recommend() == 2
     output = capsys.readouterr().err

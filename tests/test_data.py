@@ -255,8 +255,8 @@ def test_ranking_batches_exclude_all_earlier_items(toy, split):
             train, valid, test = by_hand(data, next(users))
             known, target = (train, valid) if split == "valid" else ([*train, valid], test)
             assert held_out.targets[b] == target
-            seen = slice(*held_out.seen_offsets[b : b + 2])
-            assert held_out.seen_items[seen].tolist() == known
+            seen = slice(*held_out.excluded_offsets[b : b + 2])
+            assert held_out.excluded_items[seen].tolist() == known
             assert batch.items.reshape(-1)[batch.slots[b]] == known[-1]
     assert next(users, None) is None
 
@@ -459,6 +459,6 @@ def test_the_items_that_a_ranking_excludes(mask_seen, seen, masked):
     (batch,) = ranking_batches(data, "test", 7, 5, mask_seen=mask_seen)
     held_out = batch.held_out
     assert held_out.targets.tolist() == [1, 4]
-    by_user = np.split(held_out.seen_items, held_out.seen_offsets[1:-1])
+    by_user = np.split(held_out.excluded_items, held_out.excluded_offsets[1:-1])
     assert [part.tolist() for part in by_user] == seen
     assert held_out.rank_last.tolist() == (masked if mask_seen == "all" else [False, False])

@@ -50,11 +50,11 @@ def test_the_parts_of_a_batch_add_up_to_its_loss_and_gradient_with_dropout(form,
         model.double()
     rng = np.random.default_rng(1)
     (batch,) = training_batches(some_sequences(0), rng, 10**6, model.maxlen, 2, backend.layout)
-    keys = torch.from_numpy(rng.integers(2**32, size=(model.num_keys, 2)))
+    keys = torch.from_numpy(rng.integers(2**32, size=(model.num_dropout_keys, 2)))
 
     def backward(part, share):
         tensors = {name: torch.from_numpy(array) for name, array in part.arrays().items()}
-        loss = share * model.loss(**model_inputs(tensors | {"keys": keys}, part.layout))
+        loss = share * model.loss(**model_inputs(tensors | {"dropout_keys": keys}, part.layout))
         loss.backward()
         return loss.item()
 

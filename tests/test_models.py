@@ -172,7 +172,9 @@ def test_packed_loss_and_gradients_are_those_computed_user_by_user(form, heads, 
 
 
 def keys_for(model, seed):
-    return torch.from_numpy(np.random.default_rng(seed).integers(2**32, size=(model.num_keys, 2)))
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(2**32, size=(model.num_dropout_keys, 2))
+    )
 
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda n: max(n) > 3)
@@ -190,7 +192,7 @@ def test_compiled_and_reference_operations_agree_in_both_layouts(form, lengths, 
     losses, grads = [], []
     for backend in BACKENDS:
         model.backend = backend
-        loss = model.loss(**loss_inputs(data, backend.layout, seed, maxlen=50), keys=keys)
+        loss = model.loss(**loss_inputs(data, backend.layout, seed, maxlen=50), dropout_keys=keys)
         losses.append(loss.detach())
         grads.append(gradients(model, loss))
     for loss, grad in zip(losses[1:], grads[1:], strict=True):
@@ -332,10 +334,10 @@ def brute_force(scores, target, seen):
     return 1 + sum(scores[i - 1] >= scores[target - 1] for i in rivals)
 
 
-@pytest.mark.parametrize("count", ["count_ahead_cpu", "count_ahead_reference"])
+@pytest.mark.parametrize("count", ["count_not_lower_cpu", "count_not_lower_reference"])
 @pytest.mark.parametrize(("users", "items"), [(1, 40), (20, 40), (20, 512), (513, 1100)])
 def test_ranks_are_the_brute_force_ones_with_ties_against_us(monkeypatch, count, users, items):
-    monkeypatch.setattr(ranking, "count_ahead_cpu", getattr(ranking, count))
+    monkeypatch.setattr(ranking, "count_not_lower_cpu", getattr(ranking, count))
     rng = np.random.default_rng(users)
     hidden = torch.from_numpy(rng.integers(-1, 2, (users, 3))).float()  # many exact ties
     weight = torch.from_numpy(rng.integers(-1, 2, (items, 3))).float()

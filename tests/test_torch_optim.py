@@ -172,11 +172,11 @@ def compiled_step(optimizer: simba.SignOptimizer) -> None:
     """Take a step with the implementation for a GPU."""
     group, variant = optimizer.param_groups[0], optimizer.variant
     param_states = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
-    by_tensor = per_tensor.needs_state(variant, param_states[0].p, group)
-    if by_tensor:
+    has_tensor_state = per_tensor.needs_state(variant, param_states[0].p, group)
+    if has_tensor_state:
         param_states = per_tensor.prepare_step(variant, param_states, group)
     inductor.step(variant, param_states, hyperparameters(group))
-    if by_tensor:
+    if has_tensor_state:
         per_tensor.finish_step(variant, param_states, group)
 
 

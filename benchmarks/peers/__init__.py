@@ -5,7 +5,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parent.parent / ".venv-peers"
 TORCH = "torch==2.13.0"
-# The latest releases on one day. The further packages are versions that a release needs to work.
+# The latest releases in November 2026, each with the versions of other packages that it needs.
 PEERS = {
     "recbole": ["recbole==1.2.1", "numpy<2", "pandas<3"],
     "rectools": ["rectools[torch]==0.19.0"],

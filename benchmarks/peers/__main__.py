@@ -9,7 +9,10 @@ from benchmarks.peers import ENVIRONMENTS, PEERS, TORCH, python
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*PEERS, []], help="default: all")
+    # argparse checks the default of nargs="*", an empty list, too.
+    parser.add_argument(
+        "names", nargs="*", choices=[*PEERS, []], metavar="NAME", help="default: all"
+    )
     for peer in parser.parse_args().names or PEERS:
         venv.create(ENVIRONMENTS / peer, with_pip=True)
         pip = [python(peer), "-m", "pip", "install", "--quiet"]

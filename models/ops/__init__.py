@@ -93,9 +93,10 @@ class Operations(Protocol):
 
         Args:
             q, k, v: (R, L, D).
-            maxlen: M.
-            rate: the dropout rate of attention weights.
-            dropout_keys: (2, 2) int64, the keys for the weights of tokens and of pads.
+            maxlen: M, at least the length of the longest sequence (not checked).
+            rate: the dropout rate of attention weights; 0: no dropout.
+            dropout_keys: (2, 2) int64, the keys for the weights of tokens and of pads; None: no
+                dropout.
             pad_kv: (2, D), the attention key and the value of every pad. A token then also attends
                 to the pads that left-padding to maxlen would put before its sequence. They enter
                 the softmax as one key whose weight is multiplied by the number of pads. Each pad is

@@ -243,7 +243,7 @@ def _visible_keys(
 
 
 def _dropout_arguments(rate: float, key: Tensor | None, tokens: Tensor) -> tuple[Any, ...]:
-    """The kernels' arguments ``limit``, ``scale``, ``key0``, ``key1`` and ``first``."""
+    """The kernels' arguments ``limit``, ``keep_scale``, ``key0``, ``key1`` and ``first``."""
     words = [0, 0] if key is None else key.tolist()
     return *_limit_and_scale(rate, key), *map(np.uint32, words), _first_token(tokens)
 
@@ -251,7 +251,7 @@ def _dropout_arguments(rate: float, key: Tensor | None, tokens: Tensor) -> tuple
 def _attention_dropout_arguments(
     rate: float, dropout_keys: Tensor | None, tokens: Tensor
 ) -> tuple[Any, ...]:
-    """The kernels' arguments ``limit``, ``scale``, ``dropout_keys`` (2, 2) and ``first``."""
+    """The kernels' arguments ``limit``, ``keep_scale``, ``dropout_keys`` (2, 2) and ``first``."""
     words = np.zeros((2, 2)) if dropout_keys is None else dropout_keys.numpy()
     return *_limit_and_scale(rate, dropout_keys), words.astype(np.uint32), _first_token(tokens)
 

@@ -1,16 +1,16 @@
 """CPU loops compiled by numba, for float32 NumPy arrays and one thread.
 
 They compute what models/ops/reference.py computes; tests compare the two. Arrays are C-contiguous.
-The last arguments are outputs, which the loops overwrite (``count_ahead`` adds to
+The last arguments are outputs, which the loops overwrite (``count_not_lower`` adds to
 ``ranks`` and sets entries of ``scores`` to -inf).
 
 Sizes: T tokens in the order of their numbers, D hidden size, F feed-forward size, H heads,
 W = D / H, K negatives per target, M the model's maxlen, Q queried tokens. ``dx`` is the gradient of
 the loss with respect to ``x``, of its shape.
 
-``limit``, ``scale``, the key's words (``key0``, ``key1``) and ``first``, the number of the first
-token, define a dropout: elements whose noise is at most ``limit`` are multiplied by ``scale``,
-others are set to 0.
+``limit``, ``keep_scale``, the dropout key's words (``key0``, ``key1``) and ``first``, the number of
+the first token, define a dropout: elements whose noise is at most ``limit`` are multiplied by
+``keep_scale``, which is 1 / (1 - rate); others are set to 0.
 """
 
 import math
@@ -142,7 +142,7 @@ def gelu_backward(x, bias, dy, dx, dbias):
 
 
 @_compile_fast
-def dropout(x, y, limit, scale, key0, key1, first):
+def dropout(x, y, limit, keep_scale, key0, key1, first):
     """y = dropout(x), (T, D). Called with dy as x, it computes the gradient dx."""
     size, width = x.shape
     for t in range(size):
@@ -150,12 +150,12 @@ def dropout(x, y, limit, scale, key0, key1, first):
         index = uint32((first + t) * width)
         for d in range(width):
             keep = noise(uint32(index + d), key0, key1) <= limit
-            yt[d] = xt[d] * scale if keep else float32(0.0)
+            yt[d] = xt[d] * keep_scale if keep else float32(0.0)
 
 
 @_compile_fast
 def dropout_add_norm(
-    x, bias, residual, weight, norm_bias, eps, limit, scale, key0, key1, first, y, normed, rstd
+    x, bias, residual, weight, norm_bias, eps, limit, keep_scale, key0, key1, first, y, normed, rstd
 ):
     """y = LayerNorm(residual + dropout(x + bias)), (T, D).
 
@@ -168,7 +168,7 @@ def dropout_add_norm(
         index = uint32((first + t) * width)
         for d in range(width):
             keep = noise(uint32(index + d), key0, key1) <= limit
-            nt[d] = rt[d] + ((xt[d] + bias[d]) * scale if keep else float32(0.0))
+            nt[d] = rt[d] + ((xt[d] + bias[d]) * keep_scale if keep else float32(0.0))
         mean = _sum(nt) / float32(width)
         squares = float32(0.0)
         for d in range(width):
@@ -189,7 +189,7 @@ def dropout_add_norm_backward(
     rstd,
     weight,
     limit,
-    scale,
+    keep_scale,
     key0,
     key1,
     first,
@@ -225,7 +225,7 @@ def dropout_add_norm_backward(
         index = uint32((first + t) * width)
         for d in range(width):
             keep = noise(uint32(index + d), key0, key1) <= limit
-            xt[d] = rt[d] * scale if keep else float32(0.0)
+            xt[d] = rt[d] * keep_scale if keep else float32(0.0)
         _add(dbias, float32(1.0), xt)
 
 
@@ -330,15 +330,15 @@ def _count_kept_pads(index, pads, limit, key0, key1):
 
 
 @_compile_fast
-def _dropout_factors(index, limit, scale, key0, key1, factors):
-    """factors[j] = scale or 0, the factor of dropout for the attention weight of key j.
+def _dropout_factors(index, limit, keep_scale, key0, key1, factors):
+    """factors[j] = keep_scale or 0, the factor of dropout for the attention weight of key j.
 
     ``index`` is the dropout index of the last key's weight. A weight's index is ``index`` plus the
     distance of key and query, so it does not depend on the sequence's slots.
     """
     for j in range(factors.size):
         weight_index = uint32(index + factors.size - 1 - j)
-        factors[j] = scale if noise(weight_index, key0, key1) <= limit else float32(0.0)
+        factors[j] = keep_scale if noise(weight_index, key0, key1) <= limit else float32(0.0)
 
 
 @cache
@@ -372,7 +372,7 @@ def attention(width):
         pad_kv,
         maxlen,
         limit,
-        scale,
+        keep_scale,
         dropout_keys,
         first,
         out,
@@ -406,7 +406,7 @@ def attention(width):
                     total += w[j]
                 index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
                 _dropout_factors(
-                    index, limit, scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
+                    index, limit, keep_scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
                 )
                 for d in range(width):
                     oi[d] = float32(0.0)
@@ -420,7 +420,7 @@ def attention(width):
                     kept_pads = _count_kept_pads(
                         index, num_pads, limit, dropout_keys[1, 0], dropout_keys[1, 1]
                     )
-                    pad_weight = w[maxlen] * scale * float32(kept_pads) / float32(num_pads)
+                    pad_weight = w[maxlen] * keep_scale * float32(kept_pads) / float32(num_pads)
                     _add(oi, pad_weight, pad_kv[1, h])
 
     def backward(
@@ -433,7 +433,7 @@ def attention(width):
         pad_kv,
         maxlen,
         limit,
-        scale,
+        keep_scale,
         dropout_keys,
         first,
         weights,
@@ -458,7 +458,7 @@ def attention(width):
                 w, do, qt, dqt = weights[t, h], dout[t, h], q[t, h], dq[t, h]
                 index, factors = ((first + t) * heads + h) * maxlen, all_factors[:length]
                 _dropout_factors(
-                    index, limit, scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
+                    index, limit, keep_scale, dropout_keys[0, 0], dropout_keys[0, 1], factors
                 )
                 total = float32(0.0)
                 for j in range(length):
@@ -472,7 +472,7 @@ def attention(width):
                     kept_pads = _count_kept_pads(
                         index, num_pads, limit, dropout_keys[1, 0], dropout_keys[1, 1]
                     )
-                    pad_factor = scale * float32(kept_pads) / float32(num_pads)
+                    pad_factor = keep_scale * float32(kept_pads) / float32(num_pads)
                     _add(dpad[1, h], w[maxlen] * pad_factor, do)
                     dpad_weight = _dot(do, pad_kv[1, h]) * pad_factor
                     total += w[maxlen] * dpad_weight
@@ -494,8 +494,8 @@ def attention(width):
 
 
 @_compile
-def count_ahead(scores, first, target_scores, targets, seen_offsets, seen_items, ranks):
-    """``models.ranking.count_ahead_reference``, compiled.
+def count_not_lower(scores, first, target_scores, targets, excluded_offsets, excluded_items, ranks):
+    """``models.ranking.count_not_lower_reference``, compiled.
 
     It is compiled without fastmath, because comparisons with NaN must follow IEEE 754.
     """
@@ -503,8 +503,8 @@ def count_ahead(scores, first, target_scores, targets, seen_offsets, seen_items,
     excluded = float32(-np.inf)
     for u in range(users):
         row, score = scores[u], target_scores[u]
-        for i in range(seen_offsets[u], seen_offsets[u + 1]):
-            column = seen_items[i] - first
+        for i in range(excluded_offsets[u], excluded_offsets[u + 1]):
+            column = excluded_items[i] - first
             if 0 <= column < items:
                 row[column] = excluded
         column = targets[u] - first

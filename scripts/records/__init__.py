@@ -1,1 +1,1 @@
-"""What running and reporting share: the record of a run, and how files are written and read."""
+"""Code that running and reporting share: records, status files, atomic writes, signals."""

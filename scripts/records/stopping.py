@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from scripts.records.torchrun import is_rank_zero
+from scripts.records.torchrun import is_leader
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 10.0  # for a process to clean up before it is killed
@@ -53,7 +53,7 @@ def stoppable(line: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
                     threading.Thread(target=_end_with_parent, daemon=True).start()
                 return main(*arguments)
             except KeyboardInterrupt as stop:
-                if is_rank_zero():
+                if is_leader():
                     print(getattr(stop, "line", line), file=sys.stderr)
                 return getattr(stop, "code", 130)
             finally:

@@ -10,6 +10,6 @@ def started_by_torchrun() -> bool:
     return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
 
 
-def is_rank_zero() -> bool:
-    """Whether this process prints and writes; torchrun's other processes do not."""
+def is_leader() -> bool:
+    """Whether this process prints and writes: that of rank 0, or one without torchrun."""
     return not started_by_torchrun() or os.environ["RANK"] == "0"

@@ -1,4 +1,4 @@
-"""The project's answer in one table: what an optimizer stores, how it votes, what it reaches."""
+"""The table ``answer``: are signs enough? State, bits of gradient, NDCG@10, time of a step."""
 
 import math
 from collections.abc import Sequence

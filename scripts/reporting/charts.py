@@ -78,7 +78,7 @@ class End(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A figure, the sentence above it, what a screen reader says, and what can be toggled."""
+    """A figure, the sentence above it, what a screen reader says, and what buttons toggle."""
 
     figure: go.Figure
     caption: str

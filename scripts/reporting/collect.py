@@ -25,7 +25,7 @@ from scripts.reporting.style import short
 # Keys whose column has another name. The column epochs has the trained epochs.
 COLUMNS = {"optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay", "epochs": "max_epochs"}
 SHA256_DIGITS = 8  # of data.sha256, for a label
-# Keys of a record's command that columns of runs.csv have, or that change no result.
+# Overrides that other columns of runs.csv show, or that change no result.
 ELSEWHERE = {
     *("seed", "experiment", "results.name", "results.root", "data.root", "force", "save_best"),
     *("joint", "device"),

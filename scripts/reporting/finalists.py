@@ -35,7 +35,7 @@ class BestRate(NamedTuple):
     seeds: int
 
 
-def lines(root: Path, name: str) -> list[dict[str, Any]]:
+def benchmark_lines(root: Path, name: str) -> list[dict[str, Any]]:
     """The lines of a benchmark; none where it was not run.
 
     Raises:
@@ -72,7 +72,7 @@ def state_bytes(studies: Sequence[Study], optimizer: str) -> float | None:
 def step_time(root: Path, optimizer: str) -> float | None:
     """Nanoseconds per parameter of a fused step of ``SIZE``; None if it was not measured."""
     name = TIMED_AS.get(optimizer, f"ours: {label_of(optimizer)}, fused")
-    for line in lines(root, "optim"):
+    for line in benchmark_lines(root, "optim"):
         if line["optimizer"] == name and SIZE in line:
             return float(line[SIZE]["ns"])
     return None
@@ -151,7 +151,7 @@ def steps_timed(root: Path) -> Table | None:
             "times an in-place add": f"{line[SIZE]['times_add']:.2f}",
             "first step, warm, s": f"{line['first_step_warm']:.2f}",
         }
-        for line in lines(root, "optim")
+        for line in benchmark_lines(root, "optim")
         if SIZE in line
     ]
     caption = (
@@ -167,7 +167,7 @@ def steps_timed(root: Path) -> Table | None:
 def training_timed(root: Path) -> Table | None:
     """Training and ranking compared with other libraries."""
     rows = []
-    for line in lines(root, "speed"):
+    for line in benchmark_lines(root, "speed"):
         one = line["one core"]
         rows.append(
             {
@@ -196,7 +196,7 @@ def scale(root: Path) -> Table | None:
             "users ranked per second": f"{line['ranked_users_per_second']:,.0f}",
             "memory, MiB": f"{line['peak_rss_mib']:,.0f}",
         }
-        for line in lines(root, "scale")
+        for line in benchmark_lines(root, "scale")
     ]
     caption = (
         "One epoch and one ranking of all users on one core of the machine, as data and batches "

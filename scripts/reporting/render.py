@@ -98,7 +98,7 @@ def show(table: Table, name: str = "") -> None:
 
 
 def widths_of(lines: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The widths of the columns of a table that is ``width`` wide; none if a word would be cut."""
+    """The columns' widths in a table of ``width`` characters; none if a word would be cut."""
     columns = list(zip(*lines, strict=True))
     space = width - len(columns) * COLUMN_GAP - 1
     wanted = [max(map(len, cells)) for cells in columns]

@@ -46,7 +46,7 @@ class Declaration:
     compares_with_published: bool = False  # compare its runs of Adam with published results
     answers: bool = False  # the table ``answer`` shows its runs
     tuning: bool = False  # its runs choose rates and decays
-    departs_from: str | None = None  # the experiment that ``settings`` compares it with
+    departs_from: str | None = None  # the experiment that the table ``settings`` compares it with
     stands_for: dict[str, str] | None = None  # maps its optimizers to the note's variants
     steps: dict[str, str] | None = None  # maps optimizers to their change against the one before
     removes: dict[str, str] | None = None  # maps steps to the weakness that each removes

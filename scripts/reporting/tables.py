@@ -501,8 +501,8 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours, in the note's setting and in settings that differ from it.
 
     A setting reproduces a value of the note if it lies within two standard errors of one more run.
-    The std is that of the study in the note's setting. For a variant without a run in a setting
-    (–), its runs in the note's setting count instead.
+    The std is that of the study in the note's setting. A variant without a run in a setting shows –
+    there, and the number of reproduced values counts its runs in the note's setting instead.
     """
     base = next(filter(compares_with_note, studies), None)
     departed = [
@@ -521,7 +521,9 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
         base.curves[base.curves["epoch"] == epoch] for epoch in (base.curves["epoch"].max(), 200)
     )
     rows = [(base.experiment, base.runs, base.runs, METRICS)]
-    rows += [(s.experiment, _stand_ins(s), base.runs, METRICS) for s in departed]
+    for s in departed:
+        as_note = s.runs.replace({"optimizer": s.declared.stands_for or {}})
+        rows.append((s.experiment, as_note, base.runs, METRICS))
     rows += [
         (f"{base.experiment}, last epoch", last, last, {"Loss": "train/loss"}),
         (f"{base.experiment}, epoch 200", at_200, at_200, {"Loss": "train/loss"}),
@@ -630,8 +632,8 @@ def _against_lion(lines: pd.DataFrame) -> pd.DataFrame:
     """The shares of item coordinates that do not move (``rests``) and that move ``against`` Lion.
 
     A coordinate that moves and does not agree with Lion moves against it, because Lion moves every
-    coordinate that ever had a gradient. Moves are recorded per fifth of the items. The fifths are
-    equally large, so their mean is that of all items.
+    coordinate that ever had a gradient. Moves are recorded per fifth of the items. The fifths
+    differ by at most one item, so their mean is almost that of all items.
     """
     of_items = lines["part"].eq("items") & lines["quantity"].eq("agreement")
     agrees = lines[of_items].set_index([*RUN, "epoch"])["value"]
@@ -641,11 +643,6 @@ def _against_lion(lines: pd.DataFrame) -> pd.DataFrame:
         value.rename("value").reset_index().assign(quantity=name, part="items")
         for name, value in parts.items()
     )
-
-
-def _stand_ins(study: Study) -> pd.DataFrame:
-    """A study's runs, with optimizers replaced by the note's variants that they stand for."""
-    return study.runs.replace({"optimizer": study.declared.stands_for or {}})
 
 
 def _of_six_variants(values: Mapping[str, float] | pd.Series) -> dict[str, str]:

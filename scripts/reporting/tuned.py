@@ -79,7 +79,8 @@ def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) ->
     """
     edges = []
     for key in keys:
-        if chosen[key] == tried[key].max() or chosen[key] == tried[key].min() > 0:
+        lowest, highest = tried[key].min(), tried[key].max()
+        if chosen[key] == highest or (chosen[key] == lowest and lowest > 0):
             edges.append(KEYS[key])
     return ", ".join(edges) or "no"
 

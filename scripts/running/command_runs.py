@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import optim
 
 from scripts.records.errors import RunFailed, UserError
-from scripts.records.torchrun import is_rank_zero
+from scripts.records.torchrun import is_leader
 from scripts.running.config import one_line
 from scripts.running.joint import JointTraining, joint_key
 from scripts.running.launchers import chosen_plugins, require_builtin
@@ -130,7 +130,7 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
         raise UserError(f"joint=true trains all runs in one process; remove {plugins[0]}")
     optimizer = run.training.optimizer
     if isinstance(optimizer, SignOptimizer):
-        elementwise = not optimizer.variant.by_tensor
+        elementwise = not optimizer.variant.has_tensor_state
     else:
         elementwise = type(optimizer) in ELEMENTWISE
     alone = run.training.diagnostics or run.training.corruption or workers.has_process_group
@@ -197,7 +197,7 @@ def print_error(error: Exception) -> int:
         The exit code: 1 for a failed training, 2 for an error that the user can correct.
     """
     single = isinstance(error, SingleWorkerError)
-    if (single or is_rank_zero()) and getattr(error, "reported_in", None) != os.getpid():
+    if (single or is_leader()) and getattr(error, "reported_in", None) != os.getpid():
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         print(f"error: {one_line(error)}{notes}", file=sys.__stderr__ if single else sys.stderr)
         error.reported_in = os.getpid()  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ class DataParallel(Training):
         # Each loss is already multiplied by the worker's fraction of the targets.
         return float(self.workers.all_reduce(loss))
 
-    def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
+    def backward(self, batch: TrainingBatch, dropout_keys: np.ndarray) -> Tensor:
         """Set ``p.grad`` of all parameters to the result of ``reduce``.
 
         Returns:
@@ -56,7 +56,7 @@ class DataParallel(Training):
         part = batch.part(self.workers.rank, self.workers.count)
         weight = part.num_targets / batch.num_targets  # the loss is a mean over targets
         # For an empty part, the whole batch with weight 0 gives each parameter a gradient of 0.
-        loss = weight * self.loss(part if weight else batch, keys)
+        loss = weight * self.loss(part if weight else batch, dropout_keys)
         self.optimizer.zero_grad()
         loss.backward()
         gradients = {p: p.grad for p in self.model.parameters() if p.grad is not None}

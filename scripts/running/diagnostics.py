@@ -8,7 +8,7 @@ before each step and averaged over the steps of the epoch, for item embeddings (
 all other weights (``weights``):
 
 ==================  =====================================================================
-agreement           the direction (-1, 0 or 1) is the one that Lion would choose
+agreement           the direction (-1, 0 or 1) is Lion's: both move alike, or both rest
 memory              the coordinate moves, and would move the same way with -g instead of g
 without_gradient    the coordinate moves although its gradient is zero
 counter             mean abs(s)/w (variants with a counter; w is the bound of s)

@@ -23,7 +23,8 @@ from scripts.records.record import digest
 from scripts.running.training import Training, build, build_model
 
 BACKEND = REFERENCE  # on every device, because vmap needs torch operations
-# Runs of one joint training may differ in these keys alone.
+# Runs of one joint training may differ in these keys alone; all others shape the shared batches,
+# model and schedule, or what is recorded.
 MAY_DIFFER = ("seed", "optimizer", "results", "tracker", "force", "save_best")
 
 
@@ -167,7 +168,7 @@ def _stacked(
     pairs: Sequence[tuple[TrainingBatch, np.ndarray]], capacity: int
 ) -> dict[str, np.ndarray]:
     """Stack the batches of all runs to arrays (runs, capacity, ...), padded with empty rows."""
-    stacked = {"keys": np.stack([keys for _, keys in pairs])}
+    stacked = {"dropout_keys": np.stack([keys for _, keys in pairs])}
     per_run = [batch.arrays() for batch, _ in pairs]
     for name, array in per_run[0].items():
         stacked[name] = np.zeros((len(pairs), capacity, *array.shape[1:]), dtype=np.int64)

@@ -124,8 +124,8 @@ class Recommender:
         batch = query_batch(np.concatenate(last), lengths, maxlen, layout)
         hidden = self.model.hidden_states(**model_inputs(self._tensors(**batch.arrays()), layout))
         seen = self._tensors(
-            seen_items=np.concatenate(histories),
-            seen_offsets=np.cumsum([0, *map(len, histories)]),
+            excluded_items=np.concatenate(histories),
+            excluded_offsets=np.cumsum([0, *map(len, histories)]),
         )
         k = min(k, len(self.ids))
         items, scores = top_items(hidden, self.model.item_weight(), **seen, k=k)

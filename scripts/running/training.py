@@ -38,6 +38,7 @@ class Training:
     Args:
         config: a checked config, see scripts/running/config.py.
         data: the sequences to train and evaluate on.
+        device: where model and batches are.
 
     Raises:
         UserError: a key of the model or optimizer, ``corrupt`` or ``diagnose_every`` is wrong.
@@ -102,8 +103,8 @@ class Training:
         if self.diagnostics:
             self.diagnostics.start_epoch(epoch)
         batches = self.batches(epoch, self.model.backend.layout)
-        for number, (batch, keys) in enumerate(batches):
-            loss = self.backward(batch, keys)
+        for number, (batch, dropout_keys) in enumerate(batches):
+            loss = self.backward(batch, dropout_keys)
             if self.config["max_grad_norm"] is not None:
                 norm = self.config["max_grad_norm"]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
@@ -115,25 +116,25 @@ class Training:
             total += loss * batch.num_users
         return float(total / len(self.data.trainable()))
 
-    def backward(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
+    def backward(self, batch: TrainingBatch, dropout_keys: np.ndarray) -> Tensor:
         """Compute a batch's loss and backpropagate it into ``p.grad``; returns the loss."""
-        loss = self.loss(batch, keys)
+        loss = self.loss(batch, dropout_keys)
         self.optimizer.zero_grad()
         loss.backward()
         return loss.detach()
 
-    def loss(self, batch: TrainingBatch, keys: np.ndarray) -> Tensor:
+    def loss(self, batch: TrainingBatch, dropout_keys: np.ndarray) -> Tensor:
         """The loss of a batch with its dropout keys, a scalar."""
-        tensors = self.tensors(batch.arrays() | {"keys": keys})
+        tensors = self.tensors(batch.arrays() | {"dropout_keys": dropout_keys})
         return self.model.loss(**model_inputs(tensors, batch.layout))
 
     def batches(self, epoch: int, layout: Layout) -> Iterator[tuple[TrainingBatch, np.ndarray]]:
-        """The batches of an epoch, each with its dropout keys (num_keys, 2) int64."""
+        """The batches of an epoch, each with its dropout keys (num_dropout_keys, 2) int64."""
         config = self.config
         rng = np.random.default_rng([config["seed"], epoch])
         sizes = config["batch_size"], self.model.maxlen, config["negatives"]
         for batch in training_batches(self.data, rng, *sizes, layout):
-            yield batch, rng.integers(2**32, size=(self.model.num_keys, 2))
+            yield batch, rng.integers(2**32, size=(self.model.num_dropout_keys, 2))
 
     def end_epoch(self, epoch: int, loss: float) -> bool:
         """Append an epoch to the history; evaluate it if ``eval_every`` divides it or it is last.

@@ -17,7 +17,7 @@ from torch import Tensor
 from data.errors import DataError
 from scripts.records.errors import RunFailed, UserError
 from scripts.records.stopping import WorkerLost
-from scripts.records.torchrun import START, is_rank_zero, started_by_torchrun
+from scripts.records.torchrun import START, is_leader, started_by_torchrun
 
 T = TypeVar("T")
 MEMORY_ERRORS = (MemoryError, torch.OutOfMemoryError)
@@ -115,7 +115,7 @@ def process_group() -> Iterator[Workers]:
         yield Workers()
         return
     with ExitStack() as silence:
-        if not is_rank_zero():
+        if not is_leader():
             nowhere = silence.enter_context(open(os.devnull, "w"))
             silence.enter_context(redirect_stdout(nowhere))
             silence.enter_context(redirect_stderr(nowhere))

@@ -1,6 +1,7 @@
 """Three implementations of a step: torch operations (eager), numba (CPU) and torch.compile (GPU).
 
-All three compute the same step. The results of eager and numba are bitwise identical.
+All three compute the same step. On a CPU with AVX2 or newer, the results of eager and numba are
+bitwise identical.
 """
 
 from collections.abc import Sequence
@@ -33,8 +34,8 @@ def dispatch(
         states = numba_cpu.step(variant, states, hparams)
     if not states:
         return
-    # the foreach step does not support per-tensor state
-    if group["foreach"] is False or states[0].per_tensor:
+    # foreach=None means True here; the foreach step does not support per-tensor state
+    if group["foreach"] is False or states[0].step_values:
         for state in states:
             eager.step_chunked(variant, state, hparams)
     else:

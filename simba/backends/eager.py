@@ -29,12 +29,12 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
 
     For bfloat16 and float16 parameters, the step is computed in float32 and rounded once.
     """
-    p, g, memory, per_tensor = state
+    p, g, memory, step_values = state
     g = -g if hparams["maximize"] else g
-    values = hparams | per_tensor
+    values = hparams | step_values
     values |= function_arguments(variant, g, memory, values)
     if variant.scaled:
-        per_tensor["totals"][per_tensor["row"]] += sums(values["x"])
+        step_values["totals"][step_values["row"]] += sums(values["x"])
     direction = variant.direction(values)
     lr = hparams["lr"]
     new = upcast(p)
@@ -44,9 +44,9 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
     else:
         new.add_(direction.to(new.dtype), alpha=-lr)
     if new is not p:
-        words = per_tensor.get("rounding")
+        words = step_values.get("rounding")
         if words:
-            new = round_stochastically(new, bits(per_tensor["offset"], new, words))
+            new = round_stochastically(new, bits(step_values["offset"], new, words))
         p.copy_(new)
     write_memories(memory, [function(values) for function in variant.remember], hparams)
 
@@ -59,7 +59,7 @@ def function_arguments(
     Args:
         g: the gradient.
         memory: the stored memories, each of the gradient's shape.
-        values: hyperparameters and per-tensor values (``ParamState.per_tensor``).
+        values: hyperparameters and per-tensor values (``ParamState.step_values``).
 
     Returns:
         ``g``, the memories, and what the variant uses of ``x`` (scaled gradient), ``noise_s``,
@@ -97,10 +97,10 @@ def chunks(state: ParamState, max_elements: int) -> Iterator[ParamState]:
     rows = max(1, max_elements // row)
     for first in range(0, length, rows):
         p, g, *memory = (t[first : first + rows] for t in state.tensors)
-        per_tensor = state.per_tensor
-        if per_tensor:
-            per_tensor = per_tensor | {"offset": per_tensor["offset"] + first * row}
-        yield ParamState(p, g, tuple(memory), per_tensor)
+        step_values = state.step_values
+        if step_values:
+            step_values = step_values | {"offset": step_values["offset"] + first * row}
+        yield ParamState(p, g, tuple(memory), step_values)
 
 
 def flat(state: ParamState) -> ParamState:
@@ -114,7 +114,7 @@ def flat(state: ParamState) -> ParamState:
         tensors = [t.permute(order) for t in tensors]
     if all(t.numel() == p.numel() and t.is_contiguous() for t in tensors):
         tensors = [t.view(-1) for t in tensors]
-    return ParamState(tensors[0], tensors[1], tuple(tensors[2:]), state.per_tensor)
+    return ParamState(tensors[0], tensors[1], tuple(tensors[2:]), state.step_values)
 
 
 def _max_chunk_elements() -> int:

@@ -29,19 +29,20 @@ def step(variant: Variant, states: Sequence[ParamState], hparams: dict[str, Any]
         dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
         lr = torch.full((), lr, dtype=dtype, device=p.device)
     states = [
-        flat(state)._replace(per_tensor=_as_tensors(state.per_tensor, p.device)) for state in states
+        flat(state)._replace(step_values=_as_tensors(state.step_values, p.device))
+        for state in states
     ]
     layouts = tuple((t.shape, t.stride(), t.dtype) for state in states for t in state.tensors)
     _compiled_update(variant, layouts)(tuple(states), hparams | {"lr": lr})
 
 
 def _as_tensors(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """``ParamState.per_tensor`` without ``state`` and ``param_index``.
+    """``ParamState.step_values`` without ``stored`` and ``param_index``.
 
     Numbers that change at each step become tensors.
     """
     tensors = {
-        name: value for name, value in values.items() if name not in ("state", "param_index")
+        name: value for name, value in values.items() if name not in ("stored", "param_index")
     }
     for name in {"key", "rounding"} & values.keys():
         tensors[name] = tuple(torch.as_tensor(word, device=device) for word in values[name])

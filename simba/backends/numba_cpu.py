@@ -28,14 +28,16 @@ from torch import Tensor
 
 from simba import directions, noise, scale, state
 from simba.backends.eager import CHUNK_ELEMENTS, chunks, flat
-from simba.types import Function, ParamState, Variant
+from simba.types import NamedFunction, ParamState, Variant
 
 try:
     import numba
 except ModuleNotFoundError as error:
     if error.name != "numba":
         raise
-    raise ImportError("fused=True needs numba: pip install numba") from None
+    raise ImportError(
+        "fused=True needs numba: pip install 'simba-optim[fused]', or '.[fused]' in a checkout"
+    ) from None
 from llvmlite import ir
 from numba import float32, int32, int64, types, uint16, uint32
 from numba.core.caching import FunctionCache
@@ -124,7 +126,7 @@ def _is_supported(tensors: tuple[Tensor, ...]) -> bool:
 
 def _step_copied(variant: Variant, chunk: ParamState, hparams: dict[str, Any]) -> None:
     copies = [t.resolve_neg().contiguous().view(-1) for t in chunk.tensors]
-    copied = ParamState(copies[0], copies[1], tuple(copies[2:]), chunk.per_tensor)
+    copied = ParamState(copies[0], copies[1], tuple(copies[2:]), chunk.step_values)
     run_loop(variant, [copied], hparams)
     for t, copy in zip((chunk.p, *chunk.memory), (copies[0], *copies[2:]), strict=True):
         if t.data_ptr() != copy.data_ptr():
@@ -142,13 +144,13 @@ def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
     names = tuple(sorted(variant.arguments & hparams.keys()))
     if state.is_packed(variant.names, first.memory):
         names += ("radix", "half_radix", "inv_radix")
-    loop = _loop(variant, names, dtypes, "rounding" in first.per_tensor)
+    loop = _loop(variant, names, dtypes, "rounding" in first.step_values)
     table, floats = array("q"), array("d")  # numba takes Python numbers with the least overhead
-    for p, g, memory, per_tensor in states:
+    for p, g, memory, step_values in states:
         pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
-        words = (*per_tensor.get("key", (0, 0)), *per_tensor.get("rounding", (0, 0)))
-        table.extend((*pointers, p.numel(), per_tensor.get("offset", 0), *words))
-        floats.extend((per_tensor.get("inv_spacing", 1.0), per_tensor.get("place", 1.0)))
+        words = (*step_values.get("key", (0, 0)), *step_values.get("rounding", (0, 0)))
+        table.extend((*pointers, p.numel(), step_values.get("offset", 0), *words))
+        floats.extend((step_values.get("inv_spacing", 1.0), step_values.get("place", 1.0)))
     torch.autograd.graph.increment_version([each.p for each in states])
     sign = -1.0 if hparams["maximize"] else 1.0
     numbers = tuple(float(hparams[name]) for name in names) or (0.0,)
@@ -183,13 +185,13 @@ def _add_to_totals(states: Sequence[ParamState], sums: Tensor) -> None:
     """Add the loop's sums, (states, 2), to ``totals``, with the third column of ``scale.sums``."""
 
     def is_nonzero(state: ParamState) -> bool:
-        x = scale.scaled(state.g.float(), state.per_tensor["inv_spacing"])
+        x = scale.scaled(state.g.float(), state.step_values["inv_spacing"])
         return bool((x != 0).any())
 
     # The loop does not compute the third column, because it is seldom needed.
     found = [int(a != 0 or is_nonzero(s)) for a, s in zip(sums[:, 0].tolist(), states, strict=True)]
-    rows = torch.tensor([each.per_tensor["row"] for each in states], device="cpu")
-    totals = states[0].per_tensor["totals"]
+    rows = torch.tensor([each.step_values["row"] for each in states], device="cpu")
+    totals = states[0].step_values["totals"]
     columns = [sums, torch.tensor(found, device="cpu")]
     totals.index_add_(0, rows, torch.column_stack(columns))
 
@@ -222,7 +224,7 @@ def _loop(
     The loop takes the addresses of three arrays (integers, floats, sums), the number of tensors,
     and the range of elements, counted over all tensors, that this thread computes.
     """
-    vote = _on_numbers(variant, variant.vote or Function.of(directions.exact), names)
+    vote = _on_numbers(variant, variant.vote or NamedFunction.of(directions.exact), names)
     direction = _on_numbers(variant, variant.direction, names)
     remember = [_on_numbers(variant, f, names) for f in variant.remember]
     version = _version(_called_functions([f.function for f in variant.functions]))
@@ -330,7 +332,9 @@ def _numba_type(dtype: torch.dtype) -> tuple[Any, Any, Any]:
     return numba_type, float32, numba_type
 
 
-def _on_numbers(variant: Variant, function: Function, names: tuple[str, ...]) -> Callable[..., Any]:
+def _on_numbers(
+    variant: Variant, function: NamedFunction, names: tuple[str, ...]
+) -> Callable[..., Any]:
     """Compile a variant's function for one coordinate.
 
     The compiled function takes the numbers g, x, q, the two memories, ``noise_s``, ``noise_e`` and
