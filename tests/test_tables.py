@@ -273,6 +273,18 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
     assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
 
 
+def test_tuning_shows_every_key_that_it_swept():
+    def of(betas, valid):
+        more = {"optimizer.betas": betas, "valid/NDCG@10": valid}
+        return runs(
+            {"lion": [(0.1, 0.02, 0.5)]}, "tuning", swept=f"optimizer.betas {betas}", **more
+        )
+
+    found = studies(results(of("[0.9, 0.99]", 0.01), of("[0.95, 0.98]", 0.02), runs(EXACT)))
+    (line,) = tables(found)["tuned"].frame.to_dict("records")
+    assert (line["runs"], line["betas"]) == ("2", "[0.95, 0.98]")
+
+
 def test_missing_seeds_of_many_variants_are_one_text():
     rates = [runs(EXACT, "mine", lr=lr, swept=f"lr {lr:g}") for lr in (1e-4, 3e-4)]
     more = runs({"lion": EXACT["lion"] * 2}, "mine", lr=1e-3, swept="lr 0.001")

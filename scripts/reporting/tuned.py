@@ -91,11 +91,15 @@ def tuned(studies: Sequence[Study]) -> Table | None:
     if not tuning:
         return None
     runs = pd.concat([study.runs for study in tuning])
+    others = {
+        key: study.short_names[key] for study in tuning for key in study.swept if key not in KEYS
+    }
     lines = []
     for _, selected in runs.groupby("optimizer"):
         chosen = selected.sort_values(VALID, kind="stable").iloc[-1]
         line = {OPTIMIZER: label_of(str(chosen["optimizer"])), "runs": str(len(selected))}
         line |= {"lr": short(chosen["lr"]), "decay": short(chosen["weight_decay"])}
+        line |= {name: short(chosen[key]) for key, name in others.items()}
         line |= {"NDCG@10 on validation": four_decimals(chosen[VALID])}
         line |= {name: four_decimals(chosen[column]) for name, column in METRICS.items()}
         line |= {"at the edge": _at_the_edge(chosen, selected, list(KEYS))}
