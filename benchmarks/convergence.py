@@ -13,7 +13,6 @@ optimizers are kept:
   python -m benchmarks.convergence --tasks MNIST bytes --optimizers AdamW Lion
 """
 
-import argparse
 import itertools
 import math
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 import simba
 from benchmarks.mnist import mnist
-from benchmarks.report import machine, markdown, read_lines, save
+from benchmarks.report import machine, markdown, parser_of, read_lines, save
 from benchmarks.tasks import TASKS, Task, loss
 from benchmarks.text import source_code
 
@@ -158,14 +157,22 @@ def table(lines: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.convergence",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--tasks", nargs="+", choices=PLANS, default=[*TASKS], metavar="TASK")
+    parser = parser_of("convergence", __doc__)
     parser.add_argument(
-        "--optimizers", nargs="+", choices=OPTIMIZERS, default=[*OPTIMIZERS], metavar="OPTIMIZER"
+        "--tasks",
+        nargs="+",
+        choices=PLANS,
+        default=[*TASKS],
+        metavar="TASK",
+        help=f"of {', '.join(PLANS)} (default: {' '.join(TASKS)})",
+    )
+    parser.add_argument(
+        "--optimizers",
+        nargs="+",
+        choices=OPTIMIZERS,
+        default=[*OPTIMIZERS],
+        metavar="OPTIMIZER",
+        help=f"of {'; '.join(OPTIMIZERS)} (default: all)",
     )
     options = parser.parse_args()
     about = machine()

@@ -12,7 +12,6 @@ The correlation is ``(x . y)^2 / ((x . x) (y . y))`` over all coordinates of a t
 the steps of an epoch. Sums and errors are float32, so only the vote differs from Lion.
 """
 
-import argparse
 from collections import defaultdict
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from benchmarks.report import machine, markdown, write
+from benchmarks.report import machine, markdown, parser_of, write
 from data.prepare import CONFIGS, prepare
 from scripts.running.config import checked
 from scripts.running.training import Training
@@ -151,9 +150,7 @@ def part_of(tensor: str) -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        prog="python -m benchmarks.correlation", description=__doc__
-    ).parse_args()
+    parser_of("correlation", __doc__).parse_args()
     torch.set_num_threads(1)
     lines = measure()
     notes = [

@@ -13,7 +13,6 @@ The default takes minutes on one core. A model of 10.8 million parameters takes 
 A GPU is used if there is one; it has not been tried yet.
 """
 
-import argparse
 import math
 import tempfile
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 import simba
 from benchmarks import voters
-from benchmarks.report import machine, markdown, write
+from benchmarks.report import machine, markdown, parser_of, write
 from benchmarks.tasks import Task, loss
 from benchmarks.text import ROWS, source_code
 from benchmarks.votes import start_group
@@ -102,11 +101,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.language",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("language", __doc__)
     parser.add_argument("--layers", type=int, default=2, help="number of layers")
     parser.add_argument("--size", type=int, default=64, help="hidden size, a multiple of 32")
     parser.add_argument("--context", type=int, default=64, help="number of bytes in a row")

@@ -6,7 +6,6 @@ which submitit requeues them. The records must be bitwise identical to those of 
 each must be written once.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import parser_of
 from benchmarks.torture import SMALL_RUN, leftovers, records, run_to_end, toy
 from scripts.records.status import Status, read_status
 from scripts.running.progress import bar
@@ -92,7 +92,7 @@ class KilledSweep:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.launchers", description=__doc__)
+    parser = parser_of("launchers", __doc__)
     parser.add_argument("launcher", choices=COMMANDS, help="what starts the runs")
     parser.add_argument(
         "runs", type=int, nargs="?", default=200, help="number of runs (default: 200)"

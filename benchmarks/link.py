@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from benchmarks.report import machine, markdown, write
+from benchmarks.report import machine, markdown, parser_of, write
 from benchmarks.votes import BEST, EXCHANGES, FLOAT, data_parallel, start_group, step
 
 WORKERS = 2
@@ -109,7 +109,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.link", description=__doc__)
+    parser = parser_of("link", __doc__)
     parser.add_argument("--worker", nargs=2, metavar=("RANK", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)

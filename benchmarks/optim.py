@@ -3,8 +3,8 @@
 The parameters are SASRec's 28 tensors (0.88 M parameters), or one tensor of 10 M or 100 M, in
 float32 on one thread. Each step alternates with torch's in-place ``add_`` on the same tensors. The
 speed of ``add_`` is limited only by moving 12 bytes per parameter. On a machine with other load,
-the median ratio to ``add_`` is the most reliable number. The first step is timed in a new process,
-twice: with an empty compiler cache (cold) and again (warm).
+the median ratio to ``add_`` is the most reliable number. What the first step takes longer than the
+second is timed in a new process, twice: with an empty compiler cache (cold) and again (warm).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 import simba
-from benchmarks.report import machine, markdown, write
+from benchmarks.report import machine, markdown, parser_of, write
 from scripts.running.provenance import REPOSITORY
 
 SIZES: dict[str, list[tuple[int, ...]]] = {
@@ -175,7 +175,7 @@ def time_first_step(name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.optim", description=__doc__)
+    parser = parser_of("optim", __doc__)
     parser.add_argument("--first", help=argparse.SUPPRESS)
     parser.add_argument(
         "--sizes",

@@ -1,5 +1,6 @@
 """Write a benchmark's results to results/benchmarks/NAME.json and NAME.md, and print them."""
 
+import argparse
 import json
 import os
 import platform
@@ -24,6 +25,15 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of ``python -m benchmarks.NAME``; it keeps the lines of the description."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -19,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from tqdm import tqdm
 
-from benchmarks.report import FOLDER, machine, markdown, write
+from benchmarks.report import FOLDER, machine, markdown, parser_of, write
 from data.prepare import CONFIGS, prepare
 from data.sequences import Sequences
 from scripts.running.config import checked
@@ -114,7 +114,7 @@ def draw(lines: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser = parser_of("scale", __doc__)
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "BATCH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -5,7 +5,6 @@ result is the median over the rounds. For two cores, we measure one run with two
 runs at the same time, whose speeds are added, because a sweep has many runs.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -19,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import peers
-from benchmarks.report import machine, markdown, write
+from benchmarks.report import machine, markdown, parser_of, write
 from data.prepare import compose, prepare
 from scripts.running.provenance import REPOSITORY
 
@@ -133,8 +132,8 @@ def table(lines: list[dict[str, Any]], targets: int) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = parser_of("speed", __doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: 3)")
     options = parser.parse_args()
     prepared = prepare(compose("beauty", []))
     data, targets = prepared.path.resolve(), prepared.sequences.num_targets(maxlen=50)

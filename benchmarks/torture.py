@@ -7,7 +7,6 @@ except for times and memory, and the folder must hold no other files. Processes 
 no time is lost on imports.
 """
 
-import argparse
 import io
 import itertools
 import json
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.report import parser_of
 from scripts.running.config import CONFIGS
 from scripts.running.progress import bar
 from scripts.train import main as train
@@ -188,7 +188,7 @@ def torture(kills: int, seed: int, folder: Path, done: Counter[str], faults: lis
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
+    parser = parser_of("torture", __doc__)
     parser.add_argument(
         "kills", type=int, nargs="?", default=200, help="number of kills (default: 200)"
     )

@@ -32,7 +32,7 @@ import simba
 from benchmarks import voters
 from benchmarks.convergence import PLANS, losses
 from benchmarks.optim import parameters
-from benchmarks.report import FOLDER, machine, markdown, write
+from benchmarks.report import FOLDER, machine, markdown, parser_of, write
 from benchmarks.tasks import TASKS, Task
 from simba.distributed import VoteState, vote_hook
 
@@ -250,7 +250,7 @@ def flipped_table(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.votes", description=__doc__)
+    parser = parser_of("votes", __doc__)
     parser.add_argument(
         "--worker", nargs=3, metavar=("RANK", "WORKERS", "FOLDER"), help=argparse.SUPPRESS
     )

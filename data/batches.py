@@ -85,7 +85,7 @@ class TrainingBatch(Batch):
 
 @dataclass(frozen=True)
 class QueryBatch(Batch):
-    """The input sequences of B users; all items are scored after the last one.
+    """The input sequences of B users. Items are scored as the next item of each sequence.
 
     Args:
         slots: (B,), ``row * L + column`` of each user's last input item.
@@ -192,14 +192,14 @@ def ranking_batches(
     from_the_end = {"valid": 2, "test": 1}[split]
     for first in range(0, len(data.evaluated), batch_size):
         batch = data.evaluated[first : first + batch_size]
-        seen = data.lengths[batch] - from_the_end
-        lengths = np.minimum(seen, maxlen)
-        begin = data.offsets[batch] + seen - lengths
-        targets = data.items[data.offsets[batch] + seen].astype(np.int64)
-        excluded_items = data.items[ranges(data.offsets[batch], seen)].astype(np.int64)
-        is_target = np.repeat(targets, seen) == excluded_items
-        repeated = np.bincount(np.repeat(np.arange(len(batch)), seen), is_target) > 0
-        excluded = np.zeros_like(seen) if mask_seen == "none" else seen
+        num_earlier = data.lengths[batch] - from_the_end
+        lengths = np.minimum(num_earlier, maxlen)
+        begin = data.offsets[batch] + num_earlier - lengths
+        targets = data.items[data.offsets[batch] + num_earlier].astype(np.int64)
+        excluded_items = data.items[ranges(data.offsets[batch], num_earlier)].astype(np.int64)
+        is_target = np.repeat(targets, num_earlier) == excluded_items
+        repeated = np.bincount(np.repeat(np.arange(len(batch)), num_earlier), is_target) > 0
+        excluded = np.zeros_like(num_earlier) if mask_seen == "none" else num_earlier
         yield RankingBatch(
             **vars(query_batch(data.items[ranges(begin, lengths)], lengths, maxlen, layout)),
             held_out=HeldOut(

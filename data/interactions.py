@@ -14,7 +14,7 @@ from data.formats import Ids, ReadSettings, Table, read
 
 CANONICAL = r"0|-?[1-9][0-9]{0,18}"  # integers without leading zeros; int64 has 19 digits
 LONGEST_TIME = 64  # characters
-LARGEST_EXACT = 2**53  # of a float, for integers
+LARGEST_EXACT = 2**53  # a float represents all integers up to this one exactly
 WHOLE = r"^(\s*-?[0-9]+)\.0*\s*$"  # a whole number with a decimal point
 
 

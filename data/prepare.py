@@ -75,7 +75,7 @@ def prepare(cfg: Mapping[str, Any]) -> Prepared:
     content = cached(_cache_key(cfg, checksum), lambda: _parse_unchanged(cfg, path, checksum))
     published = cfg.get("statistics")
     counted = statistics(content.sequences)
-    if published and not cfg.get("k_core"):  # it may have some of the keys only
+    if published and not cfg.get("k_core"):  # ``published`` may lack keys
         if not isinstance(published, Mapping):
             raise DataError(f"data.statistics must be a mapping, got {published!r}")
         for key, value in published.items():

@@ -14,8 +14,8 @@ class FISM(SequenceModel):
 
     The score of item j after the items 1..t of a user is ``q_j . mean(p_1, ..., p_t)``. In FISM
     (Kabbur, Ning and Karypis, KDD 2013), the sum is divided by ``t ** alpha``, and the item itself
-    is left out of it. Here alpha is 1; no item is left out, because the target is the next item,
-    which is not in the sum. There are no biases.
+    is left out of it. Here alpha is 1; no item is left out: the target is the next item, which
+    is in the sum only if the user repeats it. There are no biases.
 
     Args:
         num_items: items are 1..num_items.

@@ -17,14 +17,15 @@ from models.contract import SequenceModel
 from models.ops import Operations
 from models.packing import Packing
 
-# Dropout keys: attention to tokens, attention to pads, and two more, which each block describes.
-KEYS_PER_BLOCK = 4
+# Attention to tokens, attention to pads, and the two other dropouts of a block.
+DROPOUT_KEYS_PER_BLOCK = 4
 
 
 class PackedTransformer(SequenceModel):
     """The common part of both forms: item embeddings, transformer blocks and the loss.
 
-    A subclass defines the modules ``blocks``, ``embed_inputs``, and ``final_norm`` if it has one.
+    A subclass sets the module list ``blocks`` and defines the method ``embed_inputs``, and
+    ``final_norm`` if it has one.
 
     Args:
         num_items: items are 1..num_items.
@@ -44,13 +45,13 @@ class PackedTransformer(SequenceModel):
         for name, value in {"hidden": hidden, "heads": heads, "blocks": blocks}.items():
             require_size(name, value)
         require(hidden % heads == 0, "heads", heads, f"a divisor of hidden={hidden}")
-        super().__init__(maxlen, num_dropout_keys=1 + KEYS_PER_BLOCK * blocks)
+        super().__init__(maxlen, num_dropout_keys=1 + DROPOUT_KEYS_PER_BLOCK * blocks)
         self.item = nn.Embedding(num_items + 1, hidden)  # row 0 is for empty slots
         self.position = nn.Embedding(maxlen, hidden)
 
     @abstractmethod
     def embed_inputs(
-        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+        self, ops: Operations, x: Tensor, packing: Packing, dropout_key: Tensor | None
     ) -> Tensor:
         """The input (R, L, D) of the first block, from the item embeddings ``x`` (R, L, D)."""
 
@@ -95,7 +96,7 @@ class PackedTransformer(SequenceModel):
     def _dropout_keys_per_block(self, dropout_keys: Tensor | None) -> list[Tensor | None]:
         if dropout_keys is None:
             return [None] * len(self.blocks)
-        return list(dropout_keys[1:].split(KEYS_PER_BLOCK))
+        return list(dropout_keys[1:].split(DROPOUT_KEYS_PER_BLOCK))
 
 
 class SASRec(PackedTransformer):
@@ -144,10 +145,10 @@ class SASRec(PackedTransformer):
             nn.init.xavier_normal_(embedding.weight)
 
     def embed_inputs(
-        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+        self, ops: Operations, x: Tensor, packing: Packing, dropout_key: Tensor | None
     ) -> Tensor:
         x = self.norm(x + F.embedding(packing.positions, self.position.weight))
-        return ops.dropout(x, self.hidden_dropout, key, packing.tokens)
+        return ops.dropout(x, self.hidden_dropout, dropout_key, packing.tokens)
 
 
 class PostNormBlock(nn.Module):
@@ -209,13 +210,17 @@ class PostNormBlock(nn.Module):
         dropout_keys: Tensor | None,
         tokens: Tensor,
     ) -> Tensor:
-        key1, key2 = _other_dropout_keys(dropout_keys)
+        dropout_key1, dropout_key2 = _other_dropout_keys(dropout_keys)
         norm = self.attention_norm
-        x = ops.dropout_add_norm(attended, self.out.bias, x, norm, self.dropout, key1, tokens)
+        x = ops.dropout_add_norm(
+            attended, self.out.bias, x, norm, self.dropout, dropout_key1, tokens
+        )
         wide = ops.gelu(F.linear(x, self.widen.weight), self.widen.bias)
         y = F.linear(wide, self.narrow.weight)
         norm = self.ffn_norm
-        return ops.dropout_add_norm(y, self.narrow.bias, x, norm, self.dropout, key2, tokens)
+        return ops.dropout_add_norm(
+            y, self.narrow.bias, x, norm, self.dropout, dropout_key2, tokens
+        )
 
 
 class SASRecPreNorm(PackedTransformer):
@@ -261,10 +266,10 @@ class SASRecPreNorm(PackedTransformer):
             nn.init.xavier_normal_(embedding.weight)
 
     def embed_inputs(
-        self, ops: Operations, x: Tensor, packing: Packing, key: Tensor | None
+        self, ops: Operations, x: Tensor, packing: Packing, dropout_key: Tensor | None
     ) -> Tensor:
         x = math.sqrt(x.shape[-1]) * x + F.embedding(packing.positions, self.position.weight)
-        return ops.dropout(x, self.dropout, key, packing.tokens)
+        return ops.dropout(x, self.dropout, dropout_key, packing.tokens)
 
     def final_norm(self, x: Tensor) -> Tensor:
         return self.norm(x)
@@ -272,6 +277,8 @@ class SASRecPreNorm(PackedTransformer):
 
 class PreNormBlock(nn.Module):
     """x = LayerNorm(x + attention(query=LayerNorm(x), key=x, value=x)), then x = x + FFN(x).
+
+    FFN(x) is dropout(W2 relu(dropout(W1 x + b1)) + b2).
 
     A pad's vector is zero, so its key is the bias of the key projection and its value the bias of
     the value projection. All pads of a batch are therefore copies of one key and value, and
@@ -326,10 +333,10 @@ class PreNormBlock(nn.Module):
         dropout_keys: Tensor | None,
         tokens: Tensor,
     ) -> Tensor:
-        key1, key2 = _other_dropout_keys(dropout_keys)
+        dropout_key1, dropout_key2 = _other_dropout_keys(dropout_keys)
         x = self.ffn_norm(attended + self.out.bias + x)
-        wide = F.relu(ops.dropout(self.first(x), self.dropout, key1, tokens))
-        return x + ops.dropout(self.second(wide), self.dropout, key2, tokens)
+        wide = F.relu(ops.dropout(self.first(x), self.dropout, dropout_key1, tokens))
+        return x + ops.dropout(self.second(wide), self.dropout, dropout_key2, tokens)
 
 
 class Projections:

@@ -17,7 +17,7 @@
 # - how often a coordinate moves, or rests, **as Lion would** with the same gradients, how often it
 #   moves **against Lion**, and how often it **rests**, that is, does not move;
 # - how often it **moves by its memory**: it would move the same way with the opposite gradient;
-# - how often it **moves without a gradient**: its gradient is zero;
+# - how often it **moves without a gradient**, that is, although its gradient is zero;
 # - the mean |s| / w of the **counters** of signs, in the variants with a counter.
 #
 # Most parameters of this model are item embeddings. In a step, most items are not in the batch, so
@@ -74,7 +74,8 @@ show_tables("moves")
 #
 # **Variants with a memory nearly always move.** They move coordinates without a gradient in more
 # than half of all steps, mostly by their memory. With all of them, a rare item moves in about the
-# same share of steps. Their net distances are similar; that of sign-SGD differs more.
+# same share of steps. Their net distances are
+# similar; that of sign-SGD is far smaller.
 # For variants that move by sign(m), the choice between memory and gradient (by eq. 1, by eq. 5, or
 # always the memory) matters early, and hardly at the end (`by_epoch` in `01_tables`). On item
 # embeddings, the counter of Simba + m soon nearly always exceeds the threshold of eq. 5. For

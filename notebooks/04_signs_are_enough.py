@@ -16,16 +16,16 @@
 #
 # - A **vote** is what an optimizer adds to its counter for a gradient: its sign, or one of -1, 0
 #   and 1 (a **ternary** vote), or the scaled gradient itself (8-bit Lion).
-# - A counter is **leaky** if it decays: an old vote counts less than a new one. It is **lasting**
-#   if it also never decays to 0.
+# - A counter is **leaky** if it decays: an old vote counts less than a new one. In a
+#   **lasting** variant, the counter also never decays to 0, and the error, if there is one, decays.
 # - **Error feedback** adds the rounding error of a vote to the next scaled gradient.
 
 # %% [markdown]
 # ## From Simba to Lion, step by step
 # The runs are on Beauty, with 100 of the note's 500 epochs and three seeds. A counter of only the
-# last 100 signs closes half of the gap in loss. Instead, a counter that decays and, as in Lion, is
-# weighed against the newest sign closes another tenth, a vote of 0 for small gradients three
-# tenths, error feedback another tenth. Moving coordinates that have no gradient closes 2% of the
+# last 100 signs closes half of the gap in loss. If it decays instead, and is weighed against the
+# newest sign as in Lion, that closes a further tenth; a vote of 0 for small gradients closes three
+# tenths, error feedback about a tenth. Moving coordinates that have no gradient closes 2% of the
 # gap in loss, and does not close that in NDCG@10. Each step also changes the constants that go with
 # it; the table names them.
 

@@ -8,7 +8,7 @@ dark one. Each study gets the figures that apply to it:
 - steps: what each change adds, for an experiment that declares steps;
 - gains: differences to the baseline for groups of users;
 - note: our results and the note's;
-- moves: how often a coordinate moves as Lion would, against Lion, or not at all;
+- moves: how often a coordinate moves (or rests) as Lion would, against Lion, or not at all;
 - moves_by_epoch: these shares over the epochs;
 - distances: how far items move in an epoch, by their popularity;
 - memories: how often a memory contradicts the gradients. It needs ``diagnose_every``, as the three

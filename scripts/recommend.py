@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def ids(text: str) -> list[str]:
-    """The ids in the one line of CSV that ``text`` is."""
+    """The ids in ``text``, one line of CSV."""
     try:
         (items,) = csv.reader([text])
     except (csv.Error, ValueError):

@@ -1,7 +1,8 @@
 """Write results/report.html, one page that tells and shows all: ``python -m scripts.report``.
 
-The page is made from the CSV files and benchmarks of the results folder alone. It can be read
-without a network. Its words stand in scripts/reporting/templates/report.md. Examples:
+The page is made from the CSV files and benchmarks of the results folder, and from
+configs/experiment. It can be read without a network. Its text is in
+scripts/reporting/templates/report.md. Examples:
 
   python -m scripts.report
   python -m scripts.report results.root=results/reproduced

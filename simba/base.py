@@ -85,8 +85,8 @@ class SignOptimizer(Optimizer):
     Raises:
         ValueError: a hyperparameter is out of its range; a group has a hyperparameter that the
             variant does not take; ``differentiable`` is true, or ``capturable`` for SimbaWindow; a
-            variant with per-tensor state gets a sharded parameter (FSDP, a DTensor); or
-            ``stochastic_rounding`` is set for a float16 parameter.
+            variant with per-tensor state, or ``stochastic_rounding`` in bfloat16, gets a sharded
+            parameter (FSDP, a DTensor); or ``stochastic_rounding`` is set for a float16 parameter.
         RuntimeError: both ``fused`` and ``foreach`` are true.
         ImportError: ``fused`` is set for a CPU parameter and numba is not installed.
     """
@@ -161,11 +161,12 @@ class SignOptimizer(Optimizer):
         if group["stochastic_rounding"]:
             if p.dtype == torch.float16:
                 raise ValueError(
-                    f"{owner}: stochastic_rounding supports bfloat16 only, got a float16 parameter"
+                    f"{owner}: stochastic_rounding does not support float16 parameters"
                 )
-            owner += " with stochastic_rounding"
+            if not self.variant.has_per_tensor_state:
+                owner += " with stochastic_rounding"
         if per_tensor.needs_state(self.variant, p, group):
-            use = "its scale or noise is that of a whole tensor; use DistributedDataParallel"
+            use = "it has state per whole tensor; use DistributedDataParallel"
             # A sharded parameter is a DTensor (FSDP2) or a view of a flat parameter (FSDP1).
             if hasattr(p, "to_local"):
                 raise ValueError(f"{owner} does not support DTensor parameters (FSDP2): {use}")
@@ -207,11 +208,11 @@ class SignOptimizer(Optimizer):
         for group, states in states_by_group:  # every gradient has been checked by now
             hparams = hyperparameters(group)
             for batch in _by_device_and_dtype(states):
-                has_tensor_state = per_tensor.needs_state(self.variant, batch[0].p, group)
-                if has_tensor_state:
+                has_per_tensor_state = per_tensor.needs_state(self.variant, batch[0].p, group)
+                if has_per_tensor_state:
                     batch = per_tensor.prepare_step(self.variant, batch, group)
                 dispatch(self.variant, batch, group, hparams)
-                if has_tensor_state:
+                if has_per_tensor_state:
                     per_tensor.finish_step(self.variant, batch, group)
         return loss
 
@@ -236,9 +237,9 @@ class SignOptimizer(Optimizer):
             )
         if p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters")
-        has_tensor_state = per_tensor.needs_state(self.variant, p, group)
+        has_per_tensor_state = per_tensor.needs_state(self.variant, p, group)
         tensors, memory = state_layout(self.variant.names, group), []
-        state = self.state[p] if tensors or has_tensor_state else {}
+        state = self.state[p] if tensors or has_per_tensor_state else {}
         for stored in tensors:
             if stored.key not in state:
                 state[stored.key] = new_tensor(stored, p, group)
@@ -247,7 +248,7 @@ class SignOptimizer(Optimizer):
                 state[stored.key] = clamp_counter(state[stored.key], stored.bound)
             memory.append(state[stored.key])
         values: dict[str, Any] = {}
-        if has_tensor_state:
+        if has_per_tensor_state:
             values = {"stored": state, "param_index": param_index, "offset": 0}
         param_state = ParamState(p, g, tuple(memory), values)
         return _local(param_state) if hasattr(p, "to_local") else param_state
@@ -312,13 +313,13 @@ class SignOptimizer(Optimizer):
 
         Returns:
             The direction (-1, 0 or 1) and the current memories by name, all of p's shape. Their
-            dtype is p's, or float32 for bfloat16 and float16.
+            dtype is p's, or float32 for bfloat16 and float16; that of counters is float32.
 
         Raises:
             RuntimeError: ``p.grad`` is sparse or p is complex.
         """
         state = self.param_state(p, group)._replace(g=g)
-        if self.variant.has_tensor_state:
+        if self.variant.has_per_tensor_state:
             # on a copy of the step count and the scale, because g may set the scale
             own = state.step_values["stored"].items()
             copied = {key: t.clone() if key in PER_TENSOR else t for key, t in own}

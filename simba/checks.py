@@ -66,7 +66,7 @@ def check_no_foreign(owner: str, group: Mapping[str, Any], accepted: Mapping[str
 def as_python(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Hyperparameters as Python numbers: NumPy scalars are converted, ``betas`` becomes a tuple.
 
-    Tensors are returned unchanged. Names without a range are left out.
+    Tensors are returned unchanged, except ``betas``. Names without a range are left out.
     """
     numbers: dict[str, Any] = {}
     for name in RANGES.keys() & hyperparameters.keys():

@@ -3,8 +3,8 @@
 A step of one coordinate is ``q = vote(g)``, then ``p <- (1 - lr wd) p - lr direction(...)``, then
 ``memory <- remember(...)``. Vote and direction read the memory as it was *before* this gradient.
 
-The note's six variants take the gradient itself, not a vote. Each of them follows, coordinate by
-coordinate, either the sign of a *memory* or ``sign(g)``:
+The six variants of the note that proposed Simba ("the note") take the gradient itself, not a vote.
+Each of them follows, coordinate by coordinate, either the sign of a *memory* or ``sign(g)``:
 
 ==============  ====================================  ==========  ===============================
 variant         uses its memory when                  memory      remembers
@@ -35,7 +35,8 @@ Ternary Lion EF       ``nearest_with_error``  ``lasting_count``       e: ``round
 8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 
-A function receives the values that its parameters name. All tensors have the parameter's shape.
+A function receives the values that its arguments name. All tensors have the shape of the model's
+parameter.
 
 - ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, an integer;
 - ``x``: gradient divided by ``spacing * scale`` (simba/scale.py), 0 where g is 0 or NaN;
@@ -179,7 +180,7 @@ def leaky_count(
 def lasting_count(
     s: Tensor, q: Tensor, b2: float, gain: float, bound: float, least: float, noise_s: Tensor
 ) -> Tensor:
-    """``leaky_count``, but where q is 0, abs(s) does not decay below ``least``.
+    """``leaky_count``, but where q is 0, a nonzero s keeps abs(s) >= ``least``.
 
     With ``least`` = 1, s keeps its sign, as Lion's m does: m decays but never becomes 0.
     """

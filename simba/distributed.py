@@ -138,7 +138,7 @@ class VoteState:
             )
         index = self.indices[p]
         flat = g.reshape(-1)
-        # as in a step, temporaries stay in a core's cache
+        # in chunks, as in a step: see CHUNK_ELEMENTS
         parts = upcast(flat).split(CHUNK_ELEMENTS if g.is_cpu else max(1, len(flat)))
         inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
         if self.error_feedback and index not in self.errors:

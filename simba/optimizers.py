@@ -243,9 +243,9 @@ class SimbaCeqM(SignOptimizer):
 class SimbaWindow(SignOptimizer):
     """Simba as the note's text defines it: s is the sum of the last w signs; moves by eq. 4.
 
-    The listing's counter keeps every sign; this variant drops a sign after w steps. State: s, one
-    byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w = 100;
-    and a step count per tensor. On a GPU, the step is eager also with ``fused=True``.
+    The listing's counter never drops a sign by its age; this variant does so after w steps. State:
+    s, one byte for w <= 127, else two, and the last w signs, five per byte: 21 bytes in all for w =
+    100; and a step count per tensor. On a GPU, the step is eager also with ``fused=True``.
 
     Args:
         params: tensors, named tensors or groups of them; not sharded (FSDP).

@@ -1,15 +1,16 @@
 """Per-tensor state that some variants need beside their memories: a step count and a scale.
 
-``optimizer.state[p]`` holds them as ``step`` (int64) and ``scale`` (float32). For each step, this
-module derives values from them and passes them in ``ParamState.step_values``:
+``optimizer.state[p]`` holds them as ``step`` (int64) and ``scale`` (float32). A step gets them in
+``ParamState.step_values``, with values that this module derives from them (``stored``,
+``param_index`` and ``offset`` come from ``SignOptimizer.param_state``):
 
 - ``stored``: ``optimizer.state[p]``; ``param_index``: the parameter's index;
 - ``inv_spacing``: 1 / the distance between two votes (simba/scale.py);
 - ``totals``: (parameters, 3) int64, to which the step adds ``simba.scale.sums`` of each x;
   ``row``: the row of this parameter in it;
-- ``key``: the key of the tensor's noise (simba/noise.py); ``offset``: the index of its first
+- ``noise_key``: the key of the tensor's noise (simba/noise.py); ``offset``: the index of its first
   coordinate, which is above 0 for a chunk of a tensor;
-- ``rounding``: the key of the noise that rounds a bfloat16 parameter;
+- ``rounding_key``: the key of the noise that rounds a bfloat16 parameter;
 - ``plane``: the index of the plane of ``signs`` that holds the oldest sign; ``place``: the value
   3**k of its digit there.
 """
@@ -33,7 +34,7 @@ def rounds_at_random(p: Tensor, group: dict[str, Any]) -> bool:
 
 def needs_state(variant: Variant, p: Tensor, group: dict[str, Any]) -> bool:
     """Whether a step of p needs per-tensor state."""
-    return variant.has_tensor_state or rounds_at_random(p, group)
+    return variant.has_per_tensor_state or rounds_at_random(p, group)
 
 
 def prepare_step(
@@ -41,9 +42,10 @@ def prepare_step(
 ) -> list[ParamState]:
     """Compute ``ParamState.step_values`` for the coming step.
 
-    The first call creates the per-tensor state. On a GPU and under ``capturable`` the numbers are
-    tensors, because a CUDA graph would replay the Python numbers of the captured step. SimbaWindow
-    cannot be captured, so its plane and place are always Python numbers.
+    The first call creates the per-tensor state. On a GPU, under ``capturable`` and in a traced
+    step, the numbers are tensors: reading a number would synchronize with the GPU, and a CUDA graph
+    would replay Python numbers of the captured step. SimbaWindow cannot be captured, so its plane
+    and place are always Python numbers.
 
     Args:
         states: parameters of one device and dtype.
@@ -74,9 +76,11 @@ def prepare_step(
         step = values["stored"].setdefault("step", zero)
         step_count = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
-            values["key"] = key(group["seed"], step_count, values["param_index"])
+            values["noise_key"] = key(group["seed"], step_count, values["param_index"])
         if rounds_at_random(states[0].p, group):  # the negative index gives a key of its own
-            values["rounding"] = key(group.get("seed", 0), step_count, -1 - values["param_index"])
+            values["rounding_key"] = key(
+                group.get("seed", 0), step_count, -1 - values["param_index"]
+            )
         if variant.windowed:
             values["plane"], digit = divmod(step_count % group["window_size"], SIGNS_PER_BYTE)
             values["place"] = float(3**digit)

@@ -1,8 +1,8 @@
 """Settings of TernaryLionEF to start with.
 
-``TernaryLionEF(params, lr=1e-4, **presets.ONE_BYTE)`` stores one byte per parameter,
-``**presets.TWO_BYTES`` two. The tables call these settings "one byte, fine" and "two bytes,
-lasting"; docs/results.md compares them with Lion.
+``TernaryLionEF(params, lr=1e-4, **presets.ONE_BYTE)`` stores one byte per coordinate,
+``**presets.TWO_BYTES`` two; each tensor also has a step count and a scale. The tables call these
+settings "one byte, fine" and "two bytes, lasting"; docs/results.md compares them with Lion.
 """
 
 from typing import Any

@@ -71,9 +71,10 @@ def inverse_spacing(scales: Tensor, spacing: float) -> Tensor:
 
 
 def updated_scales(scales: Tensor, spacing: float, totals: Tensor) -> Tensor:
-    """The next step's: ``scale + WEIGHT (spacing scale sum(x^2) / sum(abs(x)) - scale)``.
+    """The scales of the next step: ``scale + WEIGHT * (measured - scale)``.
 
-    The scale of a tensor whose x is 0 stays. If x is too small for the sums, 0 / 0 counts as 0.
+    ``measured`` is ``spacing * scale * sum(x^2) / sum(abs(x))``. The scale of a tensor whose x is 0
+    stays. If x is too small for the sums, 0 / 0 counts as 0.
 
     Args:
         scales: (n,) the scales of this step.

@@ -32,7 +32,7 @@ class Stored(NamedTuple):
         key: its key in ``optimizer.state[p]``.
         holds: the names of the memories in it, one or (packed) two.
         dtype: None: the parameter's dtype.
-        bound: the elements are integers in [-bound, bound]; None: they are not bounded integers.
+        bound: the elements are integers in [-bound, bound]; None: not a counter.
     """
 
     key: str
@@ -72,8 +72,8 @@ def keys(variant: Variant, group: Mapping[str, Any]) -> set[str]:
     """The keys that a variant may have in ``optimizer.state[p]``."""
     allowed = {KEYS[name] for name in variant.names}
     allowed |= {PACKED} if variant.names == ("s", "e") else set()
-    has_tensor_state = variant.has_tensor_state or group.get("stochastic_rounding")
-    return allowed | PER_TENSOR.keys() if has_tensor_state else allowed
+    has_per_tensor_state = variant.has_per_tensor_state or group.get("stochastic_rounding")
+    return allowed | PER_TENSOR.keys() if has_per_tensor_state else allowed
 
 
 def shape(stored: Stored, p: Tensor, group: Mapping[str, Any]) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ def check_loaded(
 ) -> None:
     """Check that a state dict fits an optimizer's hyperparameters, memories and parameter shapes.
 
-    Entries of the state that no optimizer of this package has are allowed, as in torch.
+    Unknown entries are allowed, as in torch, except the memories of Adam and of torch's SGD.
 
     Args:
         owner: the optimizer's name, for the error.
@@ -95,9 +95,9 @@ def check_loaded(
 
 
 def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, Any]) -> None:
-    """Write counters and per-tensor state into ``state``, the optimizer's, in their own dtypes.
+    """Write counters, signs and per-tensor state into an optimizer's ``state``, in their dtypes.
 
-    torch's ``load_state_dict`` has cast them to the parameters' dtype.
+    torch's ``load_state_dict`` has changed the dtypes of most of them.
     """
     for group, p, _, saved in _states(groups, state_dict):
         for stored in state_layout(variant.names, group):

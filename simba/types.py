@@ -36,8 +36,8 @@ class Variant:
         scaled: a function takes x, so the tensor needs a scale.
         random: a function takes random numbers.
         windowed: a function takes ``place``, the position of the oldest sign.
-        has_tensor_state: ``scaled``, ``random`` or ``windowed`` is true, so the variant needs the
-            state of simba/per_tensor.py.
+        has_per_tensor_state: ``scaled``, ``random`` or ``windowed`` is true, so the variant needs
+            the state of simba/per_tensor.py.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Variant:
         self.scaled = "x" in self.arguments
         self.random = bool({"noise_s", "noise_e"} & self.arguments)
         self.windowed = "place" in self.arguments
-        self.has_tensor_state = self.scaled or self.random or self.windowed
+        self.has_per_tensor_state = self.scaled or self.random or self.windowed
 
 
 class ParamState(NamedTuple):

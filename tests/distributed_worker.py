@@ -44,7 +44,7 @@ def every() -> Iterator[tuple[str, Make]]:
 def sharded() -> Iterator[tuple[str, Make]]:
     """The optimizers that support sharded parameters."""
     for name, make in every():
-        if not OPTIMIZERS[name].cls.variant.has_tensor_state:
+        if not OPTIMIZERS[name].cls.variant.has_per_tensor_state:
             yield name, make
 
 
@@ -52,7 +52,7 @@ def refused(params: list[Tensor], match: str) -> None:
     """Check that optimizers with per-tensor state refuse the parameters in one line."""
     for cls, kwargs, *_ in OPTIMIZERS.values():
         for more in ({}, {"stochastic_rounding": True}):
-            needs = cls.variant.has_tensor_state or (more and params[0].dtype == torch.bfloat16)
+            needs = cls.variant.has_per_tensor_state or (more and params[0].dtype == torch.bfloat16)
             with pytest.raises(ValueError, match=f"^.*{match}.*$") if needs else nullcontext():
                 cls(params, **kwargs, **more)
 

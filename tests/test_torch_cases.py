@@ -60,7 +60,7 @@ def test_state_exists_only_if_the_optimizer_needs_it(cls, kwargs):
     optimizer = cls(linear().parameters(), **kwargs)
     assert not optimizer.state
     step(optimizer)
-    keeps = bool(cls.variant.names) or cls.variant.has_tensor_state
+    keeps = bool(cls.variant.names) or cls.variant.has_per_tensor_state
     assert len(optimizer.state) == (2 if keeps else 0)
     assert all(optimizer.state.values())
 

@@ -157,7 +157,7 @@ def test_bfloat16_learns_at_small_rates_by_stochastic_rounding(cls, kwargs):
 
 def test_stochastic_rounding_is_for_bfloat16():
     p = nn.Parameter(torch.zeros(1, dtype=torch.float16))
-    with pytest.raises(ValueError, match="stochastic_rounding supports bfloat16 only"):
+    with pytest.raises(ValueError, match="stochastic_rounding does not support float16"):
         simba.Lion([p], stochastic_rounding=True)
     params, optimizer = run(simba.Lion, {}, stochastic_rounding=True)
     others, other = run(simba.Lion, {})
@@ -172,11 +172,11 @@ def compiled_step(optimizer: simba.SignOptimizer) -> None:
     """Take a step with the implementation for a GPU."""
     group, variant = optimizer.param_groups[0], optimizer.variant
     param_states = [optimizer.param_state(p, group, i) for i, p in enumerate(group["params"])]
-    has_tensor_state = per_tensor.needs_state(variant, param_states[0].p, group)
-    if has_tensor_state:
+    has_per_tensor_state = per_tensor.needs_state(variant, param_states[0].p, group)
+    if has_per_tensor_state:
         param_states = per_tensor.prepare_step(variant, param_states, group)
     inductor.step(variant, param_states, hyperparameters(group))
-    if has_tensor_state:
+    if has_per_tensor_state:
         per_tensor.finish_step(variant, param_states, group)
 
 
@@ -323,14 +323,18 @@ def test_fused_steps_sliced_tensors_no_slower_than_lion_pytorch(dtype):
         p = nn.Parameter(torch.ones(1000, 2000, dtype=dtype)[:, :1000])
         p.grad = torch.ones(1000, 1000, dtype=dtype)
         optimizers.append(cls([p], lr=1e-4, **implementation))
-    seconds = []
-    for _ in range(8):
-        for optimizer in optimizers:
-            start = time.process_time()
-            optimizer.step()
-            seconds.append(time.process_time() - start)
-    ours, theirs = min(seconds[::2]), min(seconds[1::2])
+    ours = theirs = float("inf")
+    for count in range(100):  # other programs disturb single steps
+        ours, theirs = min(ours, measured(optimizers[0])), min(theirs, measured(optimizers[1]))
+        if count >= 8 and ours < 1.2 * theirs:
+            break
     assert ours < 1.2 * theirs
+
+
+def measured(optimizer) -> float:
+    start = time.process_time()
+    optimizer.step()
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize(("dtype", "takes"), zip(DTYPES, (True, False, True, True), strict=True))

@@ -350,7 +350,7 @@ def attention(width):
     - q: (Q, H, W), the queries of the tokens in ``slots`` (Q,).
     - k, v: (T, H, W), the keys and values of all tokens.
     - starts: (T,), the slot of the first token of each token's sequence.
-    - pads: (T,), the number of pads that each token attends to; (0,): no token attends to pads.
+    - pads: (T,), the number of pads that each token attends to; empty: no token does.
     - pad_kv: (2, H, W), the key and value of a pad.
     - maxlen: M, the longest sequence.
     - dropout_keys: (2, 2) uint32, the keys for the weights of tokens and of pads.

@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.records.errors import UserError
 
-# These keys are not a part of a run's identity. All other keys identify the run.
+# Keys that are no part of a run's identity. ``identity`` also leaves out parts of data, optimizer.
 WITHOUT_EFFECT = (
     *("results", "tracker", "device", "force", "save_best", "joint", "diagnose_every", "study"),
 )
@@ -189,7 +189,7 @@ def _fault_of_finished(record: Mapping[str, Any]) -> str | None:
 
 
 def _is_number(key: str, value: Any) -> bool:
-    """Whether a value is a finite number; null is valid for a diagnostic alone, for 0 / 0."""
+    """Whether a value is a finite number; null, for 0 / 0, only in diagnostics."""
     if value is None:
         return key.startswith("why/")
     if not isinstance(value, int | float) or isinstance(value, bool):

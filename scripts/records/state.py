@@ -20,7 +20,7 @@ class State:
 
     files: RunFiles
     phase: Phase
-    epochs: str = ""  # TRAINED/ALL, or TRAINED if there is a record
+    epochs: str = ""  # TRAINED/ALL from a status, else TRAINED from the record
     loss: float | None = None
     remark: str = ""  # running: host and process; failed: the reason; done: NDCG@10 on test
     eta_seconds: float | None = None  # of a running run

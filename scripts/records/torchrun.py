@@ -11,5 +11,5 @@ def started_by_torchrun() -> bool:
 
 
 def is_leader() -> bool:
-    """Whether this process prints and writes: that of rank 0, or one without torchrun."""
+    """Whether this process prints and writes: it has rank 0, or torchrun has not started it."""
     return not started_by_torchrun() or os.environ["RANK"] == "0"

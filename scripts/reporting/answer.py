@@ -43,12 +43,12 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
     caption = (
-        "Bits of gradient: the bits of what a gradient adds to the optimizer's state, log2(3) for "
-        "a ternary vote. NDCG@10 is the mean on test: Lion's row has the value, the other rows "
-        "have % of Lion's with the same seeds; in brackets the number of seeds. EF: with error "
-        "feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 values of "
-        "the counter and 17 of the error instead of 31 and 7. The step is compiled into one pass "
-        "(fused), on one thread."
+        "Bits of gradient: the bits of what a gradient adds to the counter (Lion: to its average), "
+        "log2(3) for a ternary vote; with EF, the error keeps the rest. NDCG@10 is the mean on "
+        "test: Lion's row has the value, the other rows have % of Lion's with the same seeds; in "
+        "brackets the number of seeds. EF: with error feedback. Lasting: the counter keeps "
+        "its sign, and the error decays. Fine: 15 values of the counter and 17 of the error "
+        "instead of 31 and 7. The step is compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 

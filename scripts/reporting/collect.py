@@ -2,8 +2,8 @@
 
 ``runs.csv`` has one line per run, ``curves.csv`` one per evaluated epoch of a run, ``paired.csv``
 one per variant that is compared with its baseline user by user, ``gains.csv`` one per group of
-users of such a comparison, and ``diagnostics.csv`` one per quantity and epoch of a run with
-diagnostics. docs/results.md explains their columns.
+users of such a comparison, and ``diagnostics.csv`` one per quantity, part and epoch of a run
+with diagnostics. docs/results.md explains their columns.
 """
 
 import shlex

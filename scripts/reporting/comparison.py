@@ -64,7 +64,7 @@ def find(root: Path, studies: Sequence[Study], name: str, dataset: str | None) -
 
     Args:
         root: the results folder, which holds the records.
-        name: ``EXPERIMENT``, for all its variants; ``EXPERIMENT/OPTIMIZER``, with ``/SWEPT`` behind
+        name: ``EXPERIMENT``, for all its variants; ``EXPERIMENT/OPTIMIZER``, with ``/VALUES`` after
             it if the experiment sweeps over more; or the file of a record.
         dataset: that of the runs; None if there is only one.
 

@@ -38,7 +38,7 @@ class VersusBaseline(NamedTuple):
     seeds: int
     interval: tuple[float, float] | None
     bytes: float
-    within: float | None  # the fraction of theirs within which both are equal, by two t-tests
+    within: float | None  # see ``equivalence_margin``
     loss: tuple[float, float] | None  # the interval of the difference of the lowest training loss
 
     @property

@@ -21,7 +21,7 @@ SETTING = {
     "lr": 1e-4,
     "weight_decay": 0.5,
 }
-# We take the note's loss for the lowest of all epochs, because its author's code reports that one.
+# We assume that the note's loss is the lowest of all epochs: its author's code reports that one.
 METRICS = {"HR@10": "test/HR@10", "NDCG@10": "test/NDCG@10", "Loss": "train/min_loss"}
 
 
@@ -78,14 +78,14 @@ def verdict(ours: pd.Series, note_value: float, same_rank: bool | None) -> str |
     - otherwise "same rank" if ``same_rank``;
     - otherwise "not reproduced".
 
+    The rule was fixed in commit f2e6588 (25 November 2026, 01:33 UTC). At that time two of the
+    thirty runs had ended (sign-SGD and Lion, seed 1), and two were running.
+
     Args:
         ours: the values of our runs, one per seed. Fewer than two have no std, so no verdict.
         note_value: the note's value.
         same_rank: whether the variant has the same rank among the note's six variants by our
             means as by the note's values; None if a variant has no run.
-
-    The rule was fixed in commit f2e6588 (25 November 2026, 01:33 UTC). At that time two of the
-    thirty runs had ended (sign-SGD and Lion, seed 1), and two were running.
     """
     if len(ours) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The figures of a study, listed in ``FIGURES``. They are drawn from the CSV files only.
+"""The figures of a study, listed in ``FIGURES``. Their data is in the CSV files.
 
 To add a figure, write a function that returns a matplotlib figure, or None if it does not apply to
 a study, and add a line to ``FIGURES``. ``paper.mplstyle`` is the style of all of them: a figure is
@@ -69,8 +69,8 @@ PARTS_OF_MOVES = {  # the bars of the diagnostics: how a step relates to Lion's
     "against": ("#661100", "against Lion"),
 }
 MOVES_BY_EPOCH = {  # diagnostics drawn over the epochs
-    ("agreement", "items"): "moves as Lion would\n(item embeddings)",
-    ("agreement", "weights"): "moves as Lion would\n(all other parameters)",
+    ("agreement", "items"): "moves or rests as Lion\n(item embeddings)",
+    ("agreement", "weights"): "moves or rests as Lion\n(all other parameters)",
     ("memory", "items"): "moves by its memory\n(item embeddings)",
     ("without_gradient", "items"): "moves without gradient\n(item embeddings)",
     ("counter", "items"): "mean |s| / w of counters\n(item embeddings)",
@@ -92,7 +92,8 @@ MEMORIES = {
 def drawn_points(study: Study, points: pd.DataFrame) -> pd.DataFrame:
     """The points of the variants that a figure can show: all, or the best if there are too many.
 
-    None of a study that another figure shows. A baseline of another experiment stays.
+    No point of a study whose runs the table ``published`` or ``settings`` shows. The runs of
+    another experiment's baseline always stay.
     """
     if study.declared.shown_elsewhere:
         return points[:0]
@@ -103,7 +104,7 @@ def drawn_points(study: Study, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn_curves(study: Study) -> pd.DataFrame:
-    """The ``drawn_points`` of the curves, without losses of 0, which no logarithmic axis has."""
+    """The ``drawn_points`` of the curves, losses of 0 raised to LEAST_LOSS (log axis)."""
     points = drawn_points(study, study.shown_curves)
     return points.assign(**{"train/loss": points["train/loss"].clip(lower=LEAST_LOSS)})
 

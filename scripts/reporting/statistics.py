@@ -118,7 +118,7 @@ class Group(NamedTuple):
 
 
 def groups(d: np.ndarray, baseline: np.ndarray, values: np.ndarray) -> list[Group]:
-    """Differences in about five groups of about equal size; users with one value stay together.
+    """Differences in about five groups of about equal size; users with equal values stay together.
 
     Args:
         d: (users,) differences.

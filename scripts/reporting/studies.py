@@ -34,7 +34,7 @@ RESULTS = {  # the columns of runs.csv that are not keys of the config
 }
 IN_LABELS = {"corrupt", "gradients", "workers"}  # swept keys that labels show, not columns
 SWEPT_PARTS = re.compile(r", (?=[^\W\d][\w.]* )")  # between two keys in a text ``swept``
-NOT_A_LIST = set("([{")  # of plain values: a sweep such as range(0,5) or choice(a,b)
+NOT_A_LIST = set("([{")  # a sweep with one of these is no list of plain values, but range(0,5)
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 
 
@@ -92,7 +92,7 @@ class Study:
         return [column for column in self.short_names if column not in IN_LABELS]
 
     def in_label(self, swept: str) -> str:
-        """The part of a text ``swept`` whose keys are no columns of ``swept``."""
+        """The part of a text ``swept`` whose keys are in IN_LABELS, not in ``self.swept``."""
         return without(swept, {self.short_names[column] for column in self.swept})
 
     @property
@@ -165,7 +165,7 @@ class Study:
 
 
 def key_columns(runs: pd.DataFrame) -> list[str]:
-    """The columns of runs.csv that are keys of the config, as some study sweeps over them."""
+    """The columns of runs.csv that are keys of the config: those that some study sweeps over."""
     return [c for c in map(str, runs) if c not in RESULTS and "/" not in c]
 
 
@@ -260,8 +260,9 @@ def baseline_study(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def baseline_of(frame: pd.DataFrame, optimizer: str, swept: str) -> pd.DataFrame:
-    """The baseline's rows to compare a variant with: of each key that the baseline is swept over,
-    they have the variant's value. There may be none.
+    """The baseline's rows that a variant is compared with; there may be none.
+
+    Of each key that the baseline is swept over, they have the variant's value.
     """
     rows = frame[frame["optimizer"] == optimizer]
     names = {name for text in rows["swept"].unique() for name in parts_of(text)}

@@ -41,7 +41,7 @@ from scripts.reporting.tuned import best, tuned
 ORDER = "by NDCG@10 on test"
 EPOCHS_COMPARED = (60, 100, 200, 300, 400, 500)  # epochs
 CURVES = {"training loss": "train/loss", "validation NDCG@10": "valid/NDCG@10"}
-MOVES = {  # (quantity, part) of scripts/running/diagnostics.py
+MOVES = {  # (quantity, part) of scripts/running/diagnostics.py or of ``_against_lion``
     "move against Lion": ("against", "items"),
     "do not move": ("rests", "items"),
     "move, or do not, as Lion would": ("agreement", "items"),
@@ -188,7 +188,7 @@ def paired(study: Study) -> Table | None:
 
 
 def equivalence_margin(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
-    """The smallest margin, as a share of the baseline's NDCG@10, within which it is equivalent.
+    """The smallest margin, as a share of the baseline's NDCG@10, within which both are equal.
 
     Two t-tests decide this, one-sided, at 5% (TOST). The margin is the larger end of the 90%
     interval; there is none for fewer than three common seeds.
@@ -225,7 +225,8 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
             f"that both have, in % of {base}'s in the same group, with the 95% interval over "
             f"users. The columns divide users by {GROUPED_BY[quantity]}; they have "
             f"{', '.join(f'{users:,}' for users in sizes['users'])} users. Where an interval is "
-            "wide, few users have a hit, and the value is uncertain. No interval goes below -100%."
+            "wide, few users have a hit, and the value is uncertain. Intervals are cut off at "
+            "-100%, because NDCG@10 is never negative."
         )
         return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -500,9 +501,10 @@ def order(studies: Sequence[Study]) -> Table | None:
 def settings_table(studies: Sequence[Study]) -> Table | None:
     """The note's results and ours, in the note's setting and in settings that differ from it.
 
-    A setting reproduces a value of the note if it lies within two standard errors of one more run.
-    The std is that of the study in the note's setting. A variant without a run in a setting shows –
-    there, and the number of reproduced values counts its runs in the note's setting instead.
+    A setting reproduces a value of the note if it lies within mean ± 2 std sqrt(1 + 1/n) of its
+    runs. The std is that of the study in the note's setting. A variant without a run in a setting
+    shows – there, and the number of reproduced values counts its runs in the note's setting
+    instead.
     """
     base = next(filter(compares_with_note, studies), None)
     departed = [
@@ -546,7 +548,7 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
     caption = (
         "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
         "epochs, means over n seeds or more. A setting reproduces a metric of a variant if the "
-        "note's value lies within two standard errors of one more run. For a variant "
+        "note's value lies within mean ± 2 std sqrt(1 + 1/n) of its runs. For a variant "
         "without a run in a setting (–), its runs in the note's setting count instead. The std is "
         "that of the runs in the note's setting; fewer seeds widen the bounds. Settings were "
         "chosen by loss and validation metrics; all metrics decided which one got further seeds."

@@ -116,10 +116,10 @@ class CommandRuns:
 def trains_jointly(run: Run, workers: Workers) -> bool:
     """Whether a run trains together with others. If ``joint`` is null, it does on a GPU only.
 
-    These train alone: a run with diagnostics, which records each step; an optimizer whose step is
-    not elementwise, such as a variant with state per tensor, and a run with corrupted gradients,
-    because a joint training has all tensors of a run in one; and a run on several workers or under
-    another launcher or sweeper.
+    These train alone: a run with diagnostics, which records each step; a run on several workers or
+    under another launcher or sweeper; and, because a joint training has all tensors of a run in
+    one, a run with corrupted gradients, or with an optimizer whose step is not elementwise, such as
+    a variant with per-tensor state.
 
     Raises:
         UserError: ``joint=true`` together with a launcher or sweeper plugin.
@@ -130,7 +130,7 @@ def trains_jointly(run: Run, workers: Workers) -> bool:
         raise UserError(f"joint=true trains all runs in one process; remove {plugins[0]}")
     optimizer = run.training.optimizer
     if isinstance(optimizer, SignOptimizer):
-        elementwise = not optimizer.variant.has_tensor_state
+        elementwise = not optimizer.variant.has_per_tensor_state
     else:
         elementwise = type(optimizer) in ELEMENTWISE
     alone = run.training.diagnostics or run.training.corruption or workers.has_process_group

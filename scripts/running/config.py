@@ -140,7 +140,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
             raise UserError(
                 f"gradients={config['gradients']}: workers exchange votes; start them by "
                 "`torchrun --standalone --nproc-per-node=N -m scripts.train`, "
-                "for scripts.status, add workers=N"
+                "with scripts.status, add workers=N instead"
             )
         config["workers"] = int(os.environ["WORLD_SIZE"])
     return config
@@ -170,7 +170,7 @@ def one_line(error: Exception) -> str:
 
 
 def _require_all(section: Any, names: type, prefix: str = "") -> None:
-    """Refuse a removed key (~KEY): the dataclass would give it a default, not train.yaml."""
+    """Refuse a removed key (~KEY): it would get the dataclass's default, not that of train.yaml."""
     for name in (each.name for each in fields(names)):
         if isinstance(section, DictConfig) and name not in section:
             key = f"{prefix}{name}"

@@ -168,7 +168,7 @@ def _stacked(
     pairs: Sequence[tuple[TrainingBatch, np.ndarray]], capacity: int
 ) -> dict[str, np.ndarray]:
     """Stack the batches of all runs to arrays (runs, capacity, ...), padded with empty rows."""
-    stacked = {"dropout_keys": np.stack([keys for _, keys in pairs])}
+    stacked = {"dropout_keys": np.stack([dropout_keys for _, dropout_keys in pairs])}
     per_run = [batch.arrays() for batch, _ in pairs]
     for name, array in per_run[0].items():
         stacked[name] = np.zeros((len(pairs), capacity, *array.shape[1:]), dtype=np.int64)

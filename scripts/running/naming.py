@@ -52,7 +52,7 @@ def choices() -> dict[str, str]:
 
 
 def _require_lists(hydra: HydraConf, given: Container[str]) -> None:
-    """Raises UserError if Hydra ignores an experiment's lists: it reads only those of one.
+    """Raise UserError for several experiments: Hydra reads the lists of only one of them.
 
     Args:
         given: the keys of the run's overrides.

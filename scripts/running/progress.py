@@ -61,7 +61,7 @@ def sweep_began() -> float:
 
 
 def message(line: str) -> None:
-    """Print a line to stderr. A process of scripts.sweep sends events instead."""
+    """Print a line to stderr; in a process of scripts.sweep, print nothing."""
     if not in_sweep_process():
         print(line, file=sys.stderr)
 

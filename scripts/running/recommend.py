@@ -123,12 +123,12 @@ class Recommender:
         lengths = np.array([len(items) for items in last])
         batch = query_batch(np.concatenate(last), lengths, maxlen, layout)
         hidden = self.model.hidden_states(**model_inputs(self._tensors(**batch.arrays()), layout))
-        seen = self._tensors(
+        excluded = self._tensors(
             excluded_items=np.concatenate(histories),
             excluded_offsets=np.cumsum([0, *map(len, histories)]),
         )
         k = min(k, len(self.ids))
-        items, scores = top_items(hidden, self.model.item_weight(), **seen, k=k)
+        items, scores = top_items(hidden, self.model.item_weight(), **excluded, k=k)
         return [
             [(self.ids[i - 1], s) for i, s in zip(*pair, strict=True) if s > -math.inf]
             for pair in zip(items.tolist(), scores.tolist(), strict=True)

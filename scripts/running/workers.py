@@ -1,6 +1,7 @@
 """The workers of one training: the processes that torchrun starts, and what they tell each other.
 
-The worker of rank 0 is the leader: it alone takes locks, writes files and prints. The processes of
+The worker of rank 0 is the leader: it alone takes locks, writes files and prints, except for the
+error of a single worker. The processes of
 a sweep are not called workers: each of them trains other runs.
 """
 
@@ -26,7 +27,7 @@ ERRORS = (UserError, DataError, RunFailed)  # each ends one run; other runs of t
 
 
 class SingleWorkerError(UserError):
-    """A UserError on one worker alone. The others wait for it, so torchrun must end these."""
+    """A UserError on one worker alone. The others wait for this one, so torchrun must end them."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The eager step, in torch operations.
 
-It steps one tensor, one tensor chunk by chunk, or many tensors at once.
+It steps one tensor (whole or chunk by chunk), or many tensors together.
 
 ``hparams`` maps the names that formulas use to a group's hyperparameters (simba/base.py).
 """
@@ -44,7 +44,7 @@ def update(variant: Variant, state: ParamState, hparams: dict[str, Any]) -> None
     else:
         new.add_(direction.to(new.dtype), alpha=-lr)
     if new is not p:
-        words = step_values.get("rounding")
+        words = step_values.get("rounding_key")
         if words:
             new = round_stochastically(new, bits(step_values["offset"], new, words))
         p.copy_(new)
@@ -59,7 +59,7 @@ def function_arguments(
     Args:
         g: the gradient.
         memory: the stored memories, each of the gradient's shape.
-        values: hyperparameters and per-tensor values (``ParamState.step_values``).
+        values: hyperparameters and ``ParamState.step_values``.
 
     Returns:
         ``g``, the memories, and what the variant uses of ``x`` (scaled gradient), ``noise_s``,
@@ -71,7 +71,7 @@ def function_arguments(
     if variant.scaled:
         arguments["x"] = scaled(g, values["inv_spacing"])
     if variant.random:
-        noise = uniforms(values["offset"], g, values["key"])
+        noise = uniforms(values["offset"], g, values["noise_key"])
         arguments["noise_s"], arguments["noise_e"] = noise
     if variant.vote is not None:
         arguments["q"] = variant.vote(values | arguments)

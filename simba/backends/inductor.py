@@ -44,7 +44,7 @@ def _as_tensors(values: dict[str, Any], device: torch.device) -> dict[str, Any]:
     tensors = {
         name: value for name, value in values.items() if name not in ("stored", "param_index")
     }
-    for name in {"key", "rounding"} & values.keys():
+    for name in {"noise_key", "rounding_key"} & values.keys():
         tensors[name] = tuple(torch.as_tensor(word, device=device) for word in values[name])
     if "inv_spacing" in values:
         inverse = torch.as_tensor(values["inv_spacing"], dtype=torch.float32, device=device)

@@ -1,9 +1,9 @@
 """Compiled CPU steps, built from the functions of the variants in simba/directions.py.
 
-numba compiles one loop per variant and dtype. The loop runs over all tensors of a group. It applies
-the operations of the eager step to each coordinate, with the same order and rounding, so the
-results are bitwise identical. For bfloat16 and float16 parameters, the step is computed in float32,
-as in the eager step.
+numba compiles one loop per variant and combination of dtypes. It runs over all tensors of a group
+with these dtypes. It applies the operations of the eager step to each coordinate, with the same
+order and rounding, so the results are bitwise identical. For bfloat16 and float16 parameters, the
+step is computed in float32, as in the eager step.
 
 The loop needs contiguous memory. Non-contiguous tensors, and tensors whose strides differ, are
 copied chunk by chunk. The first step compiles the loop in 1 to 1.5 seconds. The machine code is
@@ -54,7 +54,8 @@ P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 =
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
 # A sum of abs(x) over a block of this many elements fits in 32 bits. The sum of squares is kept as
-# two sums, of the lower and the upper 16 bits. A vector register holds half as many 64-bit sums.
+# two sums, of the lower and the upper 16 bits. A vector register holds twice as many 32-bit as
+# 64-bit sums.
 BLOCK = 2**12
 SUPPORTED_OPERATIONS = (
     "abs, choose, arithmetic, comparisons, torch's add, clamp, floor, round, sign and where"
@@ -144,11 +145,11 @@ def run_loop(variant: Variant, states: Sequence[ParamState], hparams: dict[str, 
     names = tuple(sorted(variant.arguments & hparams.keys()))
     if state.is_packed(variant.names, first.memory):
         names += ("radix", "half_radix", "inv_radix")
-    loop = _loop(variant, names, dtypes, "rounding" in first.step_values)
+    loop = _loop(variant, names, dtypes, "rounding_key" in first.step_values)
     table, floats = array("q"), array("d")  # numba takes Python numbers with the least overhead
     for p, g, memory, step_values in states:
         pointers = [t.data_ptr() for t in (p, g, *memory)] + [0] * (2 - len(memory))
-        words = (*step_values.get("key", (0, 0)), *step_values.get("rounding", (0, 0)))
+        words = (*step_values.get("noise_key", (0, 0)), *step_values.get("rounding_key", (0, 0)))
         table.extend((*pointers, p.numel(), step_values.get("offset", 0), *words))
         floats.extend((step_values.get("inv_spacing", 1.0), step_values.get("place", 1.0)))
     torch.autograd.graph.increment_version([each.p for each in states])
