@@ -15,6 +15,7 @@ from scripts.reporting.cells import Table
 from scripts.reporting.collect import load, with_swept
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.experiments import sweep_size
+from scripts.reporting.finalists import best_of_rates
 from scripts.reporting.note import (
     METRICS,
     NOTE_VALUES,
@@ -176,12 +177,14 @@ def test_a_grid_is_ranked_by_valid_and_says_where_it_ends():
     ]
     rates[2].loc[rates[2]["optimizer"] == "lion", "valid/NDCG@10"] = 0.03
     rates[2] = rates[2][rates[2]["optimizer"] != "sign_sgd"]  # the largest of its own two is best
+    rates[1:] = [rate[rate["optimizer"] != "simba_eq1"] for rate in rates[1:]]  # one rate: no edge
     table = grid(study(*rates))
     lines = table.frame.set_index("optimizer")
     assert lines.columns.tolist() == ["lr 1e-4", "lr 3e-4", "lr 1e-3", "best"]
     assert lines.loc["Lion"].tolist() == ["0.0100", "0.0200", "0.0300", "1e-3, at the edge"]
     assert lines.loc["Simba"].tolist() == ["0.0100", "0.0200", "0.0150", "3e-4"]
     assert lines.loc["sign-SGD"].tolist() == ["0.0100", "0.0200", "–", "3e-4, at the edge"]
+    assert lines.loc["Simba + (1)"].tolist() == ["0.0100", "–", "–", "1e-4"]
 
 
 def test_corrupted_gradients_are_compared_with_exact_ones():
@@ -676,3 +679,15 @@ def test_the_grid_counts_any_number_of_seeds():
         for lr, n in ((1e-4, 11), (3e-4, 12))
     ]
     assert "mean of 11 to 12 seeds" in grid(study(*frames)).caption
+
+
+def test_the_best_rate_is_that_of_the_tuning_not_of_another_sweep_over_rates():
+    def of(experiment, lr, valid, decay):
+        more = {"valid/NDCG@10": valid, "weight_decay": decay, "swept": f"lr {short(lr)}"}
+        return runs({"lion": [(0.1, 0.02, 0.5)]}, experiment, lr=lr, **more)
+
+    tuning = [of("lr", lr, valid, 0.5) for lr, valid in ((1e-4, 0.01), (3e-4, 0.02))]
+    other = [of("own_rates", lr, 0.03, 1.5) for lr in (3e-4, 5e-4)]
+    found = studies(results(*tuning, *other, runs(EXACT)))
+    base = next(s for s in found if s.experiment == "ablation")
+    assert best_of_rates(found, base)["lion"][:2] == (0.02, 2)

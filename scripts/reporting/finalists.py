@@ -91,11 +91,15 @@ def note_study_and_finalists(studies: Sequence[Study]) -> tuple[Study | None, li
 
 
 def rate_grids(studies: Sequence[Study], base: Study) -> list[Study]:
-    """The studies that sweep over rates alone, with the model and the dataset of ``base``."""
+    """The studies that tune rates alone, with the model and the dataset of ``base``.
+
+    Other sweeps over rates may have other decays.
+    """
     return [
         s
         for s in studies
-        if (s.model, s.dataset) == (base.model, base.dataset) and s.grid_key == "lr"
+        if (s.model, s.dataset) == (base.model, base.dataset)
+        if s.declared.tuning and s.grid_key == "lr"
     ]
 
 

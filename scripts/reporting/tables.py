@@ -299,7 +299,7 @@ def grid(study: Study) -> Table | None:
         tried = cells.dropna()
         best = tried.idxmax() if len(tried) else None
         line["best"] = MISSING if best is None else short(best)
-        if len(tried) and best in (tried.index[0], tried.index[-1]):
+        if len(tried) > 1 and best in (tried.index[0], tried.index[-1]):
             line["best"] += ", at the edge"
         lines.append(line)
     n, fewest = study.runs["seed"].nunique(), study.fewest_seeds()

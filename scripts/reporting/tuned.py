@@ -20,7 +20,7 @@ from scripts.reporting.style import label_of, short
 
 VALID = "valid/NDCG@10"
 KEYS = {"lr": "lr", "weight_decay": "decay"}  # the columns that are tuned, and their names
-EDGE = "At the edge: no lower or no higher value was tried, so the best may lie beyond."
+EDGE = "At the edge: no lower or no higher value was tried here, so the best may lie beyond."
 TARGET = 0.95  # of the baseline's validation NDCG@10
 
 
@@ -75,9 +75,11 @@ def best(study: Study) -> Table | None:
 def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) -> str:
     """The keys of which the chosen run has the lowest or the highest value tried, as text.
 
-    A lowest value of 0 is no edge, as there is no lower one.
+    A lowest value of 0 is no edge, as there is no lower one. MISSING if nothing was varied.
     """
     edges = []
+    if all(tried[key].nunique() == 1 for key in keys):
+        return MISSING
     for key in keys:
         lowest, highest = tried[key].min(), tried[key].max()
         if chosen[key] == highest or (chosen[key] == lowest and lowest > 0):
