@@ -347,6 +347,7 @@ def test_a_part_of_a_study_has_tables_figures_and_a_report(tmp_path, records):
         assert command([f"results.root={tmp_path}"]) == 0
 
 
+@pytest.mark.slow
 def test_the_commands_behind_a_table_train_its_runs_and_no_other():
     """Every run of every command composes to the config of a record, each record once."""
     runs_csv = load(RESULTS).runs

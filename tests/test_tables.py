@@ -660,6 +660,7 @@ def test_a_setting_in_which_optimizers_differ_is_named(key, values, label):
     assert baseline_of(frame, "lion", frame["swept"][1]).empty
 
 
+@pytest.mark.slow
 def test_the_baseline_of_another_experiment_is_labelled_so_and_leads_to_its_runs():
     for made in studies(load(RESULTS)):
         if f"{made.name}/metrics" not in (shown := tables([made])):
