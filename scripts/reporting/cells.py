@@ -67,8 +67,8 @@ def _with_sign(value: float, decimals: int) -> str:
 
 def values_in(column: pd.Series) -> str:
     """The different values of a column, such as ``1, 2``; a dash if there is none."""
-    values = column.dropna().unique()
-    return ", ".join(short(v) for v in values) if len(values) else MISSING
+    values = [value for value in column.dropna().unique() if value != ""]
+    return ", ".join(map(short, values)) or MISSING
 
 
 def four_decimals(value: Any) -> str:

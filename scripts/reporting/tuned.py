@@ -11,6 +11,7 @@ from scripts.reporting.cells import (
     four_decimals,
     mean_and_std,
     seeds,
+    values_in,
     with_interval,
 )
 from scripts.reporting.note import METRICS
@@ -42,7 +43,7 @@ def best(study: Study) -> Table | None:
         runs = study.of(optimizer, swept)
         line = {OPTIMIZER: label_of(optimizer)}
         for key in study.swept:
-            line[study.short_names[key]] = short(runs[key].iloc[0])
+            line[study.short_names[key]] = values_in(runs[key])
         tried = study.runs.loc[study.runs["optimizer"] == optimizer]
         line |= {"at the edge": _at_the_edge(runs.iloc[0], tried, keys)}
         line |= {"NDCG@10 on validation": four_decimals(means[optimizer, swept])}
@@ -101,7 +102,7 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         chosen = selected.sort_values(VALID, kind="stable").iloc[-1]
         line = {OPTIMIZER: label_of(str(chosen["optimizer"])), "runs": str(len(selected))}
         line |= {"lr": short(chosen["lr"]), "decay": short(chosen["weight_decay"])}
-        line |= {name: short(chosen[key]) for key, name in others.items()}
+        line |= {name: values_in(pd.Series([chosen[key]])) for key, name in others.items()}
         line |= {"NDCG@10 on validation": four_decimals(chosen[VALID])}
         line |= {name: four_decimals(chosen[column]) for name, column in METRICS.items()}
         line |= {"at the edge": _at_the_edge(chosen, selected, list(KEYS))}
