@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from llvmlite.binding import get_host_cpu_features
+from numba import float64, int64
+from numba.core.caching import NullCache
 from numba.core.extending import _Intrinsic
+from numba.types import UniTuple
 from torch import Tensor
 
 import simba
@@ -432,6 +436,16 @@ def test_compiled_code_is_found_again_on_disk(dtype):
     closure = [cell.cell_contents for cell in loop.py_func.__closure__]
     assert len(closure) > 5
     assert not [held for held in closure if isinstance(held, _Intrinsic)]
+
+
+@pytest.mark.skipif(not get_host_cpu_features().get("avx512f"), reason="needs AVX-512")
+def test_compiled_code_has_vectors_of_512_bits():
+    names = ("b1", "b2", "one_minus_b1", "one_minus_b2")
+    make_loop = numba_cpu._loop.__wrapped__  # without the cache in memory
+    loop = make_loop(simba.Lion.variant, names, (torch.float32, torch.float32), False)
+    loop._cache = NullCache()  # code that is loaded from disk cannot be inspected
+    loop.compile((*[int64] * 6, float64, UniTuple(float64, len(names)), float64, float64))
+    assert "zmm" in "".join(loop.inspect_asm().values())
 
 
 @pytest.mark.slow
