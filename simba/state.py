@@ -19,7 +19,7 @@ PACKED = "packed"  # the key of the tensor that holds s and e in one byte
 PER_TENSOR = {"step": torch.int64, "scale": torch.float32}  # one number per tensor
 COUNTERS = {"sign_counts", "error", PACKED}
 KNOWN_KEYS = {*KEYS.values(), PACKED, *PER_TENSOR}
-FOREIGN_KEYS = {"exp_avg_sq", "momentum_buffer"}  # memories of Adam and of torch's SGD
+FOREIGN_KEYS = {"exp_avg_sq", "exp_inf", "momentum_buffer"}  # memories of Adam, Adamax, torch's SGD
 # Keys that a wrapper around the optimizer may add, such as one that averages weights. They are
 # accepted in a saved state that has our memories.
 WRAPPER_KEYS = {"step", "momentum_buffer"}

@@ -53,7 +53,7 @@ def check_loaded(
 ) -> None:
     """Check that a state dict fits an optimizer's hyperparameters, memories and parameter shapes.
 
-    Unknown entries are allowed, as in torch, except the memories of Adam and of torch's SGD.
+    Unknown entries are allowed, as in torch, except the memories of Adam, Adamax and torch's SGD.
 
     Args:
         owner: the optimizer's name, for the error.
@@ -77,14 +77,13 @@ def check_loaded(
         if memories and (memories <= saved.keys() or PACKED in saved):
             suspicious -= WRAPPER_KEYS
         unused |= saved.keys() & (suspicious - keys(variant, group))
-    reasons += [f"it has {key}" for key in sorted(unused)]
-    if reasons:
-        listed = ", ".join(dict.fromkeys(reasons))
-        raise ValueError(f"{owner}: cannot load the state dict of another optimizer: {listed}")
+    _raise_if(owner, reasons + [f"it has {key}" for key in sorted(unused)])
     for group, p, param_id, saved in states:
         expected = {
             stored.key: shape(stored, p, group) for stored in state_layout(variant.names, group)
         }
+        if expected.keys() & saved.keys():
+            _raise_if(owner, [f"it has no {key}" for key in expected.keys() - saved.keys()])
         for key in expected.keys() & saved.keys():
             saved_shape = tuple(getattr(saved[key], "shape", ()))
             if saved_shape != expected[key]:
@@ -92,6 +91,12 @@ def check_loaded(
                     f"{owner}: {key} of parameter {param_id} has the shape {saved_shape} in the "
                     f"state dict, but the parameter needs {expected[key]}"
                 )
+
+
+def _raise_if(owner: str, reasons: Sequence[str]) -> None:
+    if reasons:
+        listed = ", ".join(dict.fromkeys(reasons))
+        raise ValueError(f"{owner}: cannot load the state dict of another optimizer: {listed}")
 
 
 def restore(variant: Variant, groups: Groups, state: Any, state_dict: dict[str, Any]) -> None:

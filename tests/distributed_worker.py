@@ -57,30 +57,31 @@ def refused(params: list[Tensor], match: str) -> None:
                 cls(params, **kwargs, **more)
 
 
-def model() -> nn.Sequential:
+def model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3))
+    return nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)).to(dtype)
 
 
-def batch(step: int, rank: int) -> Tensor:
-    return torch.randn(4, 7, generator=torch.Generator().manual_seed(10 * step + rank))
+def batch(step: int, rank: int, model: nn.Module) -> Tensor:
+    x = torch.randn(4, 7, generator=torch.Generator().manual_seed(10 * step + rank))
+    return x.to(next(model.parameters()).dtype)
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
         optimizer.zero_grad()
-        model(batch(step, dist.get_rank())).sum().backward()
+        model(batch(step, dist.get_rank(), model)).sum().backward()
         optimizer.step()
 
 
-def alone(make: Make, steps: range) -> list[Tensor]:
+def alone(make: Make, steps: range, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The parameters after steps of one process that gets the batches of both processes."""
-    whole = model()
+    whole = model(dtype)
     optimizer = make(whole.parameters())
     for step in steps:
         optimizer.zero_grad()
         for rank in (0, 1):
-            (whole(batch(step, rank)).sum() / 2).backward()
+            (whole(batch(step, rank, whole)).sum() / 2).backward()
         optimizer.step()
     return parameters(whole)
 
@@ -181,8 +182,13 @@ def check_zero(mesh: DeviceMesh) -> None:
         other = ZeroRedundancyOptimizer(whole.parameters(), optimizer_class=make)
         other.load_state_dict(saved)
         train(whole, other, range(3, 5))
-        if name in dict(sharded()):  # the noise of others depends on the process's own list
+        if name in dict(sharded()):
             assert_same(parameters(whole), alone(make, range(5)), name)
+        else:  # its noise depends on the process's own list: compare the processes
+            of_rank_0 = [p.clone() for p in parameters(whole)]
+            for p in of_rank_0:
+                dist.broadcast(p, src=0)
+            assert_same(parameters(whole), of_rank_0, name)
 
 
 def check_ddp(mesh: DeviceMesh) -> None:
@@ -190,6 +196,10 @@ def check_ddp(mesh: DeviceMesh) -> None:
         whole = DistributedDataParallel(model())
         train(whole, make(whole.parameters()), range(3))
         assert_same(parameters(whole), alone(make, range(3)), name)
+    make = partial(simba.Lion, lr=0.01, stochastic_rounding=True)
+    whole = DistributedDataParallel(model(torch.bfloat16))
+    train(whole, make(whole.parameters()), range(3))
+    assert_same(parameters(whole), alone(make, range(3), torch.bfloat16), "stochastic rounding")
 
 
 def main() -> None:

@@ -179,13 +179,25 @@ def test_a_state_of_another_shape_is_refused(cls, kwargs):
 
 
 @every_optimizer
-@pytest.mark.parametrize("theirs", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])
+@pytest.mark.parametrize(
+    "theirs",
+    [torch.optim.AdamW, torch.optim.Adamax, torch.optim.SGD, torch.optim.Adagrad, torch.optim.ASGD],
+)
 def test_the_state_of_torchs_optimizers_is_refused(cls, kwargs, theirs):
     model = linear()
     foreign = theirs(model.parameters(), **({"momentum": 0.9} if theirs is torch.optim.SGD else {}))
     step(foreign)
     with pytest.raises(ValueError, match=f"{cls.__name__}: cannot load .*: it has "):
         cls(model.parameters(), **kwargs).load_state_dict(foreign.state_dict())
+
+
+def test_a_state_that_lacks_a_memory_is_refused():
+    """SimbaWindow has the hyperparameters of Simba, and a memory more."""
+    counting = simba.Simba([nn.Parameter(torch.ones(3))], window_size=4)
+    step(counting)
+    window = simba.SimbaWindow([nn.Parameter(torch.ones(3))], window_size=4)
+    with pytest.raises(ValueError, match=r"SimbaWindow: cannot load .*: it has no signs$"):
+        window.load_state_dict(counting.state_dict())
 
 
 @every_optimizer
