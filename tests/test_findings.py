@@ -103,7 +103,7 @@ def test_the_rarest_items_tell_who_loses_most_first():
     other = runs({"simba": LION, "simba_m": LION}, experiment="finalists")
     lines = lines.assign(experiment="finalists")
     found = findings.rarest(studies(results(ablation, other, gains=lines)))
-    assert [r.label for r in found] == ["Simba + m", "Simba"]
+    assert [(r.label, r.significant) for r in found] == [("Simba + m", True), ("Simba", False)]
 
 
 def test_the_last_epoch_that_was_diagnosed_is_told_and_no_other():
@@ -151,7 +151,7 @@ def test_large_steps_name_the_faults_that_they_mend():
     made = study(runs(values, "causes"))
     assert [s.optimizer for s in findings.largest_steps(made)] == ["simba_window", "simba_leaky"]
     removes = made.declared.removes
-    assert findings.weaknesses(made) == [removes["simba_window"], removes["simba_leaky"]]
+    assert findings.weaknesses(made) == [removes["simba_window"]]  # leaky has another instead
     assert set(removes) < set(made.declared.steps)
 
 
@@ -166,14 +166,14 @@ def test_the_best_byte_is_chosen_by_valid_among_those_of_one_byte():
     assert findings.best_byte(made["one_byte"]) == ("gain 2", 0.03, 0.031)
 
 
-def test_what_is_kept_is_the_least_of_the_strongest_over_equal_seeds():
+def test_what_is_kept_is_under_the_strongest_corruption_of_a_kind_over_equal_seeds():
     def of(corrupt, *ndcg):
         values = {"lion": [(0.1, x, 0.5) for x in ndcg]}
         return runs(values, "mine", corrupt=corrupt, swept=f"corrupt {corrupt}")
 
     exact = of(None, 0.04, 0.09)
     made = study(exact, of("flip-0.1", 0.01), of("flip-0.4", 0.03), of("scale-2", 0.02))
-    assert [(k.label, round(k.share)) for k in findings.kept(made, "flip")] == [("Lion", 75)]
-    assert findings.kept(made, "flip", "scale")[0].share == pytest.approx(50.0)
-    assert findings.kept(made, "scale")[0].value == pytest.approx(0.02)
+    (flip,), (scale,) = findings.kept(made, "flip"), findings.kept(made, "scale")
+    assert (flip.label, round(flip.share), flip.strength, flip.seeds) == ("Lion", 75, "0.4", 1)
+    assert (scale.share, scale.value) == (pytest.approx(50.0), pytest.approx(0.02))
     assert findings.kept(made, "noise") == []

@@ -274,6 +274,10 @@ def test_tuning_chooses_by_valid_and_says_where_it_ends():
         "records"
     )
     assert (line["lr"], line["decay"], line["at the edge"]) == ("3e-4", "0.5", "decay")
+    higher = of("tuning", 5e-4, 1.5, 0.04, 0.04)  # 1e-3 was tried, but not with this decay
+    found = studies(results(*rates, *decays, higher, runs(EXACT)))
+    (line,) = tables(found)["tuned"].frame.to_dict("records")
+    assert (line["lr"], line["decay"], line["at the edge"]) == ("5e-4", "1.5", "lr, decay")
 
 
 def test_tuning_shows_every_key_that_it_swept():

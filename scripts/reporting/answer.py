@@ -42,13 +42,16 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
             line[f"NDCG@10, {dataset}"] = _ndcg_cell(of_dataset, optimizer)
         time = step_time(root, optimizer)
         lines.append(line | {NANOSECONDS: MISSING if time is None else f"{time:.2f}"})
+    epochs = {study.dataset: int(study.runs["epochs"].max()) for study in datasets}
+    listed = ", ".join(f"{dataset} {count}" for dataset, count in epochs.items())
     caption = (
         "Bits of gradient: the bits of what a gradient adds to the counter (Lion: to its average), "
         "log2(3) for a ternary vote; with EF, the error keeps the rest. NDCG@10 is the mean on "
-        "test: Lion's row has the value, the other rows have % of Lion's with the same seeds; in "
-        "brackets the number of seeds. EF: with error feedback. Lasting: the counter keeps "
-        "its sign, and the error decays. Fine: 15 values of the counter and 17 of the error "
-        "instead of 31 and 7. The step is compiled into one pass (fused), on one thread."
+        f"test (epochs: {listed}); Lion's row has the value, the other "
+        "rows have % of Lion's with the same seeds; in brackets the number of seeds. EF: with "
+        "error feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 "
+        "values of the counter and 17 of the error instead of 31 and 7. The step is compiled into "
+        "one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 

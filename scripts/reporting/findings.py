@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scripts.reporting.cells import OPTIMIZER, bracketed, seeds, signed
+from scripts.reporting.cells import MISSING, OPTIMIZER, bracketed, seeds, signed
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.finalists import BestRate, best_of_rates, note_study_and_finalists
 from scripts.reporting.note import METRICS, NOTE_VALUES, VERDICTS
@@ -253,6 +253,7 @@ class Rarest(NamedTuple):
     label: str
     group: str
     share: str
+    significant: bool  # the interval excludes 0
 
 
 def rarest(studies: Sequence[Study]) -> list[Rarest]:
@@ -263,10 +264,18 @@ def rarest(studies: Sequence[Study]) -> list[Rarest]:
         for optimizer, swept in study.variants:
             groups = groups_of(variant(gains, optimizer, swept))
             if groups:
-                words = group_name(groups[0]), share_with_interval(groups[0])
-                result = Rarest(label_of(optimizer, swept), *words)
-                by_difference.append((groups[0].difference, result))
+                rare = groups[0]
+                words = group_name(rare), share_with_interval(rare)
+                excludes_0 = rare.low > 0 or rare.high < 0
+                result = Rarest(label_of(optimizer, swept), *words, excludes_0)
+                by_difference.append((rare.difference, result))
     return [result for _, result in sorted(by_difference, key=lambda pair: pair[0])]
+
+
+def p_over_users(cells: pd.DataFrame, label: str) -> str:
+    """The p of the t-test over users in a variant's row of a table ``paired``; MISSING without."""
+    found = cells.loc[cells[OPTIMIZER] == label, "p, t-test"]
+    return str(found.iloc[0]) if len(found) else MISSING
 
 
 def best_rates(studies: Sequence[Study], *optimizers: str) -> list[BestRate]:
@@ -303,30 +312,30 @@ class Kept(NamedTuple):
     """How much of its NDCG@10 an optimizer keeps with corrupted gradients."""
 
     label: str
-    share: float  # in %, the least over several kinds of corruption at their strongest
-    value: float  # the NDCG@10 there
+    share: float  # in %
+    value: float  # the NDCG@10 with corrupted gradients
+    strength: str  # of the corruption
+    seeds: int
 
 
-def kept(study: Study, *names: str) -> list[Kept]:
-    """The smallest share of its NDCG@10 that each optimizer keeps under the strongest corruptions.
+def kept(study: Study, name: str) -> list[Kept]:
+    """The share of its NDCG@10 that each optimizer keeps under the strongest corruption of a kind.
 
     The share is relative to the same optimizer with exact gradients and the same seeds.
-
-    Args:
-        names: the kinds of corruption to consider.
     """
     column = METRICS["NDCG@10"]
-    least: dict[str, Kept] = {}
+    lines = []
     for kind in kinds(study):
-        if kind.name not in names:
+        if kind.name != name:
             continue
         ends = [kind.runs[kind.runs["x"] == x] for x in (0, len(kind.strengths) - 1)]
         both = ends[1].merge(ends[0], on=["optimizer", "seed"])
-        means = both.groupby("optimizer")[[f"{column}_x", f"{column}_y"]].mean()
-        for optimizer, (corrupted, exact) in zip(means.index, means.to_numpy(), strict=True):
-            one = Kept(label_of(str(optimizer)), 100 * corrupted / exact, corrupted)
-            least[str(optimizer)] = min(least.get(str(optimizer), one), one, key=lambda k: k.share)
-    return sorted(least.values(), key=lambda k: -k.share)
+        for optimizer, runs in both.groupby("optimizer"):
+            corrupted, exact = runs[f"{column}_x"].mean(), runs[f"{column}_y"].mean()
+            share = 100 * corrupted / exact
+            label = label_of(str(optimizer))
+            lines.append(Kept(label, share, corrupted, kind.strengths[-1], len(runs)))
+    return sorted(lines, key=lambda k: -k.share)
 
 
 def still_improving(study: Study) -> str:

@@ -29,10 +29,11 @@ def state_table(studies: Sequence[Study], _: Path) -> Table | None:
         for other in ("lion", *REFERENCES):
             if whole := bytes_of.get(other):
                 line[f"of {label_of(other)}'s"] = f"{100 * per_parameter / whole:.3g}%"
-        lines.append(line | {"NDCG@10": f"{selected.mean():.4f}" if len(selected) else MISSING})
+        line |= {"NDCG@10": f"{selected.mean():.4f}" if len(selected) else MISSING}
+        lines.append(line | {"n": str(len(selected))})
     caption = (
         "Optimizer state, the smallest first, without parameters and gradients, and the mean "
-        "NDCG@10 on test."
+        f"NDCG@10 on test over n seeds, {runs['epochs'].max()} epochs."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
@@ -64,7 +65,8 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
     caption = (
         f"NDCG@10 on test over n seeds in the note's setting, {base.runs['epochs'].max()} epochs. "
         "At the right, NDCG@10 on validation over learning rates, "
-        f"{rates['epochs'].max():.0f} epochs, one seed: at the worst rate, in % of the best."
+        f"{rates['epochs'].max():.0f} epochs, one seed: at the worst rate, in % of the best. "
+        "Optimizers with more rates have a wider range of them, so these shares differ in meaning."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 

@@ -176,15 +176,19 @@ def paired(study: Study) -> Table | None:
     order = {label_of(*v): i for i, v in enumerate(study.variants)}
     frame = pd.DataFrame(lines).fillna(MISSING)
     frame = frame.sort_values(OPTIMIZER, key=lambda labels: labels.map(order), ignore_index=True)
-    is_swept = any(swept for o, swept in study.variants if o == study.declared.baseline)
-    same = " with the same swept values" if is_swept else ""
     caption = (
-        f"Differences to {base}{same} over the n seeds that both have, with the 95% interval of "
-        f"Student's t. NDCG@10 equal within: it differs from {base}'s by at most this % (two "
-        "one-sided t-tests, TOST, 5%). Then the users whose NDCG@10 on test is better or worse, "
-        "and p of paired tests over users, corrected by Holm for the number of variants."
+        f"Differences to {base}{_same_values(study)} over the n seeds that both have, with the 95% "
+        f"interval of Student's t. NDCG@10 equal within: it differs from {base}'s by at most this "
+        "% (two one-sided t-tests, TOST, 5%). Then the users whose NDCG@10 on test is better or "
+        "worse, and p of paired tests over users, corrected by Holm for the number of variants."
     )
     return Table(frame, caption)
+
+
+def _same_values(study: Study) -> str:
+    """Which runs of the baseline a variant is compared with, if the study sweeps over a key."""
+    is_swept = any(swept for o, swept in study.variants if o == study.declared.baseline)
+    return " with the same swept values" if is_swept else ""
 
 
 def equivalence_margin(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
@@ -221,9 +225,10 @@ def gains_by(quantity: str) -> Callable[[Study], Table | None]:
             )
         base, sizes = label_of(study.declared.baseline), gains.drop_duplicates(["least", "most"])
         caption = (
-            f"Who gains and who loses: differences to {base}'s NDCG@10 on test over the n seeds "
-            f"that both have, in % of {base}'s in the same group, with the 95% interval over "
-            f"users. The columns divide users by {GROUPED_BY[quantity]}; they have "
+            "Who gains and who loses: differences in NDCG@10 on test to "
+            f"{base}{_same_values(study)}, over the n seeds that both have, in % of {base}'s in "
+            "the same group, with the 95% interval over users. The columns divide users by "
+            f"{GROUPED_BY[quantity]}; they have "
             f"{', '.join(f'{users:,}' for users in sizes['users'])} users. Where an interval is "
             "wide, few users have a hit, and the value is uncertain. Intervals are cut off at "
             "-100%, because NDCG@10 is never negative."
@@ -278,8 +283,8 @@ def by_epoch(study: Study) -> Table | None:
         return None
     base = label_of(study.declared.baseline)
     caption = (
-        f"Differences to {base} at several epochs, in % of {base}'s mean, over at least five seeds "
-        "that both have, with the 95% interval of Student's t."
+        f"Differences to {base}{_same_values(study)} at several epochs, in % of {base}'s mean, "
+        "over at least five seeds that both have, with the 95% interval of Student's t."
     )
     return Table(pd.DataFrame([li for li in lines if len(li) > 2]).fillna(MISSING), caption)
 
@@ -405,12 +410,17 @@ def moves(study: Study) -> Table | None:
 
 def memories(study: Study) -> Table | None:
     """How often a memory's sign contradicts the gradients of the last diagnosed epoch."""
+    if not has_memory_diagnostics(study):
+        return None
+    last = last_diagnosed(study.diagnostics)
+    n = last["seed"].nunique()
     caption = (
-        "Coordinates of item embeddings that had a gradient in the last diagnosed epoch: how often "
-        "the sign of a memory is opposite to that of the sum of the epoch's gradients, or to that "
-        "of the sum of their signs. m was computed for every variant, for comparison."
+        f"Coordinates of item embeddings that had a gradient in epoch {last['epoch'].max()}, the "
+        f"last diagnosed one ({seeds(n) if n == 1 else f'mean of {seeds(n)}'}): how often the sign "
+        "of a memory is opposite to that of the sum of the epoch's gradients, or to that of the "
+        "sum of their signs. m was computed for every variant, for comparison."
     )
-    return _diagnosed_table(study, MEMORIES, caption) if has_memory_diagnostics(study) else None
+    return _diagnosed_table(study, MEMORIES, caption)
 
 
 # A study's table NAME is written to results/tables/STUDY/NAME.
@@ -547,11 +557,12 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
             )
     caption = (
         "Which setting gives the note's results? HR@10 and NDCG@10 on test, Loss the lowest of all "
-        "epochs, means over n seeds or more. A setting reproduces a metric of a variant if the "
-        "note's value lies within mean ± 2 std sqrt(1 + 1/n) of its runs. For a variant "
-        "without a run in a setting (–), its runs in the note's setting count instead. The std is "
-        "that of the runs in the note's setting; fewer seeds widen the bounds. Settings were "
-        "chosen by loss and validation metrics; all metrics decided which one got further seeds."
+        "epochs (in rows that name an epoch, of this epoch), means over n seeds or more. A setting "
+        "reproduces a metric of a variant if the note's value lies within mean ± 2 std sqrt(1 + "
+        "1/n) of its runs. For a variant without a run in a setting (–), its runs in the note's "
+        "setting count instead. The std is that of the runs in the note's setting; fewer seeds "
+        "widen the bounds. Settings were chosen by loss and validation metrics; all metrics "
+        "decided which one got further seeds."
     )
     return Table(pd.DataFrame(lines).fillna(""), caption)
 

@@ -1,6 +1,8 @@
 """The tables of each optimizer at its best rate and decay."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 
 import pandas as pd
 
@@ -21,7 +23,10 @@ from scripts.reporting.style import label_of, short
 
 VALID = "valid/NDCG@10"
 KEYS = {"lr": "lr", "weight_decay": "decay"}  # the columns that are tuned, and their names
-EDGE = "At the edge: no lower or no higher value was tried here, so the best may lie beyond."
+EDGE = (
+    "At the edge: with the row's other values, no lower or no higher value was tried, so the best "
+    "may lie beyond."
+)
 TARGET = 0.95  # of the baseline's validation NDCG@10
 
 
@@ -58,7 +63,7 @@ def best(study: Study) -> Table | None:
             line |= {"epochs to 95%": str(reached[0]) if len(reached) else MISSING}
         lines.append(line)
     caption = (
-        "Each optimizer at its best rate and decay of those tried: the highest NDCG@10 on "
+        "Each optimizer at the best of the settings that were tried: the highest NDCG@10 on "
         f"validation, as a mean over seeds. {study.runs['epochs'].max()} epochs. HR@10 and NDCG@10 "
         "are on test, Loss is the lowest training loss; mean ± sample std over n seeds."
     )
@@ -76,13 +81,18 @@ def best(study: Study) -> Table | None:
 def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) -> str:
     """The keys of which the chosen run has the lowest or the highest value tried, as text.
 
-    A lowest value of 0 is no edge, as there is no lower one. MISSING if nothing was varied.
+    A key's values are those tried with the chosen values of the other keys; if this is one value,
+    all that were tried. A lowest value of 0 is no edge, as there is no lower one. MISSING if
+    nothing was varied.
     """
     edges = []
     if all(tried[key].nunique() == 1 for key in keys):
         return MISSING
     for key in keys:
-        lowest, highest = tried[key].min(), tried[key].max()
+        same = [tried[other] == chosen[other] for other in keys if other != key]
+        values = tried.loc[reduce(and_, same, tried[key].notna()), key]
+        values = values if values.nunique() > 1 else tried[key]
+        lowest, highest = values.min(), values.max()
         if chosen[key] == highest or (chosen[key] == lowest and lowest > 0):
             edges.append(KEYS[key])
     return ", ".join(edges) or "no"

@@ -69,9 +69,9 @@ def variants(studies: Sequence[Study], _: Path) -> Table | None:
     ]
     caption = (
         "The state of every variant, and the direction of its step; g is the gradient. The step is "
-        "the learning rate times this direction. Each s and m is updated after the step. w, gamma, "
-        "b1, gain and per_vote are hyperparameters, fresh = gain (1 − b1) / (b1 (1 − b2)). The "
-        "names Simba + m, + (1) and + (c = m) are the note's: (1) is its equation 1, and its c is "
-        "the average whose sign Lion follows."
+        "the learning rate times this direction. Each s and m is updated after the step (AdamW's "
+        "averages before it). w, gamma, b1, gain and per_vote are hyperparameters, fresh = gain (1 "
+        "− b1) / (b1 (1 − b2)). The names Simba + m, + (1) and + (c = m) are the note's: (1) is "
+        "its equation 1, and its c is the average whose sign Lion follows."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
