@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tqdm import tqdm
 
 import simba
@@ -39,11 +40,15 @@ ROUNDS = {"0.88 M": 60, "10 M": 15, "100 M": 5}
 
 
 def peers() -> dict[str, Callable[..., Any]]:
-    """The implementations of Lion, and 8-bit optimizers, in other libraries, by name."""
+    """The implementations of Lion, and optimizers of 8 and 4 bits, in other libraries, by name.
+
+    flashoptim's FlashLion and FlashAdamW are not among them: 0.1.4 needs a CUDA GPU to quantize.
+    """
     import bitsandbytes
     import lion_pytorch.foreach
     import optimi
     import pytorch_optimizer
+    import torchao
 
     eight_bit: Any = bitsandbytes.optim  # its types do not export the classes
     return {
@@ -55,6 +60,8 @@ def peers() -> dict[str, Callable[..., Any]]:
         "torch-optimi Lion, foreach": lambda p: optimi.Lion(p, lr=1e-4, foreach=True),
         "bitsandbytes Lion, 8 bits": eight_bit.Lion8bit,
         "bitsandbytes AdamW, 8 bits": eight_bit.AdamW8bit,
+        "torchao AdamW, 8 bits": torchao.optim.AdamW8bit,
+        "torchao AdamW, 4 bits": torchao.optim.AdamW4bit,
     }
 
 
@@ -152,8 +159,17 @@ def measure(size: str, make: Callable[..., Any]) -> dict[str, float]:
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """The bytes of an optimizer's tensors, without scalars."""
-    tensors = [v for state in optimizer.state.values() for v in state.values()]
-    return sum(t.numel() * t.element_size() for t in tensors if torch.is_tensor(t) and t.ndim)
+    values = [v for state in optimizer.state.values() for v in state.values()]
+    tensors = [part for v in values if torch.is_tensor(v) and v.ndim for part in _parts(v)]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _parts(t: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that a tensor consists of: torchao's states have codes and scales."""
+    if not is_traceable_wrapper_subclass(t):
+        return [t]
+    names, _ = t.__tensor_flatten__()
+    return [getattr(t, name) for name in names]
 
 
 def first_step(name: str, folder: str) -> float:

@@ -72,8 +72,10 @@ def prepare_step(
         for row, (values, inv_spacing) in enumerate(zip(all_values, inverses, strict=True)):
             values |= {"inv_spacing": inv_spacing, "totals": totals, "row": row}
     for values in all_values:
-        zero = torch.zeros((), dtype=torch.int64, device=device)
-        step = values["stored"].setdefault("step", zero)
+        stored = values["stored"]
+        if "step" not in stored:
+            stored["step"] = torch.zeros((), dtype=torch.int64, device=device)
+        step = stored["step"]
         step_count = step if as_tensors and not variant.windowed else int(step)
         if variant.random:
             values["noise_key"] = key(group["seed"], step_count, values["param_index"])
