@@ -439,13 +439,15 @@ def test_compiled_code_is_found_again_on_disk(dtype):
 
 
 @pytest.mark.skipif(not get_host_cpu_features().get("avx512f"), reason="needs AVX-512")
-def test_compiled_code_has_vectors_of_512_bits():
+def test_compiled_code_has_vectors_of_512_bits_and_asks_for_memory_ahead():
     names = ("b1", "b2", "one_minus_b1", "one_minus_b2")
     make_loop = numba_cpu._loop.__wrapped__  # without the cache in memory
     loop = make_loop(simba.Lion.variant, names, (torch.float32, torch.float32), False)
     loop._cache = NullCache()  # code that is loaded from disk cannot be inspected
     loop.compile((*[int64] * 6, float64, UniTuple(float64, len(names)), float64, float64))
-    assert "zmm" in "".join(loop.inspect_asm().values())
+    code = "".join(loop.inspect_asm().values())
+    assert "zmm" in code
+    assert "prefetch" in code
 
 
 @pytest.mark.slow
