@@ -495,7 +495,7 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:
         if line.lstrip().startswith("{'"):
             advice = "; a Python dict: write it with json.dumps(ast.literal_eval(line))"
         elif line.lstrip().startswith("["):
-            advice = "; an array over several lines: write one JSON object per line"
+            advice = "; a JSON array: write one JSON object per line"
         raise DataError(f"{path}: line {number}: not JSON: {one_line(error)}{advice}") from None
     if not isinstance(entry, dict):
         raise DataError(

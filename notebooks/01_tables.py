@@ -113,10 +113,10 @@ show_tables("settings")
 # ## Validation of the pipeline
 # We compare Adam on the pre-norm SASRec with five seeds that the note's author published. We added
 # three seeds on Sports, with a weight decay of 1e-6, after the first two had disagreed in HR@10 and
-# NDCG@10; they agree. With the decay 0 of the author's file (`validate_sports`), two seeds disagree
-# in both. On Toys, `validate` has the dropout that the author's file has now, `validate_toys` the
-# one that it had until five hours before the published runs; with the present one, the loss
-# disagrees.
+# NDCG@10; all five agree. With the decay 0 of the author's file (`validate_sports`), two seeds
+# disagree in both. On Toys, `validate` has the dropout that the author's file has now,
+# `validate_toys` the one that it had until five hours before the published runs; with the present
+# one, the loss disagrees.
 
 # %%
 show_tables("published")

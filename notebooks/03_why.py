@@ -60,13 +60,13 @@ show_tables("moves")
 
 # %% [markdown]
 # ## Interpretation
-# **At the end, variants that move against Lion have learned less.** In the last diagnosed epoch,
-# Simba + m and Simba + (c = m) move a coordinate of an item against Lion in 6% of all steps,
-# sign-SGD in 9%, Simba + (1) in 39% and Simba in 45%; random directions would give 50%. This is
-# also their order by NDCG@10 on test. It does not explain everything: at epoch 60, of sign-SGD,
-# Simba + (1) and Simba, sign-SGD moves against Lion least, but its loss is higher than that of
-# Simba + (1). Until about epoch 150 it moves against Lion less than Simba + m and Simba + (c = m),
-# too, and learns far less.
+# **At the end, the more often a variant moves against Lion, the less it has learned.** In the last
+# diagnosed epoch, Simba + m and Simba + (c = m) move a coordinate of an item against Lion in 6% of
+# all steps, sign-SGD in 9%, Simba + (1) in 39% and Simba in 45%; random directions would give 50%.
+# This is also their order by NDCG@10 on test. It does not explain everything: at epoch 60, of
+# sign-SGD, Simba + (1) and Simba, sign-SGD moves against Lion least, but its loss is higher than
+# that of Simba + (1). Until about epoch 150 it moves against Lion less than Simba + m and Simba +
+# (c = m), too, and learns far less.
 #
 # **Sign-SGD often does not move.** It does not move a coordinate without a gradient, and most
 # coordinates of items have no gradient in most steps. It therefore agrees with Lion least of all,

@@ -15,8 +15,8 @@ examples:
   python -m scripts.status experiment=ablation seed=0,1  the runs of this sweep, also those to do
   python -m scripts.status --watch experiment=ablation   again and again, until all have ended
 
-The overrides are those of python -m scripts.train -m. Below the table, each failed run has a
-command that trains this run alone.
+The overrides are those of python -m scripts.train -m. Below the table, each run whose training
+failed has a command that trains this run alone.
 """
 
 

@@ -133,7 +133,7 @@ BAD = {
     "broken JSON": ('{"user": 1, "item": 2}\n{"user": 1,\n', "line 2: not JSON"),
     "Python's dict": ("{'user': 1}\n", "json.dumps(ast.literal_eval(line))"),
     "JSON array": ('[{"user": 1, "item": 2}]\n', "one JSON object per line, got an array"),
-    "JSON array over lines": ('[\n{"user": 1, "item": 2}\n]\n', "an array over several lines"),
+    "JSON array over lines": ('[\n{"user": 1, "item": 2}\n]\n', "; a JSON array: write one"),
     "nested JSON": ("{" + '"a": [' * 99999, "line 1: not JSON"),
     "JSON without an item": ('{"user": 1, "item": 2}\n{"user": 1}\n', "line 2: item is missing"),
     "JSON list": ('{"user": 1, "item": [2]}\n', "line 1: item is ['2']"),

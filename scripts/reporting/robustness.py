@@ -66,7 +66,7 @@ def robustness(studies: Sequence[Study], _: Path) -> Table | None:
         f"NDCG@10 on test over n seeds in the note's setting, {base.runs['epochs'].max()} epochs. "
         "At the right, NDCG@10 on validation over learning rates, "
         f"{rates['epochs'].max():.0f} epochs, one seed: at the worst rate, in % of the best. "
-        "Optimizers with more rates have a wider range of them, so these shares differ in meaning."
+        "The rates span different ranges, so these shares are not comparable."
     )
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 

@@ -24,8 +24,8 @@ from scripts.reporting.style import label_of, short
 VALID = "valid/NDCG@10"
 KEYS = {"lr": "lr", "weight_decay": "decay"}  # the columns that are tuned, and their names
 EDGE = (
-    "At the edge: with the row's other values, no lower or no higher value was tried, so the best "
-    "may lie beyond."
+    "At the edge: the value is the lowest or the highest of those tried with the row's other "
+    "values (if it is the only one, of all that were tried), so the best may lie beyond."
 )
 TARGET = 0.95  # of the baseline's validation NDCG@10
 

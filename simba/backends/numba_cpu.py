@@ -453,8 +453,9 @@ def _where(condition, a, b):
 def _prefer_512_bit_vectors(typing_context):
     """Compile the calling function with 512-bit vectors if the CPU has them.
 
-    Without this, LLVM uses 256 bits on many of these CPUs. The results are bitwise identical,
-    because the loop only adds up integers. Other compiled functions stay as they are.
+    Without this, LLVM uses 256 bits on many of these CPUs. The results are bitwise identical: each
+    element is computed alone, and only integers are summed over elements. Other compiled functions
+    stay as they are.
     """
 
     def generate(context, builder, sig, args):
