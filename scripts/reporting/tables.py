@@ -536,6 +536,11 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
     for s in departed:
         as_note = s.runs.replace({"optimizer": s.declared.stands_for or {}})
         rows.append((s.experiment, as_note, base.runs, METRICS))
+    replaced = [
+        f" In {s.experiment}, the column {label_of(of_note)} has {label_of(ours)}."
+        for s in departed
+        for ours, of_note in (s.declared.stands_for or {}).items()
+    ]
     rows += [
         (f"{base.experiment}, last epoch", last, last, {"Loss": "train/loss"}),
         (f"{base.experiment}, epoch 200", at_200, at_200, {"Loss": "train/loss"}),
@@ -564,6 +569,7 @@ def settings_table(studies: Sequence[Study]) -> Table | None:
         "widen the bounds. Settings were chosen by loss and validation metrics; all metrics "
         "decided which one got further seeds."
     )
+    caption += "".join(replaced)
     return Table(pd.DataFrame(lines).fillna(""), caption)
 
 
