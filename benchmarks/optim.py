@@ -200,6 +200,9 @@ def main() -> None:
         choices=SIZES,
         help="parameters to step (default: all); with fewer, the table is printed and not written",
     )
+    parser.add_argument(
+        "--name", default="optim", help="file name of the results, such as that of a CPU"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.first:
@@ -229,7 +232,7 @@ def main() -> None:
     if len(options.sizes) < len(SIZES):
         print(markdown(rows))
         return
-    write("optim", {"machine": machine(), "lines": lines}, markdown(rows), notes)
+    write(options.name, {"machine": machine(), "lines": lines}, markdown(rows), notes)
 
 
 if __name__ == "__main__":
