@@ -201,7 +201,7 @@ def main() -> None:
         help="parameters to step (default: all); with fewer, the table is printed and not written",
     )
     parser.add_argument(
-        "--name", default="optim", help="file name of the results, such as that of a CPU"
+        "--name", default="optim", help="file of the results in results/benchmarks (default: optim)"
     )
     options = parser.parse_args()
     torch.set_num_threads(1)

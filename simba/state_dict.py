@@ -82,9 +82,10 @@ def check_loaded(
         expected = {
             stored.key: shape(stored, p, group) for stored in state_layout(variant.names, group)
         }
-        if expected.keys() & saved.keys():
-            _raise_if(owner, [f"it has no {key}" for key in sorted(expected.keys() - saved.keys())])
-        for key in expected.keys() & saved.keys():
+        common = expected.keys() & saved.keys()
+        if common:
+            _raise_if(owner, [f"it has no {key}" for key in sorted(expected.keys() - common)])
+        for key in common:
             saved_shape = tuple(getattr(saved[key], "shape", ()))
             if saved_shape != expected[key]:
                 raise ValueError(

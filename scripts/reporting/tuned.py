@@ -1,8 +1,6 @@
 """The tables of each optimizer at its best rate and decay."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import and_
 
 import pandas as pd
 
@@ -89,8 +87,8 @@ def _at_the_edge(chosen: pd.Series, tried: pd.DataFrame, keys: Sequence[str]) ->
     if all(tried[key].nunique() == 1 for key in keys):
         return MISSING
     for key in keys:
-        same = [tried[other] == chosen[other] for other in keys if other != key]
-        values = tried.loc[reduce(and_, same, tried[key].notna()), key]
+        others = [other for other in keys if other != key]
+        values = tried.loc[(tried[others] == chosen[others]).all(axis=1), key]
         values = values if values.nunique() > 1 else tried[key]
         lowest, highest = values.min(), values.max()
         if chosen[key] == highest or (chosen[key] == lowest and lowest > 0):

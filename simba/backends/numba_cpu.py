@@ -54,8 +54,8 @@ FIELDS = 10
 P, G, A, B, SIZE, OFFSET, NOISE_KEY0, NOISE_KEY1, ROUNDING_KEY0, ROUNDING_KEY1 = range(FIELDS)
 MAX_SCALED_GRADIENT = float32(scale.MAX_SCALED_GRADIENT)
 FRACTION = float32(scale.FRACTION)
-# The loop asks for memory this many elements before it needs it. CPUs themselves do not look far
-# enough ahead of a loop with so many operations per byte.
+# The loop prefetches memory this many elements before it needs it. The prefetchers of CPUs do not
+# look far enough ahead of a loop with so many operations per byte.
 AHEAD = 2**10
 # It does so block by block. Over a block of this many elements, a sum of abs(x) fits in 32 bits.
 # The sum of squares is kept as two sums, of the lower and the upper 16 bits. A vector register
@@ -269,12 +269,12 @@ def _loop(
             abs_sum, square_sum = int64(0), int64(0)
             for first in range(start, stop, BLOCK):
                 size = min(BLOCK, stop - first)
-                _prefetch_block(row[P], first + AHEAD, width_p)
-                _prefetch_block(row[G], first + AHEAD, width_p)
+                _prefetch_ahead(row[P], first, width_p)
+                _prefetch_ahead(row[G], first, width_p)
                 if has_a:
-                    _prefetch_block(row[A], first + AHEAD, width_a)
+                    _prefetch_ahead(row[A], first, width_a)
                 if has_b:
-                    _prefetch_block(row[B], first + AHEAD, width_b)
+                    _prefetch_ahead(row[B], first, width_b)
                 p = numba.carray(_pointer(row[P] + width_p * first), size, type_p)
                 g = numba.carray(_pointer(row[G] + width_p * first), size, type_p)
                 a = numba.carray(_pointer(row[A] + width_a * first), size, type_a)
@@ -467,10 +467,17 @@ def _prefer_512_bit_vectors(typing_context):
 
 
 @register_jitable
-def _prefetch_block(address, first, width):
-    """Start to load a block of elements of ``width`` bytes. The memory need not be allocated."""
+def _prefetch_ahead(address, first, width):
+    """Start to load the block of elements that begins AHEAD of ``first``.
+
+    It may lie beyond the tensor: a prefetch of memory that is not allocated does nothing.
+
+    Args:
+        width: the bytes of an element.
+    """
+    start = address + width * (first + AHEAD)
     for offset in range(0, width * BLOCK, CACHE_LINE):
-        _prefetch(address + width * first + offset)
+        _prefetch(start + offset)
 
 
 @intrinsic
