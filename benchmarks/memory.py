@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.optim import optimizers, parameters, state_bytes
-from benchmarks.report import machine, markdown, parser_of, write
+from benchmarks.report import check_extra, machine, markdown, parser_of, write
 
 MEASURED = ("0.88 M", "100 M")  # of SIZES
 TITLES = {"state": "state", "in a file": "checkpoint", "peak of a step": "peak"}
@@ -55,6 +55,7 @@ def main() -> None:
     parser = parser_of("memory", __doc__)
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    check_extra(parser)
     if options.one:
         measure(*options.one)
         return

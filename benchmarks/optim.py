@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tqdm import tqdm
 
 import simba
-from benchmarks.report import machine, markdown, parser_of, write
+from benchmarks.report import check_extra, machine, markdown, parser_of, write
 from scripts.running.provenance import REPOSITORY
 
 SIZES: dict[str, list[tuple[int, ...]]] = {
@@ -204,6 +204,7 @@ def main() -> None:
         "--name", default="optim", help="file of the results in results/benchmarks (default: optim)"
     )
     options = parser.parse_args()
+    check_extra(parser)
     torch.set_num_threads(1)
     if options.first:
         time_first_step(options.first)

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import pandas as pd
@@ -34,6 +35,12 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def check_extra(parser: argparse.ArgumentParser) -> None:
+    """End with an error if the packages of the extra ``bench`` are not installed."""
+    if find_spec("bitsandbytes") is None:
+        parser.error("bitsandbytes is not installed: run make .venv/bench")
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
 
 import simba
-from benchmarks.convergence import OPTIMIZERS, losses, table, train
+from benchmarks.convergence import OPTIMIZERS, POINTS, losses, steps_to, table, train
 from benchmarks.mnist import read_idx
 from benchmarks.optim import ours
 from benchmarks.report import markdown
@@ -56,6 +58,31 @@ def test_every_optimizer_whose_step_is_timed_takes_one(name):
     for _ in range(2):  # Simba + (c = m) rests in the first
         optimizer.step()
     assert (p != 1).any()
+
+
+@pytest.mark.parametrize("name", ["convergence", "memory", "optim"])
+def test_a_missing_extra_is_named(name):
+    hidden = "import sys; sys.modules['bitsandbytes'] = None; sys.argv = sys.argv[:1]"
+    code = f"{hidden}; from benchmarks import {name}; {name}.main()"
+    command = {"cwd": REPOSITORY, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", code], **command)
+    assert done.returncode == 2
+    message = f"benchmarks.{name}: error: bitsandbytes is not installed: run make .venv/bench"
+    assert done.stderr.splitlines()[-1] == f"python -m {message}"
+
+
+def test_steps_to_a_loss_are_those_of_the_mean_curve():
+    curves = [[3.0] * 10 + [1.0] * 10, [3.0] * 12 + [2.0] * 8]
+    line = {"steps": 40, "runs": [{"curve": curve} for curve in curves]}
+    assert [steps_to(target, line) for target in (3.0, 2.0, 1.5, 1.4)] == ["2", "22", "26", "–"]
+
+
+def test_a_curve_ends_with_the_last_loss_and_does_not_change_the_training(task):
+    data, curve = task[1], []
+    models = [train(data, simba.Lion, 1e-3, 0.1, 0, 40, c) for c in (None, curve)]
+    assert all(map(torch.equal, *(model.parameters() for model in models)))
+    assert len(curve) == POINTS
+    assert curve[-1] == losses(data, models[0])["valid/loss"]
 
 
 def test_an_idx_file_is_read():
