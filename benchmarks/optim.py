@@ -200,9 +200,6 @@ def main() -> None:
         choices=SIZES,
         help="parameters to step (default: all); with fewer, the table is printed and not written",
     )
-    parser.add_argument(
-        "--name", default="optim", help="file of the results in results/benchmarks (default: optim)"
-    )
     options = parser.parse_args()
     check_extra(parser)
     torch.set_num_threads(1)
@@ -233,7 +230,7 @@ def main() -> None:
     if len(options.sizes) < len(SIZES):
         print(markdown(rows))
         return
-    write(options.name, {"machine": machine(), "lines": lines}, markdown(rows), notes)
+    write("optim", {"machine": machine(), "lines": lines}, markdown(rows), notes)
 
 
 if __name__ == "__main__":
