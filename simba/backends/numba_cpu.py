@@ -6,8 +6,8 @@ order and rounding, so the results are bitwise identical. For bfloat16 and float
 step is computed in float32, as in the eager step.
 
 The loop needs contiguous memory. Non-contiguous tensors, and tensors whose strides differ, are
-copied chunk by chunk. The first step compiles the loop in 1 to 1.5 seconds. The machine code is
-cached on disk; loading it takes a quarter of a second. Only this module of the package needs numba.
+copied chunk by chunk. The first step compiles the loop in about 2 seconds. The machine code is
+cached on disk; loading it takes about 1 second. Only this module of the package needs numba.
 """
 
 import hashlib
