@@ -143,11 +143,12 @@ class VoteState:
         inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
         if self.error_feedback and index not in self.errors:
             self.errors[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
-        votes, offset = [], 0
+        votes, offset = torch.empty_like(flat, dtype=torch.int8), 0
         for part in parts:
-            votes.append(self._vote_on(scaled(part, inv_spacing), index, offset))
+            x = scaled(part, inv_spacing)
+            votes[offset : offset + len(part)] = self._vote_on(x, index, offset)
             offset += len(part)
-        return torch.cat(votes).view(g.shape)
+        return votes.view(g.shape)
 
     def _vote_on(self, x: Tensor, index: int, offset: int) -> Tensor:
         """Votes (n,) int8 on n coordinates of a parameter; the first has the index ``offset``."""

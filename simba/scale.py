@@ -55,7 +55,12 @@ def first_scale(g: Tensor) -> Tensor:
 
 def scale_of(chunks: Sequence[Tensor]) -> Tensor:
     """The scale of a gradient given in 1-d chunks, a float32 scalar; see ``first_scale``."""
-    abs_sum, square_sum = torch.stack([moments(chunk) for chunk in chunks]).sum(0).unbind()
+    # One tensor for all moments: a small tensor per chunk, kept between the large temporaries, would
+    # fragment the heap, and the process would grow by up to 8 bytes per element.
+    found = torch.empty(len(chunks), 2, dtype=torch.float64, device=chunks[0].device)
+    for i, chunk in enumerate(chunks):
+        found[i] = moments(chunk)
+    abs_sum, square_sum = found.sum(0).unbind()
     return torch.nan_to_num(square_sum / abs_sum, nan=0.0).float()  # 0 / 0 is 0
 
 

@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 from collections import UserList
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 import simba
 from simba.backends import eager
 from simba.base import IMPLEMENTATION_OPTIONS
+from tests.conftest import REPOSITORY
 from tests.optimizers import IMPLEMENTATIONS, every_implementation, every_optimizer, takes_names
 
 
@@ -433,6 +436,43 @@ class Largest(TorchDispatchMode):
             if torch.is_tensor(t) and t.untyped_storage().data_ptr() not in given:
                 self.bytes = max(self.bytes, t.nbytes)
         return result
+
+
+GROWTH = """
+import resource
+import torch
+import torch.distributed as dist
+import simba
+from simba.distributed import VoteState
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+torch.set_num_threads(1)
+small, large = (torch.nn.Parameter(torch.ones(size)) for size in (100_000, 30_000_000))
+small.grad, large.grad = torch.ones_like(small), torch.randn_like(large)
+optimizers = [simba.TernaryLionEF([p], **simba.presets.TWO_BYTES, fused=True) for p in (small, large)]
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+votes = VoteState([small, large])
+optimizers[0].step()
+votes.vote(small, small.grad)
+before = peak()
+optimizers[1].step()
+middle = peak()
+votes.vote(large, large.grad)
+print((middle - before) / large.numel(), (peak() - middle) / large.numel())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+def test_a_first_step_and_a_vote_grow_the_process_by_little_more_than_their_state():
+    """Small tensors that are kept between large temporaries would fragment the heap."""
+    command = {"cwd": REPOSITORY, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", GROWTH], **command)
+    assert done.returncode == 0, done.stderr
+    step, vote = map(float, done.stdout.split())
+    assert step < 2 + 0.5  # two bytes of state
+    assert vote < 4 + 1 + 0.5  # the error in float32, and the vote
 
 
 @every_implementation
