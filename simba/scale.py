@@ -55,7 +55,7 @@ def first_scale(g: Tensor) -> Tensor:
 
 def scale_of(chunks: Sequence[Tensor]) -> Tensor:
     """The scale of a gradient given in 1-d chunks, a float32 scalar; see ``first_scale``."""
-    # One tensor for all moments: a small tensor per chunk, kept between the large temporaries, would
+    # One tensor for all moments: small tensors that are kept between large temporaries would
     # fragment the heap, and the process would grow by up to 8 bytes per element.
     found = torch.empty(len(chunks), 2, dtype=torch.float64, device=chunks[0].device)
     for i, chunk in enumerate(chunks):

@@ -451,7 +451,8 @@ def peak():
 torch.set_num_threads(1)
 small, large = (torch.nn.Parameter(torch.ones(size)) for size in (100_000, 30_000_000))
 small.grad, large.grad = torch.ones_like(small), torch.randn_like(large)
-optimizers = [simba.TernaryLionEF([p], **simba.presets.TWO_BYTES, fused=True) for p in (small, large)]
+options = simba.presets.TWO_BYTES | {"fused": True}
+optimizers = [simba.TernaryLionEF([p], **options) for p in (small, large)]
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 votes = VoteState([small, large])
 optimizers[0].step()
