@@ -22,6 +22,7 @@ Tables over all studies:
 - settings: the note's variants in other settings than the assumed one;
 - order: the variants' order by NDCG@10 on each dataset;
 - tuned: each optimizer at its best learning rate and decay;
+- goal: which variants reach 99% of Lion's results, on each dataset;
 - finalists: state, results and speed of the variants with little state;
 - state_bytes: bytes of state; robustness: spread over seeds and learning rates;
 - variants, experiments: each of them in words.

@@ -16,6 +16,7 @@ from scripts.reporting.collect import load, with_swept
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.experiments import sweep_size
 from scripts.reporting.finalists import best_of_rates
+from scripts.reporting.goal import goal
 from scripts.reporting.note import (
     METRICS,
     NOTE_VALUES,
@@ -40,6 +41,28 @@ RESULTS = REPOSITORY / "results"
 
 def made(*frames, **more) -> dict[str, pd.DataFrame]:
     return {name: t.frame for name, t in tables(studies(results(*frames, **more))).items()}
+
+
+def test_a_variant_meets_the_goal_if_both_means_and_both_intervals_are_high_enough(tmp_path):
+    lion = [0.040, 0.050, 0.060]
+
+    def line(ndcg, hr):
+        pairs = {"lion": (lion, lion), "simba": (hr, ndcg)}
+        made_up = {
+            name: [(*pair, 0.5) for pair in zip(*both, strict=True)] for name, both in pairs.items()
+        }
+        (row,) = goal(studies(results(runs(made_up))), tmp_path).frame.to_dict("records")
+        return row
+
+    higher = [1.001 * x for x in lion]
+    row = line(higher, higher)
+    assert (row["optimizer"], row["n"], row["goal"]) == ("Simba", "3", "met")
+    assert row["NDCG@10"] == row["HR@10"] == "100.1% [100.1, 100.1]"
+    noisy = [0.039, 0.052, 0.061]  # 101.3%, but its interval begins at 93.7%
+    assert line(noisy, higher)["goal"] == line(higher, noisy)["goal"] == "mean only"
+    lower = [0.98 * x for x in lion]
+    assert line(lower, higher)["goal"] == line(higher, lower)["goal"] == "no"
+    assert line(higher[:2], higher[:2])["goal"] == "mean only"  # two seeds have no interval
 
 
 def test_the_rule_of_the_verdicts():

@@ -9,6 +9,7 @@ from scripts.reporting.answer import answer
 from scripts.reporting.cells import OPTIMIZER, Table
 from scripts.reporting.experiments import experiments
 from scripts.reporting.finalists import finalists_table, note_study_and_finalists, rate_grids
+from scripts.reporting.goal import goal, goal_studies
 from scripts.reporting.robustness import robustness, state_table
 from scripts.reporting.studies import Study
 from scripts.reporting.style import label_of
@@ -16,6 +17,7 @@ from scripts.reporting.variants import variants
 
 FOLDER_TABLES: dict[str, Callable[[Sequence[Study], Path], Table | None]] = {
     "answer": answer,
+    "goal": goal,
     "finalists": finalists_table,
     "state_bytes": state_table,
     "robustness": robustness,
@@ -35,6 +37,8 @@ def runs_of_folder_table(studies: Sequence[Study], name: str, table: Table) -> p
     """The runs behind one of these tables."""
     if name == "answer":
         runs = pd.concat([study.runs for study in studies if study.declared.answers])
+    elif name == "goal":
+        return pd.concat([study.runs for study in goal_studies(studies)])
     else:
         base, finalists = note_study_and_finalists(studies)
         assert base is not None
