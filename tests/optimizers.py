@@ -40,10 +40,10 @@ OPTIMIZERS = {
     "SimbaLeaky": Entry(simba.SimbaLeaky, {}, 1),
     "TernaryLion": Entry(simba.TernaryLion, {}, 1),
     "TernaryLionEF one byte": Entry(simba.TernaryLionEF, {}, 1),
-    "TernaryLionEF two bytes": Entry(
-        simba.TernaryLionEF, {"gain": 16.0, "bound": 127, "error_bound": 64, "per_vote": 64}, 2
+    "TernaryLionEF two bytes": Entry(simba.TernaryLionEF, simba.presets.TWO_BYTES, 2),
+    "TernaryLionEF wide": Entry(
+        simba.TernaryLionEF, {"levels": 5, "gain": 300.0, "bound": 3000}, 3
     ),
-    "TernaryLionEF wide": Entry(simba.TernaryLionEF, {"gain": 300.0, "bound": 3000}, 3),
     "TernaryLionEF fine": Entry(simba.TernaryLionEF, simba.presets.ONE_BYTE, 1),
     "TernaryLionEF lasting": Entry(simba.TernaryLionEF, {"least": 1, "leaky_error": True}, 1),
     "Lion8bit": Entry(simba.Lion8bit, {}, 1),

@@ -3,9 +3,11 @@
 import copy
 import io
 import pickle
+import random
 import time
 
 import lion_pytorch
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -135,6 +137,41 @@ def test_stochastic_rounding_is_right_on_average(implementation):
     below = 1 - 2.0**-8  # the next bfloat16 below 1; the step is a quarter of the distance
     assert set(p.unique().tolist()) == {below, 1.0}
     assert (p == below).float().mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+@every_implementation
+@pytest.mark.parametrize(
+    "name", ["SimbaLeaky", "TernaryLion", "Lion8bit", "TernaryLionEF two bytes"]
+)
+def test_counters_and_errors_decay_by_the_right_amount_on_average(name, implementation):
+    cls, kwargs = OPTIMIZERS[name][:2]
+    p = nn.Parameter(torch.ones(100_000))
+    p.grad = torch.ones_like(p)
+    optimizer = cls([p], betas=(0.9, 0.99), **kwargs, **implementation)
+    optimizer.step()
+    rounded = [state for state in optimizer.state[p].values() if state.dtype == torch.int8]
+    for state in rounded:
+        state.fill_(20)
+    p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert len(rounded) == OPTIMIZERS[name].state_bytes
+    for state in rounded:
+        assert set(state.unique().tolist()) == {19, 20}
+        assert state.float().mean().item() == pytest.approx(0.99 * 20, abs=0.0063)  # 5 std
+
+
+@every_implementation
+@every_optimizer
+def test_a_step_leaves_the_random_generators_alone(cls, kwargs, implementation):
+    p = nn.Parameter(torch.ones(100))
+    optimizer = cls([p], **kwargs, **implementation)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    for sign in (1, -1):
+        p.grad = torch.full_like(p, sign)
+        optimizer.step()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
 
 
 @every_optimizer
