@@ -15,6 +15,7 @@ the steps of an epoch. Sums and errors are float32, so only the vote differs fro
 from collections import defaultdict
 from typing import Any
 
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
@@ -42,6 +43,12 @@ PARTS = {  # of SASRec's tensors, by a part of their names
     "feed-forward": ("widen.weight", "narrow.weight"),
     "all others": ("",),
 }
+NOTES = [
+    "Squared correlation of votes with gradients, and of their moving sums (memory) with Lion's m, "
+    "while Lion trains SASRec on Beauty (seed 0). EF: with error feedback; the error is a part of "
+    "the memory. Gradients are divided by the scale of their own step. The first table has means "
+    f"over tensors, the second every tensor at epoch {max(EPOCHS)}."
+]
 
 
 class Follower:
@@ -127,22 +134,26 @@ def measure() -> list[dict[str, Any]]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """A row for each part of the model and epoch: means over the part's tensors."""
-    rows = [["tensors", "epoch", *(f"{of}, {kind}" for of in ("vote", "memory") for kind in KINDS)]]
-    for part in PARTS:
-        for epoch in EPOCHS:
-            cells = []
-            for of in ("vote", "memory"):
-                for kind in KINDS:
-                    values = [
-                        line["value"]
-                        for line in lines
-                        if (line["epoch"], line["votes"], line["of"]) == (epoch, kind, of)
-                        and part_of(line["tensor"]) == part
-                    ]
-                    cells.append(f"{sum(values) / len(values):.2f}")
-            rows.append([part, str(epoch), *cells])
-    return markdown(rows)
+    """The means over each part's tensors at every epoch; then each tensor at the last epoch."""
+    values = pd.DataFrame(lines).assign(tensors=[part_of(line["tensor"]) for line in lines])
+    last = values[values["epoch"] == max(EPOCHS)]
+    order = {part: i for i, part in enumerate(PARTS)}
+    by_part = _pivot(values, ["tensors", "epoch"]).sort_index(
+        level="tensors", key=lambda level: level.map(order), sort_remaining=False, kind="stable"
+    )
+    return "\n".join(markdown(_rows(frame)) for frame in (by_part, _pivot(last, ["tensor"])))
+
+
+def _pivot(values: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
+    means = values.pivot_table("value", rows, ["of", "votes"])
+    return means[[(of, kind) for of in ("vote", "memory") for kind in KINDS]]
+
+
+def _rows(means: pd.DataFrame) -> list[list[str]]:
+    head = [*means.index.names, *(f"{of}, {kind}" for of, kind in means)]
+    labels = means.index.to_frame().astype(str).to_numpy()
+    cells = [[f"{value:.2f}" for value in row] for row in means.to_numpy()]
+    return [head, *([*label, *row] for label, row in zip(labels, cells, strict=True))]
 
 
 def part_of(tensor: str) -> str:
@@ -153,12 +164,7 @@ def main() -> None:
     parser_of("correlation", __doc__).parse_args()
     torch.set_num_threads(1)
     lines = measure()
-    notes = [
-        "Squared correlation of votes with gradients, and of their moving sums (memory) with "
-        "Lion's m, while Lion trains SASRec on Beauty (seed 0). EF: with error feedback; the error "
-        "is a part of the memory. Gradients are divided by the scale of their own step."
-    ]
-    write("correlation", {"machine": machine(), "lines": lines}, table(lines), notes)
+    write("correlation", {"machine": machine(), "lines": lines}, table(lines), NOTES)
 
 
 if __name__ == "__main__":
