@@ -133,27 +133,24 @@ def measure() -> list[dict[str, Any]]:
     return training.diagnostics.lines
 
 
+COLUMNS = [(of, kind) for of in ("vote", "memory") for kind in KINDS]
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """The means over each part's tensors at every epoch; then each tensor at the last epoch."""
-    values = pd.DataFrame(lines).assign(tensors=[part_of(line["tensor"]) for line in lines])
+    values = pd.DataFrame(lines)
+    parts = pd.Categorical(map(part_of, values["tensor"]), categories=list(PARTS), ordered=True)
+    values = values.assign(tensors=parts)
     last = values[values["epoch"] == max(EPOCHS)]
-    order = {part: i for i, part in enumerate(PARTS)}
-    by_part = _pivot(values, ["tensors", "epoch"]).sort_index(
-        level="tensors", key=lambda level: level.map(order), sort_remaining=False, kind="stable"
-    )
-    return "\n".join(markdown(_rows(frame)) for frame in (by_part, _pivot(last, ["tensor"])))
+    return f"{_means(values, ['tensors', 'epoch'])}\n{_means(last, ['tensor'])}"
 
 
-def _pivot(values: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
-    means = values.pivot_table("value", rows, ["of", "votes"])
-    return means[[(of, kind) for of in ("vote", "memory") for kind in KINDS]]
-
-
-def _rows(means: pd.DataFrame) -> list[list[str]]:
-    head = [*means.index.names, *(f"{of}, {kind}" for of, kind in means)]
+def _means(values: pd.DataFrame, rows: list[str]) -> str:
+    means = values.pivot_table("value", rows, ["of", "votes"], observed=True)[COLUMNS]
+    lines = [[f"{value:.2f}" for value in line] for line in means.to_numpy()]
     labels = means.index.to_frame().astype(str).to_numpy()
-    cells = [[f"{value:.2f}" for value in row] for row in means.to_numpy()]
-    return [head, *([*label, *row] for label, row in zip(labels, cells, strict=True))]
+    head = [*rows, *(f"{of}, {kind}" for of, kind in COLUMNS)]
+    return markdown([head, *([*label, *line] for label, line in zip(labels, lines, strict=True))])
 
 
 def part_of(tensor: str) -> str:
