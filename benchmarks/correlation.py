@@ -139,7 +139,7 @@ COLUMNS = [(of, kind) for of in ("vote", "memory") for kind in KINDS]
 def table(lines: list[dict[str, Any]]) -> str:
     """The means over each part's tensors at every epoch; then each tensor at the last epoch."""
     values = pd.DataFrame(lines)
-    parts = pd.Categorical(map(part_of, values["tensor"]), categories=list(PARTS), ordered=True)
+    parts = pd.Categorical([*map(part_of, values["tensor"])], categories=list(PARTS), ordered=True)
     values = values.assign(tensors=parts)
     last = values[values["epoch"] == max(EPOCHS)]
     return f"{_means(values, ['tensors', 'epoch'])}\n{_means(last, ['tensor'])}"
