@@ -12,6 +12,7 @@ from scripts.reporting.style import short
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 MISSING = "–"
 OPTIMIZER = "optimizer"  # the column with the label of an optimizer
+ON_VALIDATION = "NDCG@10 on validation"  # the column with a mean over seeds
 
 
 class Table(NamedTuple):

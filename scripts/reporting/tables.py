@@ -16,6 +16,7 @@ from scipy import stats
 from scripts.reporting import note
 from scripts.reporting.cells import (
     MISSING,
+    ON_VALIDATION,
     OPTIMIZER,
     Table,
     bracketed,
@@ -84,6 +85,8 @@ def metrics_table(study: Study) -> Table | None:
             "bytes": values_in(selected["state_bytes_per_param"].round(2)),
         }
         line |= {study.short_names[key]: values_in(selected[key]) for key in study.swept}
+        if study.swept:
+            line |= {ON_VALIDATION: four_decimals(selected["valid/NDCG@10"].mean())}
         line |= {metric: mean_and_std(selected[column]) for metric, column in METRICS.items()}
         line |= {"n": str(len(selected)), "best epoch": best_epochs(selected)}
         if has_ranks and optimizer in NOTE_VALUES:
@@ -95,6 +98,8 @@ def metrics_table(study: Study) -> Table | None:
         "Loss is the lowest training loss of all epochs; mean ± sample std over n seeds; bytes of "
         "optimizer state per parameter."
     )
+    if study.swept:
+        caption += f" {ON_VALIDATION} is the mean over seeds at the best epoch."
     return Table(pd.DataFrame(lines).fillna(MISSING), caption)
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from scripts.reporting.cells import (
     MISSING,
+    ON_VALIDATION,
     OPTIMIZER,
     Table,
     four_decimals,
@@ -49,7 +50,7 @@ def best(study: Study) -> Table | None:
             line[study.short_names[key]] = values_in(runs[key])
         tried = study.runs.loc[study.runs["optimizer"] == optimizer]
         line |= {"at the edge": _at_the_edge(runs.iloc[0], tried, keys)}
-        line |= {"NDCG@10 on validation": four_decimals(means[optimizer, swept])}
+        line |= {ON_VALIDATION: four_decimals(means[optimizer, swept])}
         line |= {name: mean_and_std(runs[column]) for name, column in METRICS.items()}
         line |= {"n": str(len(runs))}
         if len(base_runs):
@@ -111,7 +112,7 @@ def tuned(studies: Sequence[Study]) -> Table | None:
         line = {OPTIMIZER: label_of(str(chosen["optimizer"])), "runs": str(len(selected))}
         line |= {"lr": short(chosen["lr"]), "decay": short(chosen["weight_decay"])}
         line |= {name: values_in(pd.Series([chosen[key]])) for key, name in others.items()}
-        line |= {"NDCG@10 on validation": four_decimals(chosen[VALID])}
+        line |= {ON_VALIDATION: four_decimals(chosen[VALID])}
         line |= {name: four_decimals(chosen[column]) for name, column in METRICS.items()}
         line |= {"at the edge": _at_the_edge(chosen, selected, list(KEYS))}
         lines.append((chosen[VALID], line))
