@@ -92,6 +92,7 @@ def ours() -> dict[str, Callable[..., Any]]:
         "Ternary Lion EF, one byte, lasting": _from_config("ternary_lion_byte_lasting"),
         "Ternary Lion EF, one byte, fine": _from_config("ternary_lion_byte_fine"),
         "Ternary Lion EF, one byte, balanced": _from_config("ternary_lion_byte_balanced"),
+        "Ternary Lion, carry, one byte": simba.TernaryLionCarry,
         "Ternary Lion EF, two bytes, lasting": _from_config("ternary_lion_ef_lasting"),
         "8-bit Lion": simba.Lion8bit,
         "8-bit Lion, lasting": _from_config("lion_8bit_lasting"),

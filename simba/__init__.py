@@ -14,6 +14,7 @@ from simba.optimizers import (
     SimbaM,
     SimbaWindow,
     TernaryLion,
+    TernaryLionCarry,
     TernaryLionEF,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "SimbaM",
     "SimbaWindow",
     "TernaryLion",
+    "TernaryLionCarry",
     "TernaryLionEF",
 ]

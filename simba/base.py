@@ -338,7 +338,8 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
 
         - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: ``betas`` or ``beta2``;
         - ``w``: ``window_size``; ``limit``: int(w * threshold);
-        - ``fresh``: the weight of the newest vote, ``gain (1 - b1) / (b1 (1 - b2))``;
+        - ``fresh``: the weight of the newest vote, ``gain (1 - b1) / (b1 (1 - b2))``; without a
+          ``gain``, it is 1;
         - ``largest``: the largest vote, ``(levels - 1) / 2``;
         - ``unit``: ``1 / per_vote``; ``gain_of_unit``: ``gain / per_vote``; ``error_b2``: the
           decay of e per step, b2 or 1;
@@ -357,14 +358,15 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
         hparams["w"] = group["window_size"]
     if "threshold" in group:  # the note's integer threshold, 12 for w = 128, gamma = 0.1
         hparams["limit"] = int(group["window_size"] * group["threshold"])
-    if "gain" in group:
-        hparams["fresh"] = group["gain"] * (1 - b1) / (b1 * (1 - b2))
+    gain = group.get("gain", 1)
+    if "gain" in group or "per_vote" in group:
+        hparams["fresh"] = gain * (1 - b1) / (b1 * (1 - b2))
     if "levels" in group:
         hparams["largest"] = (group["levels"] - 1) // 2
     if "per_vote" in group:
         hparams["unit"] = 1 / group["per_vote"]
-        hparams["gain_of_unit"] = group["gain"] / group["per_vote"]
-        hparams["error_b2"] = b2 if group["leaky_error"] else 1.0
+        hparams["gain_of_unit"] = gain / group["per_vote"]
+        hparams["error_b2"] = b2 if group.get("leaky_error") else 1.0
         radix = 2 * group["error_bound"] + 1
         hparams |= {"radix": radix, "half_radix": radix / 2, "inv_radix": 1 / radix}
     return hparams

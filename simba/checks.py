@@ -39,7 +39,7 @@ def check(owner: str, hyperparameters: Mapping[str, Any]) -> None:
         )
     if hyperparameters["foreach"] and hyperparameters["fused"]:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")  # torch's message
-    if "gain" in hyperparameters:
+    if "gain" in hyperparameters or "per_vote" in hyperparameters:
         b1, b2 = hyperparameters["betas"]
         if b1 == 0 or b2 == 1:
             raise ValueError(f"{owner}: betas must satisfy b1 > 0 and b2 < 1, got {(b1, b2)!r}")

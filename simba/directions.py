@@ -32,6 +32,7 @@ Simba, window         --                      ``window_count``        the last w
 Simba, leaky          sign(g)                 ``leaky_count``         --
 Ternary Lion          ``nearest``             ``leaky_count``         --
 Ternary Lion EF       ``nearest_with_error``  ``lasting_count``       e: ``rounding_error``
+Ternary Lion, carry   ``nearest_with_error``  ``carrying_count``      e: ``carried_error``
 8-bit Lion            the scaled gradient     ``lasting_count``       --
 ====================  ======================  ======================  ===========================
 
@@ -206,6 +207,48 @@ def rounding_error(
     """
     rounded = torch.floor((x - q) * per_vote + error_b2 * e + noise_e)
     return torch.clamp(rounded, -error_bound, error_bound)
+
+
+def exact_sum(x: Tensor, s: Tensor, e: Tensor, b2: float, unit: float) -> Tensor:
+    """``b2 (s + e / per_vote) + x``: the moving sum of scaled gradients, not yet rounded."""
+    return x + b2 * (s + unit * e)
+
+
+def carrying_count(
+    x: Tensor, s: Tensor, e: Tensor, b2: float, unit: float, largest: float, bound: float
+) -> Tensor:
+    """s, moved towards the exact sum by the nearest integer in [-largest, largest].
+
+    So s moves by a ternary vote for ``largest`` = 1. What this rounding leaves is in e, also the
+    part of s that decays: e carries into s as soon as it exceeds half a vote.
+    """
+    vote = nearest(exact_sum(x, s, e, b2, unit) - s, largest)
+    return torch.clamp(s + vote, -bound, bound)
+
+
+def carried_error(
+    x: Tensor,
+    s: Tensor,
+    e: Tensor,
+    b2: float,
+    unit: float,
+    largest: float,
+    bound: float,
+    per_vote: float,
+    error_bound: float,
+    least: float,
+    noise_e: Tensor,
+) -> Tensor:
+    """The exact sum minus the new s, rounded stochastically, in units of e.
+
+    Where x is 0 and the new s too, a nonzero sum keeps abs(e) >= ``least``. With ``least`` = 1, the
+    sum keeps its sign, as Lion's m does.
+    """
+    count = carrying_count(x, s, e, b2, unit, largest, bound)
+    left = (exact_sum(x, s, e, b2, unit) - count) * per_vote
+    rounded = torch.clamp(torch.floor(left + noise_e), -error_bound, error_bound)
+    lasting = torch.where(abs(rounded) < least, torch.sign(s + unit * e) * least, rounded)
+    return torch.where(abs(x) + abs(count) > 0, rounded, lasting)
 
 
 def oldest_sign(signs: Tensor, place: float) -> Tensor:

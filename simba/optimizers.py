@@ -418,6 +418,60 @@ class TernaryLionEF(SignOptimizer):
         super().__init__(params, defaults | {"weight_decay": weight_decay, "seed": seed}, **options)
 
 
+class TernaryLionCarry(SignOptimizer):
+    """TernaryLionEF whose error also keeps what the decay of the counter rounds away.
+
+    In TernaryLionEF, s is rounded stochastically to whole votes when it decays. Here s and e are
+    two digits of one number ``s + e / per_vote``, the moving sum of scaled gradients: s moves by at
+    most one vote a step (``levels=3``) towards the exact sum, and the rest is e. State: s and e,
+    **together in one byte** if ``bound * (2 * error_bound + 1) + error_bound <= 127`` (so by
+    default), else in one byte each for bounds <= 127; and a step count and a scale per tensor.
+
+    Args:
+        params: tensors, named tensors or groups of them; not sharded (FSDP).
+        lr: how far a step moves a coordinate, >= 0; a number or a tensor of one element.
+        betas: Lion's (b1, b2) with b1 in (0, 1], b2 in [0, 1).
+        levels: the number of possible votes, odd, >= 3.
+        spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
+        bound: the largest abs(s), an integer in [1, 32767].
+        least: where s and the gradient are 0, abs(e) does not decay below ``least``, an integer in
+            [0, bound]. With 1, the sum keeps its sign, as Lion's m does.
+        error_bound: the largest abs(e), an integer in [1, 32767]; half of ``per_vote`` holds all
+            that rounding leaves, unless the vote was cut off.
+        per_vote: the number of units of e per vote, an integer in [1, 32767].
+        weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
+        seed: selects the random numbers of the stochastic rounding, an integer >= 0.
+        **options: options of SignOptimizer.
+
+    Raises:
+        ValueError: a hyperparameter is out of its range; and the errors of SignOptimizer.
+    """
+
+    vote = staticmethod(directions.nearest_with_error)
+    direction = staticmethod(directions.count_error_and_vote)
+    remember: ClassVar = {"s": directions.carrying_count, "e": directions.carried_error}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        levels: int = 3,
+        spacing: float = 1.25,
+        bound: int = 7,
+        least: int = 1,
+        error_bound: int = 8,
+        per_vote: int = 16,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        **options: Unpack[Options],
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "levels": levels, "spacing": spacing}
+        defaults |= {"bound": bound, "least": least, "error_bound": error_bound}
+        defaults |= {"per_vote": per_vote, "weight_decay": weight_decay, "seed": seed}
+        super().__init__(params, defaults, **options)
+
+
 class Lion8bit(SignOptimizer):
     """Lion with a counter s of one byte instead of m: ``s <- clamp(round(b2 s + gain x))``.
 

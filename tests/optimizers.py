@@ -46,6 +46,10 @@ OPTIMIZERS = {
     ),
     "TernaryLionEF fine": Entry(simba.TernaryLionEF, simba.presets.ONE_BYTE, 1),
     "TernaryLionEF lasting": Entry(simba.TernaryLionEF, {"least": 1, "leaky_error": True}, 1),
+    "TernaryLionCarry": Entry(simba.TernaryLionCarry, {}, 1),
+    "TernaryLionCarry two bytes": Entry(
+        simba.TernaryLionCarry, {"bound": 8, "error_bound": 32, "per_vote": 64}, 2
+    ),
     "Lion8bit": Entry(simba.Lion8bit, {}, 1),
     "Lion8bit lasting": Entry(simba.Lion8bit, {"least": 1}, 1),
 }

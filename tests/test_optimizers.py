@@ -638,7 +638,7 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(
         ends.append([p.detach(), *optimizer.state.get(p, {}).values()])
     assert_same(*ends)
     assert len(graphs) == 1
-    assert len(graphs[0].graph.nodes) < 160  # the step is not traced once per chunk
+    assert len(graphs[0].graph.nodes) < 200  # the step is not traced once per chunk
 
 
 @pytest.mark.parametrize(

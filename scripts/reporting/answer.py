@@ -20,6 +20,7 @@ LEVELS = {  # the number of values of a vote; None: the gradient itself, in floa
     "ternary_lion_ef_lasting": 3,
     "ternary_lion_byte_lasting": 3,
     "ternary_lion_byte_fine": 3,
+    "ternary_lion_carry": 3,
     "simba": 2,
     "sign_sgd": 2,
 }

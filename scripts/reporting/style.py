@@ -30,6 +30,7 @@ STYLES = {
     "ternary_lion_byte_lasting": Style("Ternary Lion EF, one byte, lasting", "#A0522D"),
     "ternary_lion_byte_fine": Style("Ternary Lion EF, one byte, fine", "#882255"),
     "ternary_lion_byte_balanced": Style("Ternary Lion EF, one byte, balanced", "#E0457B"),
+    "ternary_lion_carry": Style("Ternary Lion, carry, one byte", "#0E7C7B"),
     "ternary_lion_ef_lasting": Style("Ternary Lion EF, two bytes, lasting", "#2B3FA0"),
     "lion_8bit_lasting": Style("8-bit Lion, lasting", "#5B8C1A"),
     "adam": Style("Adam", "#3B7D23"),

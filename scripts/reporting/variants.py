@@ -46,6 +46,9 @@ RULES = {  # as simba/directions.py computes them
     "ternary_lion_byte_balanced": Rule(
         "as one byte, lasting, with fewer values of s, and e of at most half a vote", CORRECTED
     ),
+    "ternary_lion_carry": Rule(
+        "s and e in one byte, the digits of one decaying sum; the sum keeps its sign", CORRECTED
+    ),
     "ternary_lion_ef_lasting": Rule("s and e, a byte each; e decays, s keeps its sign", CORRECTED),
     "lion_8bit": Rule(
         "s, a decaying sum of gradients, rounded to a byte", f"{VOTE}, q the scaled gradient"
