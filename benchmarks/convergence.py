@@ -162,7 +162,7 @@ def measure(name: str, task: Task, plan: Plan) -> dict[str, Any]:
 
 def steps_to(target: float, line: dict[str, Any]) -> str:
     """The first step of a line's curves at which their mean is at most ``target``."""
-    curve = np.mean([run["curve"] for run in line["runs"]], axis=0)
+    curve = np.array([run["curve"] for run in line["runs"]], dtype=float).mean(axis=0)
     (reached,) = np.nonzero(curve <= target)
     return str((reached[0] + 1) * line["steps"] // POINTS) if len(reached) else MISSING
 
@@ -186,7 +186,7 @@ def table(lines: list[dict[str, Any]]) -> list[list[str]]:
         runs = line["runs"]
         setting = f"{line['lr']:g}", f"{line['weight_decay']:g}"
         figures = [cell(runs, key) for key in ("test/loss", "test/accuracy")]
-        reached = steps_to(targets[line["task"]], line) if "curve" in runs[0] else ""
+        reached = steps_to(targets.get(line["task"], math.nan), line) if "curve" in runs[0] else ""
         rows.append([line["task"], line["optimizer"], *setting, *figures, str(len(runs)), reached])
     floors = {line["task"]: line["floor"] for line in lines}
     for task, floor in floors.items():

@@ -338,8 +338,8 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
 
         - ``b1``, ``one_minus_b1``, ``b2``, ``one_minus_b2``: ``betas`` or ``beta2``;
         - ``w``: ``window_size``; ``limit``: int(w * threshold);
-        - ``fresh``: the weight of the newest vote, ``gain (1 - b1) / (b1 (1 - b2))``; without a
-          ``gain``, it is 1;
+        - ``fresh``: the weight of the newest vote, ``gain (1 - b1) / (b1 (1 - b2))``; a variant
+          without ``gain`` has the gain 1;
         - ``largest``: the largest vote, ``(levels - 1) / 2``;
         - ``unit``: ``1 / per_vote``; ``gain_of_unit``: ``gain / per_vote``; ``error_b2``: the
           decay of e per step, b2 or 1;
@@ -366,9 +366,10 @@ def hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
     if "per_vote" in group:
         hparams["unit"] = 1 / group["per_vote"]
         hparams["gain_of_unit"] = gain / group["per_vote"]
-        hparams["error_b2"] = b2 if group.get("leaky_error") else 1.0
         radix = 2 * group["error_bound"] + 1
         hparams |= {"radix": radix, "half_radix": radix / 2, "inv_radix": 1 / radix}
+    if "leaky_error" in group:
+        hparams["error_b2"] = b2 if group["leaky_error"] else 1.0
     return hparams
 
 

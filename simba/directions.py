@@ -41,8 +41,8 @@ parameter.
 
 - ``g``: gradient; ``m``: its exponential moving average; ``s``: counter, an integer;
 - ``x``: gradient divided by ``spacing * scale`` (simba/scale.py), 0 where g is 0 or NaN;
-- ``q``: vote; ``e``: the sum of the rounding errors of earlier votes, an integer, in units of
-  ``unit = 1 / per_vote`` votes;
+- ``q``: vote; ``e``: the sum of earlier rounding errors (of votes, with carry of the decay, too),
+  an integer, in units of ``unit = 1 / per_vote`` votes;
 - ``signs``: five of the last w signs as the digits of one base-3 number, and ``place``: the value
   3**k of the digit that holds the oldest sign;
 - ``noise_s``, ``noise_e``: uniform in [0, 1), new for every step (simba/noise.py);
@@ -219,11 +219,11 @@ def carrying_count(
 ) -> Tensor:
     """s, moved towards the exact sum by the nearest integer in [-largest, largest].
 
-    So s moves by a ternary vote for ``largest`` = 1. What this rounding leaves is in e, also the
-    part of s that decays: e carries into s as soon as it exceeds half a vote.
+    So s moves by -1, 0 or 1 for ``largest`` = 1, for the gradient and the decay together. What this
+    rounding leaves is in e, which carries into s as soon as it exceeds half a vote.
     """
-    vote = nearest(exact_sum(x, s, e, b2, unit) - s, largest)
-    return torch.clamp(s + vote, -bound, bound)
+    move = nearest(exact_sum(x, s, e, b2, unit) - s, largest)
+    return torch.clamp(s + move, -bound, bound)
 
 
 def carried_error(
@@ -241,14 +241,15 @@ def carried_error(
 ) -> Tensor:
     """The exact sum minus the new s, rounded stochastically, in units of e.
 
-    Where x is 0 and the new s too, a nonzero sum keeps abs(e) >= ``least``. With ``least`` = 1, the
-    sum keeps its sign, as Lion's m does.
+    Where x is 0 and the new s too, a nonzero sum keeps abs(e) >= ``least`` (at most
+    ``error_bound``). With ``least`` = 1, the sum then keeps its sign, as Lion's m does.
     """
     count = carrying_count(x, s, e, b2, unit, largest, bound)
     left = (exact_sum(x, s, e, b2, unit) - count) * per_vote
-    rounded = torch.clamp(torch.floor(left + noise_e), -error_bound, error_bound)
+    rounded = torch.floor(left + noise_e)
     lasting = torch.where(abs(rounded) < least, torch.sign(s + unit * e) * least, rounded)
-    return torch.where(abs(x) + abs(count) > 0, rounded, lasting)
+    error = torch.where(abs(x) + abs(count) > 0, rounded, lasting)
+    return torch.clamp(error, -error_bound, error_bound)
 
 
 def oldest_sign(signs: Tensor, place: float) -> Tensor:

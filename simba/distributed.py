@@ -143,6 +143,7 @@ class VoteState:
         inv_spacing = inverse_spacing(scale_of(parts), self.spacing)
         if self.error_feedback and index not in self.errors:
             self.errors[index] = torch.zeros_like(flat, dtype=parts[0].dtype)
+        # one tensor for all votes, as in ``scale_of``
         votes, offset = torch.empty_like(flat, dtype=torch.int8), 0
         for part in parts:
             x = scaled(part, inv_spacing)

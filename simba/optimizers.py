@@ -435,9 +435,10 @@ class TernaryLionCarry(SignOptimizer):
         spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
         least: where s and the gradient are 0, abs(e) does not decay below ``least``, an integer in
-            [0, bound]. With 1, the sum keeps its sign, as Lion's m does.
-        error_bound: the largest abs(e), an integer in [1, 32767]; half of ``per_vote`` holds all
-            that rounding leaves, unless the vote was cut off.
+            [0, bound]; at most ``error_bound`` counts. With 1, the sum then keeps its sign, as
+            Lion's m does.
+        error_bound: the largest abs(e), an integer in [1, 32767]; half of ``per_vote``, rounded up,
+            holds all that rounding leaves, unless the move of s was clamped.
         per_vote: the number of units of e per vote, an integer in [1, 32767].
         weight_decay: decoupled decay; each step scales parameters by ``1 - lr * weight_decay``.
         seed: selects the random numbers of the stochastic rounding, an integer >= 0.

@@ -18,7 +18,7 @@ from numba.types import UniTuple
 from torch import Tensor
 
 import simba
-from simba import presets
+from simba import directions, presets
 from simba.backends import eager, numba_cpu
 from tests.conftest import REPOSITORY
 from tests.optimizers import OPTIMIZERS, every_implementation, every_optimizer
@@ -639,6 +639,49 @@ def test_a_step_traces_into_one_graph_and_warns_of_nothing(
     assert_same(*ends)
     assert len(graphs) == 1
     assert len(graphs[0].graph.nodes) < 200  # the step is not traced once per chunk
+
+
+def carried(s, e, x, noise, least=1, bound=7, error_bound=8, per_vote=16):
+    """The new counter and error of TernaryLionCarry for a gradient x, with b2 = 0.99."""
+    values = {"x": torch.as_tensor(x), "s": torch.as_tensor(s), "e": torch.as_tensor(e)}
+    values |= {"b2": 0.99, "unit": 1 / per_vote, "largest": 1.0, "bound": bound}
+    count = directions.carrying_count(**values)
+    values |= {"per_vote": per_vote, "error_bound": error_bound, "least": least}
+    return count, directions.carried_error(**values, noise_e=torch.as_tensor(noise))
+
+
+def every_memory():
+    s, e = torch.meshgrid(torch.arange(-7.0, 8), torch.arange(-8.0, 9), indexing="ij")
+    return s.flatten(), e.flatten()
+
+
+def test_with_carry_counter_and_error_decay_as_one_number():
+    s, e = every_memory()
+    noises = (torch.arange(1000) + 0.5) / 1000
+    new = [torch.add(*carried(s, e, 0.0, noise, least=0), alpha=1 / 16) for noise in noises]
+    torch.testing.assert_close(torch.stack(new).mean(0), 0.99 * (s + e / 16), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 0.9999])
+def test_with_carry_the_sum_keeps_its_sign_where_the_gradient_is_zero(noise):
+    s, e = every_memory()
+    count, error = carried(s, e, 0.0, noise)
+    assert torch.equal(torch.sign(count + error / 16), torch.sign(s + e / 16))
+
+
+def test_the_error_carries_into_the_counter_at_half_a_vote():
+    assert carried(0.0, 7.0, 0.05, 0.5) == (0.0, 8.0)  # 0.48 votes; 7.73 units
+    assert carried(0.0, 7.0, 0.10, 0.5) == (1.0, -7.0)  # 0.53 votes; 8.53 - 16 units
+    assert carried(3.0, -8.0, 0.0, 0.5) == (2.0, 8.0)  # 2.475 votes: the decay carries
+
+
+@pytest.mark.parametrize("least", [1, 15])
+@pytest.mark.parametrize("x", [0.0, 1.0, -30.0, float("inf")])
+def test_with_carry_counter_and_error_stay_in_their_ranges(x, least):
+    s, e = every_memory()
+    count, error = carried(s, e.clamp(-3, 3), x, 0.9, least, error_bound=3, per_vote=4)
+    assert (count.abs() <= 7).all()
+    assert (error.abs() <= 3).all()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from scripts.reporting.collect import load, with_swept
 from scripts.reporting.corrupted import kinds
 from scripts.reporting.experiments import sweep_size
 from scripts.reporting.finalists import best_of_rates
-from scripts.reporting.goal import goal
+from scripts.reporting.goal import goal, goal_studies
 from scripts.reporting.note import (
     METRICS,
     NOTE_VALUES,
@@ -63,6 +63,20 @@ def test_a_variant_meets_the_goal_if_both_means_and_both_intervals_are_high_enou
     lower = [0.98 * x for x in lion]
     assert line(lower, higher)["goal"] == line(higher, lower)["goal"] == "no"
     assert line(higher[:2], higher[:2])["goal"] == "mean only"  # two seeds have no interval
+
+
+def test_the_goal_takes_only_studies_with_the_answering_lion_as_baseline():
+    lion = runs({"lion": [(0.06, 0.04, 0.5)]}, "ablation")
+    ours = [
+        runs({o: [(0.06, 0.04, 0.5)]}, experiment)
+        for o, experiment in {
+            "ternary_lion_ef_lasting": "lasting",  # its Lion is that of ablation
+            "lion": "own_rates_500",  # compared with two bytes
+            "lion_8bit": "causes",  # has another Lion
+        }.items()
+    ]
+    found = [study.experiment for study in goal_studies(studies(results(lion, *ours)))]
+    assert found == ["ablation", "lasting"]
 
 
 def test_the_rule_of_the_verdicts():
