@@ -241,14 +241,15 @@ def carried_error(
 ) -> Tensor:
     """The exact sum minus the new s, rounded stochastically, in units of e.
 
-    Where x is 0 and the new s too, a nonzero sum keeps abs(e) >= ``least`` (at most
-    ``error_bound``). With ``least`` = 1, the sum then keeps its sign, as Lion's m does.
+    Where the new s is 0 and the exact sum is not, abs(e) is at least ``least`` (or
+    ``error_bound``): with ``least`` = 1, a sum is never rounded to 0 and keeps its sign, as Lion's
+    m does.
     """
     count = carrying_count(x, s, e, b2, unit, largest, bound)
-    left = (exact_sum(x, s, e, b2, unit) - count) * per_vote
-    rounded = torch.floor(left + noise_e)
-    lasting = torch.where(abs(rounded) < least, torch.sign(s + unit * e) * least, rounded)
-    error = torch.where(abs(x) + abs(count) > 0, rounded, lasting)
+    total = exact_sum(x, s, e, b2, unit)
+    rounded = torch.floor((total - count) * per_vote + noise_e)
+    lasting = torch.where(abs(rounded) < least, torch.sign(total) * least, rounded)
+    error = torch.where(count == 0, lasting, rounded)
     return torch.clamp(error, -error_bound, error_bound)
 
 

@@ -434,8 +434,8 @@ class TernaryLionCarry(SignOptimizer):
         levels: the number of possible votes, odd, >= 3.
         spacing: gradients are divided by ``spacing`` times the scale before rounding, > 0.
         bound: the largest abs(s), an integer in [1, 32767].
-        least: where s and the gradient are 0, abs(e) does not decay below ``least``, an integer in
-            [0, bound]; at most ``error_bound`` counts. With 1, the sum then keeps its sign, as
+        least: where s is 0 and the sum is not, abs(e) is at least ``least``, an integer in [0,
+            bound] (or ``error_bound``). With 1, a sum is never rounded to 0 and keeps its sign, as
             Lion's m does.
         error_bound: the largest abs(e), an integer in [1, 32767]; half of ``per_vote``, rounded up,
             holds all that rounding leaves, unless the move of s was clamped.
