@@ -50,9 +50,10 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         "log2(3) for a ternary vote; with EF, the error keeps the rest. NDCG@10 is the mean on "
         f"test (epochs: {listed}); Lion's row has the value, the other "
         "rows have % of Lion's with the same seeds; in brackets the number of seeds. EF: with "
-        "error feedback. Lasting: the counter keeps its sign, and the error decays. Fine: 15 "
-        "values of the counter and 17 of the error instead of 31 and 7. The step is compiled into "
-        "one pass (fused), on one thread."
+        "error feedback. Lasting: the counter keeps its sign, and the error, if there is one, "
+        "decays. Fine (lasting, too): 15 values of the counter and 17 of the error instead of 31 "
+        "and 7. Carry: the error also keeps what the decay rounds away. The step of 10 million "
+        "parameters is compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 
