@@ -20,7 +20,6 @@ LEVELS = {  # the number of values of a vote; None: the gradient itself, in floa
     "ternary_lion_ef_lasting": 3,
     "ternary_lion_byte_lasting": 3,
     "ternary_lion_byte_fine": 3,
-    "ternary_lion_carry": 3,
     "simba": 2,
     "sign_sgd": 2,
 }
@@ -52,8 +51,7 @@ def answer(studies: Sequence[Study], root: Path) -> Table | None:
         "rows have % of Lion's with the same seeds; in brackets the number of seeds. EF: with "
         "error feedback. Lasting: the counter keeps its sign, and the error, if there is one, "
         "decays. Fine (lasting, too): 15 values of the counter and 17 of the error instead of 31 "
-        "and 7. Carry: the error also keeps what the decay rounds away. The step of 10 million "
-        "parameters is compiled into one pass (fused), on one thread."
+        "and 7. The step of 10 million parameters is compiled into one pass (fused), on one thread."
     )
     return Table(pd.DataFrame(lines), caption) if lines else None
 
