@@ -30,7 +30,6 @@ from benchmarks.mnist import mnist
 from benchmarks.report import check_extra, machine, markdown, parser_of, read_lines, save
 from benchmarks.tasks import TASKS, Task, loss
 from benchmarks.text import source_code
-from scripts.reporting.cells import MISSING
 
 ADAM_RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SGD_RATES = tuple(10 * r for r in ADAM_RATES)
@@ -57,7 +56,7 @@ PLANS = {
 }
 SEEDS = range(3)
 POINTS = 20  # of a curve: evaluations on validation, evenly spaced over the steps
-STEPS_TO = "steps to Lion's loss"
+STEPS_TO, NEVER = "steps to Lion's loss", "–"
 NOTES = [
     "Mean ± sample std over n seeds, at the best rate and decay by validation loss.",
     f"{STEPS_TO}: the first step at which the mean validation loss is at most Lion's last; "
@@ -164,7 +163,7 @@ def steps_to(target: float, line: dict[str, Any]) -> str:
     """The first step of a line's curves at which their mean is at most ``target``."""
     curve = np.array([run["curve"] for run in line["runs"]], dtype=float).mean(axis=0)
     (reached,) = np.nonzero(curve <= target)
-    return str((reached[0] + 1) * line["steps"] // POINTS) if len(reached) else MISSING
+    return str((reached[0] + 1) * line["steps"] // POINTS) if len(reached) else NEVER
 
 
 def cell(runs: list[dict[str, float]], key: str) -> str:

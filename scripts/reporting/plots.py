@@ -85,7 +85,7 @@ GAINS_LABEL = "difference in NDCG@10"
 MEMORIES = {
     "astray_m": "Lion's m contradicts\nthe epoch's sum of gradients",
     "astray_s": "the counter s contradicts\nthe epoch's sum of gradients",
-    "outvoted": "the epoch's sum of signs contradicts\nits sum of gradients",
+    "outvoted": "the epoch's sum of signs\ncontradicts that of gradients",
 }
 
 
