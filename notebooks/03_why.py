@@ -101,12 +101,12 @@ show_figures("memories")
 show_tables("memories")
 
 # %% [markdown]
-# **A counter says little about the sum of the gradients.** Simba + m shows this best: it learns as
-# well as Lion and stores both memories of the same gradients. Its m contradicts the epoch's sum in
-# two of ten cases, its counter in nearly five, as random signs would. The counters of the other
-# variants contradict the sum about as often as its counter, and their m as often as its m. (m is
-# itself a weighted sum of gradients, so it must be closer to the sum. But the counter is
-# surprisingly far from it.) Two reasons for these contradictions were measured:
+# **A counter that does not decay says little about the sum of the gradients.** Simba + m shows this
+# best: it learns as well as Lion and stores both memories of the same gradients. Its m contradicts
+# the epoch's sum in two of ten cases, its counter in nearly five, as random signs would. The
+# counters of Simba and Simba + (1) contradict the sum about as often as its counter, and their m as
+# often as its m. (m is itself a weighted sum of gradients, so it must be closer to the sum. But the
+# counter is surprisingly far from it.) Two reasons for these contradictions were measured:
 #
 # - **The sum is outvoted.** A counter gives every gradient the same weight, whatever its size. The
 #   sum of the signs of a single epoch contradicts the sum of its gradients in two to three of ten
@@ -114,5 +114,6 @@ show_tables("memories")
 # - **The counter lags.** It does not decay: to change its sign, it needs as many opposite signs as
 #   it has counted. In two to three of ten cases it contradicts even the sum of the epoch's signs.
 #
-# A counter that decays can therefore correct only the lag. The experiment `causes` lets the
-# counter decay, and gives small gradients the vote 0.
+# A counter that decays can therefore correct only the lag. The counters of 8-bit Lion and Ternary
+# Lion EF also give large gradients more weight. They contradict the sum in about two of ten cases,
+# as m does. The experiment `causes` lets the counter decay, and gives small gradients the vote 0.
