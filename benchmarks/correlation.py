@@ -43,6 +43,7 @@ PARTS = {  # of SASRec's tensors, by a part of their names
     "feed-forward": ("widen.weight", "narrow.weight"),
     "all others": ("",),
 }
+COLUMNS = [(of, kind) for of in ("vote", "memory") for kind in KINDS]
 NOTES = [
     "Squared correlation of votes with gradients, and of their moving sums (memory) with Lion's m, "
     "while Lion trains SASRec on Beauty (seed 0). EF: with error feedback; the error is a part of "
@@ -131,9 +132,6 @@ def measure() -> list[dict[str, Any]]:
     training.diagnostics = Correlations(training.model)
     training.fit(save=lambda: None, log=lambda entry: None, description="correlation")
     return training.diagnostics.lines
-
-
-COLUMNS = [(of, kind) for of in ("vote", "memory") for kind in KINDS]
 
 
 def table(lines: list[dict[str, Any]]) -> str:
